@@ -1,0 +1,175 @@
+"""Encodings round-trip, and what is not an architecture is refused with a message that helps."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import channel_bench as cb
+from channel_bench.errors import ArchError, ArgumentError, UnknownNameError
+
+SPACES = [cb.get_space(name) for name in cb.list_spaces()]
+FULL = cb.get_space("resnet")
+indices = st.integers(0, 16383)
+spaces = st.sampled_from(SPACES)
+
+
+@given(spaces, indices)
+def test_every_encoding_reads_back_to_the_same_architecture(space, index):
+    arch = space[index]
+    text = space.text(arch)
+    encodings = [
+        arch,
+        list(arch),
+        np.array(arch, np.int8),
+        np.array(arch, np.int64),
+        text,
+        np.str_(text),
+        ",".join(text),
+        index,
+        np.int32(index),
+        space.ratios(arch),
+        np.array(space.ratios(arch), np.float32),
+        ",".join(map(str, space.ratios(arch))),
+        {"digits": arch},
+        {"ratios": space.ratios(arch)},
+        {"channels": space.channels(arch)},
+        {"channels": np.array(space.channels(arch))},
+        {"index": index},
+    ]
+    assert [space.arch(encoding) for encoding in encodings] == [arch] * len(encodings)
+    assert space.index(arch) == space.index(text) == index
+
+
+@given(st.sampled_from([space for space in SPACES if space.name != "resnet-mini"]), indices)
+def test_bare_channels_read_back_where_they_cannot_look_like_digits(space, index):
+    assert space.index(space.channels(index)) == index
+    assert space.index(",".join(map(str, space.channels(index)))) == index
+
+
+def test_seven_integers_1_to_4_are_digits_even_where_channels_would_fit():
+    space = cb.get_space("resnet-mini")
+    assert space.channels("1111111") == (1, 1, 1, 2, 2, 2, 2)
+    assert space.arch((1, 1, 1, 2, 2, 2, 2)) == (1, 1, 1, 2, 2, 2, 2)
+    assert space.arch({"channels": (1, 1, 1, 2, 2, 2, 2)}) == (1, 1, 1, 1, 1, 1, 1)
+
+
+@given(spaces, st.lists(indices, min_size=1, max_size=20))
+def test_batches_of_every_kind_agree_with_one_at_a_time(space, rows):
+    archs = space.archs()[rows]
+    texts = [space.text(row) for row in rows]
+    batches = [
+        archs,
+        archs.astype(np.uint64),
+        [tuple(arch) for arch in archs.tolist()],
+        texts,
+        np.array(texts),
+        np.array(texts, object),
+        pd.Series(texts),
+        np.array([space.ratios(row) for row in rows]),
+        {"channels": [space.channels(row) for row in rows]},
+        {"ratios": [space.ratios(row) for row in rows]},
+        {"index": np.array(rows)},
+        {"index": rows},
+    ]
+    for batch in batches:
+        assert space.index(batch).tolist() == rows
+        assert space.digits(batch).tolist() == archs.tolist()
+
+
+def test_index_order_is_lexicographic():
+    assert FULL.texts() == sorted(FULL.texts())
+    assert [FULL.text(arch) for arch in FULL] == FULL.texts()
+    assert (FULL.archs() == np.array(list(FULL))).all()
+    assert FULL.index("1111111") == 0
+    assert FULL.index("4444444") == len(FULL) - 1 == 16383
+
+
+def test_all_archs_cannot_be_damaged_by_a_caller():
+    with pytest.raises(ValueError, match="read-only"):
+        FULL.archs()[0, 0] = 4
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("123", "'123' is not an architecture: allowed is text of 7 digits 1..4, such as '4344424'"),
+        ("", "'' is not an architecture"),
+        ("4344425", "'4344425' is not an architecture"),
+        ("4340424", "'4340424' is not an architecture"),
+        ("１２３４１２３", "is not an architecture"),
+        ("a,b,c", "between the commas stand integers or ratios"),
+        ("64,64", "an architecture has 7 slots, got 2 values [64, 64]"),
+        (16384, "index 16384 is out of range: allowed are 0..16383"),
+        (-1, "index -1 is out of range: allowed are 0..16383"),
+        (4344424, "for digits pass the text '4344424'"),
+        ((1, 2, 3), "an architecture has 7 slots, got 3 values (1, 2, 3)"),
+        ((5, 1, 1, 1, 1, 1, 1), "digit 5 of slot 0 is not one of 1, 2, 3, 4"),
+        ((1, 1, 1, 0, 1, 1, 1), "digit 0 of slot 3 is not one of 1, 2, 3, 4"),
+        ((100, 256, 256, 512, 512, 512, 512), "channel 100 of slot 0 is not one of 64, 128, 192, 256"),
+        ((256, 256, 256, 512, 512, 512, 500), "channel 500 of slot 6 is not one of 128, 256, 384, 512"),
+        ([0.3] * 7, "ratio 0.3 of slot 0 is not one of 0.25, 0.5, 0.75, 1.0"),
+        ([1.0] * 6 + [float("nan")], "ratio nan of slot 6"),
+        ([4.0] * 7, "ratio 4.0 of slot 0"),
+        ((True,) * 7, "value True of slot 0 is not a number"),
+        ((1, None, 1, 1, 1, 1, 1), "value None of slot 1 is not a number"),
+        (True, "True is not an architecture"),
+        (None, "None is not an architecture: allowed are 7 digits 1..4"),
+        (4.5, "4.5 is not an architecture"),
+        ({"widths": [1] * 7}, "unknown encoding 'widths': allowed are 'digits', 'ratios', 'channels', 'index'"),
+        ({"index": 1.5}, "index 1.5 is not an integer"),
+        ({"index": 99999}, "index 99999 is out of range"),
+        ({"digits": 1}, "'digits' of an architecture must be 7 numbers, got 1"),
+        ({"digits": [1] * 7, "index": 1}, "exactly one key"),
+    ],
+)
+def test_what_is_not_an_architecture_is_refused(value, message):
+    with pytest.raises(ArchError) as caught:
+        FULL.arch(value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert value not in FULL
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (["1111111", "11111x1"], "row 1: '11111x1' is not an architecture"),
+        (np.array([[1] * 7, [5] * 7]), "row 1: digit 5 of slot 0"),
+        (np.ones((3, 6), int), "row 0: an architecture has 7 slots"),
+        ({"index": np.array([3, -1])}, "row 1: index -1 is out of range"),
+        ({"index": [0.5]}, "row 0: index 0.5 is not an integer"),
+        ({"channels": [[64] * 7]}, "row 0: channel 64 of slot 3"),
+    ],
+)
+def test_the_first_bad_row_of_a_batch_is_named(batch, message):
+    with pytest.raises(ArchError) as caught:
+        FULL.index(batch)
+    assert message in str(caught.value)
+
+
+def test_an_empty_batch_has_no_indices():
+    assert FULL.index([]).shape == (0,)
+
+
+def test_neighbors_differ_by_one_step_in_one_slot():
+    assert len(FULL.neighbors("1111111")) == 7
+    assert len(FULL.neighbors("2222222")) == 14
+    for neighbor in FULL.neighbors("4312341"):
+        assert np.abs(np.array(neighbor) - FULL.arch("4312341")).sum() == 1
+
+
+def test_samples_are_distinct_and_follow_the_generator():
+    first = FULL.sample(500, np.random.default_rng(1))
+    assert len(np.unique(FULL.index(first))) == 500
+    assert (first == FULL.sample(500, np.random.default_rng(1))).all()
+    with pytest.raises(ArgumentError, match="cannot sample 16385 distinct architectures"):
+        FULL.sample(16385, np.random.default_rng(1))
+
+
+def test_spaces_are_told_apart_by_fingerprint_and_found_by_name():
+    assert len({space.fingerprint for space in SPACES}) == len(SPACES) == 4
+    assert cb.get_space(FULL) is FULL
+    with pytest.raises(UnknownNameError, match="did you mean 'resnet'"):
+        cb.get_space("resnt")
