@@ -1,0 +1,244 @@
+"""The builder: work out which runs are missing, have an engine train them, collect the table.
+
+    >>> report = build(get_space("resnet-mini"), Path("runs"), archs=pick_archs(space, "24"), num_runs=2)
+    >>> collect(Path("runs"), Path("table.parquet"))
+
+Nothing about progress is remembered anywhere but in the store: missing = planned - there. Killing the builder and
+starting it again with the same arguments continues; other arguments (more runs, more architectures) add to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from channel_bench.durable import write_atomic
+from channel_bench.engines import Job, Outcome
+from channel_bench.engines.local import LocalEngine
+from channel_bench.errors import ArgumentError, BuildError, MissingDataError
+from channel_bench.recipe import Recipe, get_recipe
+from channel_bench.record import CURVE_METRICS, RunRecord, TableInfo, make_arrow, read_info, with_info
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
+from channel_bench.store import RunStore
+
+PICK_SEED = 20210421
+"""Seed of the order in which a number of architectures is picked; any number of them contains every smaller one."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What one call of `build` did."""
+
+    num_planned: int
+    num_found: int
+    """Runs that were already there."""
+    num_trained: int
+    num_diverged: int
+    """Of the trained ones, those whose loss became NaN or infinite."""
+    set_aside: list[str]
+    """Files of damaged runs that were moved away and trained again."""
+
+
+def pick_archs(space: Space, text: str) -> list[str]:
+    """Read the choice of architectures of a command line.
+
+    Args:
+        space: The search space.
+        text: "all"; a number, for that many picked at random but always the same; or architectures of 7 digits
+            separated by commas.
+
+    Returns:
+        Architectures as text, without duplicates.
+
+    Raises:
+        ArgumentError: The text is none of these.
+    """
+    if text == "all":
+        return space.texts()
+    if text.removeprefix("-").isdigit() and len(text) < NUM_SLOTS:
+        if not 1 <= int(text) <= NUM_ARCHS:
+            raise ArgumentError(f"cannot build {text} architectures: allowed are 1..{NUM_ARCHS}, or 'all'")
+        order = np.random.RandomState(PICK_SEED).permutation(NUM_ARCHS)
+        return [space.text(int(index)) for index in order[: int(text)]]
+    return list(dict.fromkeys(space.text(part.strip()) for part in text.split(",")))
+
+
+def build(
+    space: Space,
+    out: Path,
+    *,
+    archs: Sequence[str],
+    num_runs: int,
+    recipe: Recipe | None = None,
+    dataset: str | None = None,
+    num_workers: int | None = None,
+    threads: int = 1,
+    device: str = "auto",
+    base_seed: int = 0,
+    data_dir: Path | None = None,
+    on_start: Callable[[int, int], None] | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> BuildReport:
+    """Train every planned run that is not in the store yet.
+
+    Args:
+        space: The search space.
+        out: Folder of the run store.
+        archs: Architectures as text of 7 digits.
+        num_runs: Runs of each, >= 1; run r has seed base_seed + r.
+        recipe: How to train; default the space's own.
+        dataset: What to train on, as `load_dataset` takes it; default the space's own.
+        num_workers: Worker processes; default one per GPU, or per CPU core where there is none.
+        threads: CPU threads of each worker.
+        device: "auto", "cpu", "cuda", "cuda:1" ...
+        base_seed: Seed of run 0.
+        data_dir: Folder of downloaded data.
+        on_start: Called once with the number of planned runs and of those found.
+        on_outcome: Called with each outcome, in the caller's thread.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ArgumentError: An argument is out of range, or the data set does not fit.
+        StorageError: The store cannot be written, holds other runs, or is in use.
+        BuildError: Some runs failed repeatedly; all others are kept.
+    """
+    from channel_bench.datasets import load_dataset
+    from channel_bench.train import pick_device
+
+    for name, value in (
+        ("runs", num_runs),
+        ("workers", 1 if num_workers is None else num_workers),
+        ("threads", threads),
+    ):
+        if value < 1:
+            raise ArgumentError(f"number of {name} is {value}: allowed are 1 and above")
+    if base_seed < 0:
+        raise ArgumentError(f"base seed {base_seed} is negative: allowed are 0 and above")
+    recipe = recipe or get_recipe(space.recipe)
+    source = dataset or space.dataset
+    chosen_device = pick_device(device)
+    data = load_dataset(source, data_dir=data_dir)
+    data.check_fits(space)
+    store = RunStore.create(out, space, recipe, data.name, data.digest)
+    lock = store.lock()
+    try:
+        set_aside = store.set_aside_corrupt()
+        planned = [Job(space.text(arch), run, base_seed + run) for run in range(num_runs) for arch in archs]
+        there = store.keys()
+        missing = [job for job in planned if (job.arch, job.run) not in there]
+        if on_start is not None:
+            on_start(len(planned), len(planned) - len(missing))
+        # The longest first, so that no worker is left alone with one at the end.
+        missing.sort(key=lambda job: -space.flops(job.arch))
+        engine = LocalEngine(
+            store=out,
+            dataset=source,
+            device=str(chosen_device),
+            num_workers=num_workers or _default_workers(chosen_device.type),
+            lock=lock,
+            threads=threads,
+            data_dir=data_dir,
+        )
+        outcomes = []
+        with contextlib.closing(engine.run(missing)) as stream:
+            for outcome in stream:
+                outcomes.append(outcome)
+                if on_outcome is not None:
+                    on_outcome(outcome)
+    finally:
+        os.close(lock)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        first = failed[0]
+        raise BuildError(
+            f"{len(failed)} of {len(planned)} runs failed, the others are kept; first {first.job.arch} run"
+            f" {first.job.run}: {first.error}; start the same command again to retry"
+        )
+    num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
+    return BuildReport(
+        len(planned), len(planned) - len(missing), len(outcomes), num_diverged, [str(path) for path in set_aside]
+    )
+
+
+def _default_workers(device_type: str) -> int:
+    if device_type == "cuda":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def collect(runs: Path, out: Path) -> pa.Table:
+    """Write the runs of a store as one table file, with their curves in an HDF5 file beside it.
+
+    Args:
+        runs: Folder of the run store.
+        out: Table file to write (.parquet); the curves go to the same name with .h5.
+
+    Returns:
+        The table as it was written.
+
+    Raises:
+        MissingDataError: The folder has no runs.
+        CorruptFileError: A run is damaged.
+        StorageError: A file cannot be written; what was there is untouched.
+        ArgumentError: out has another ending than .parquet.
+    """
+    if out.suffix != ".parquet":
+        raise ArgumentError(f"table {str(out)!r} must end in .parquet")
+    store = RunStore.open(runs)
+    records = list(store.records())
+    if not records:
+        raise MissingDataError(f"{str(runs)!r} has no finished runs yet")
+    curves_path = out.with_suffix(".h5")
+    info = TableInfo(
+        name=out.stem,
+        space=store.space.name,
+        space_fingerprint=store.info.space_fingerprint,
+        dataset=store.info.dataset,
+        dataset_digest=store.info.dataset_digest,
+        recipe=store.info.recipe,
+        recipe_fingerprint=store.info.recipe_fingerprint,
+        accuracy=f"best test accuracy over {store.info.recipe['epochs']} epochs, percent",
+        source="trained by channel-bench build",
+        code_version=store.info.code_version,
+        torch_versions=sorted({record.torch for record in records if record.torch}),
+        devices=sorted({record.device for record in records if record.device}),
+        curves_file=curves_path.name,
+    )
+    table = with_info(make_arrow(record.row() for record in records), info)
+    # The curves first: a table whose curves are newer says so when they are asked for, never the other way round.
+    write_atomic(curves_path, _curves_file(records, read_info(table.schema, str(out)).content_sha256))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(out, sink.getvalue().to_pybytes())
+    return table
+
+
+def _curves_file(records: Sequence[RunRecord], content_sha256: str) -> bytes:
+    """HDF5 with dense float32 (num_archs, num_runs, num_epochs) per metric; NaN where there is no such run or epoch."""
+    archs = sorted({record.arch for record in records})
+    row_of = {arch: row for row, arch in enumerate(archs)}
+    shape = (len(archs), 1 + max(record.run for record in records), max(record.num_epochs for record in records))
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["content_sha256"] = content_sha256
+        file.create_dataset("arch", data=np.array(archs, "S7"))
+        for metric in CURVE_METRICS:
+            values = np.full(shape, np.nan, np.float32)
+            for record in records:
+                curve = record.curves[metric]
+                values[row_of[record.arch], record.run, : len(curve)] = np.array(curve, np.float32)
+            file.create_dataset(
+                metric, data=values, chunks=(min(256, shape[0]), *shape[1:]), compression="gzip", shuffle=True
+            )
+    return buffer.getvalue()

@@ -1,0 +1,276 @@
+"""The images: CIFAR-10 from its archive or from Parquet files, and the embedded digits, as tensors on the device.
+
+    >>> data = load_dataset("digits")
+    >>> data.train_images.shape, data.train_images.dtype
+    (torch.Size([1200, 1, 16, 16]), torch.uint8)
+
+Images are decoded once and stay uint8 where they are trained on; crop, flip and normalisation happen for a whole
+batch in a few tensor operations, driven by an explicit generator (`augment`, `normalise`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from channel_bench.errors import (
+    ArgumentError,
+    CorruptFileError,
+    DownloadError,
+    MissingDataError,
+    os_reason,
+    unknown_name,
+)
+from channel_bench.recipe import Recipe
+from channel_bench.space import Space
+
+UInt8Array = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+
+NUM_TRAIN_DIGITS = 1200
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its official split, on one device."""
+
+    name: str
+    """What every artefact made from it is labelled with."""
+    train_images: Tensor
+    """uint8 (num_train, channels, height, width)."""
+    train_labels: Tensor
+    """int64 (num_train,)."""
+    test_images: Tensor
+    """uint8 (num_test, channels, height, width)."""
+    test_labels: Tensor
+    """int64 (num_test,)."""
+    digest: str
+    """SHA-256 over the decoded images and labels of both splits."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.train_images.device
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data set on another device."""
+        tensors = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
+
+    def check_fits(self, space: Space) -> None:
+        """Refuse a space whose networks take other images.
+
+        Raises:
+            ArgumentError: The image shapes differ, or a label has no output.
+        """
+        if self.image_shape != space.input_shape:
+            raise ArgumentError(
+                f"data set {self.name!r} has images of {self.image_shape}, space {space.name!r} takes"
+                f" {space.input_shape}"
+            )
+        most = int(max(self.train_labels.max(), self.test_labels.max()))
+        if most >= space.num_classes:
+            raise ArgumentError(
+                f"data set {self.name!r} has label {most}, space {space.name!r} has {space.num_classes} classes"
+            )
+
+    def statistics(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation that images in [0, 1] are standardised with.
+
+        Returns:
+            Two float32 tensors (1, channels, 1, 1) on the data's device: the recipe's constants, or those of the
+            training images where the recipe has none.
+        """
+        if recipe.mean is not None and recipe.std is not None:
+            pair = torch.tensor([recipe.mean, recipe.std])
+        else:
+            pixels = self.train_images.cpu().double() / 255
+            pair = torch.stack([pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)]).float()
+        if pair.shape[1] != self.image_shape[0]:
+            raise ArgumentError(
+                f"recipe {recipe.name!r} has {pair.shape[1]} channel means, data set {self.name!r} has"
+                f" {self.image_shape[0]} channels"
+            )
+        mean, std = pair.to(self.device)[:, None, :, None, None]
+        return mean, std
+
+
+def make_dataset(
+    name: str, train: tuple[UInt8Array, IntArray], test: tuple[UInt8Array, IntArray], device: torch.device | str = "cpu"
+) -> Dataset:
+    """Build a Dataset from arrays.
+
+    Args:
+        name: Label of everything that is made from it.
+        train: uint8 (num_train, channels, height, width) and int64 (num_train,).
+        test: The same for the test split.
+        device: Where the tensors go.
+
+    Returns:
+        The data set, with its digest.
+    """
+    digest = hashlib.sha256()
+    for array in (*train, *test):
+        digest.update(repr((array.shape, array.dtype.name)).encode())
+        digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (*train, *test)]
+    return Dataset(name, tensors[0], tensors[1], tensors[2], tensors[3], digest.hexdigest())
+
+
+def load_dataset(
+    source: str | Path, *, data_dir: Path | None = None, download: bool = False, device: torch.device | str = "cpu"
+) -> Dataset:
+    """Load a data set by name, or from a folder of Parquet files.
+
+    Args:
+        source: "digits" (embedded), "cifar10" (torchvision's archive under data_dir), or a folder whose Parquet files
+            have the
+            columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; the split is read off each
+            file's name (train*, test*) and the data set is named after the folder.
+        data_dir: Where the archive of "cifar10" is or goes; default the user's data folder.
+        download: Fetch the archive of "cifar10" where it is missing.
+        device: Where the tensors go.
+
+    Raises:
+        UnknownNameError: Neither a name nor a folder.
+        MissingDataError: The data is not there.
+        CorruptFileError: A file cannot be read or decoded.
+        DownloadError: The archive could not be fetched.
+    """
+    if source == "digits":
+        return _digits(device)
+    if source == "cifar10":
+        return _cifar10(data_dir, download, device)
+    if Path(source).is_dir():
+        return _parquet_folder(Path(source), device)
+    if Path(source).suffix or len(Path(source).parts) > 1:
+        raise MissingDataError(f"data set folder {str(source)!r} does not exist or is not a folder")
+    raise unknown_name("data set", str(source), ["digits", "cifar10", "a folder of Parquet files"])
+
+
+def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Crop and flip a batch at random, as the recipe says.
+
+    The images are padded with zeros and cropped back to their size at a uniformly random offset, then mirrored with
+    probability 1/2; each image draws for itself. Padding comes before normalisation, so the border is black.
+
+    Args:
+        images: uint8 (batch, channels, height, width).
+        recipe: `crop_padding` and `flip` are used.
+        generator: On the images' device.
+
+    Returns:
+        uint8 tensor of the same shape.
+    """
+    batch, _, height, width = images.shape
+    if recipe.crop_padding == 0 and not recipe.flip:
+        return images
+    pad = recipe.crop_padding
+
+    def draw(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, (batch, 1), generator=generator, device=images.device)
+
+    rows = draw(0, 2 * pad + 1) + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(batch, width)
+    if recipe.flip:
+        columns = torch.where(draw(0, 2).bool(), columns.flip(1), columns)
+    columns = draw(0, 2 * pad + 1) + columns
+    padded = functional.pad(images, (pad, pad, pad, pad))
+    # Advanced indices around the channel slice put the channels last: (batch, height, width, channels).
+    picked = padded[torch.arange(batch, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Standardise uint8 images: (images / 255 - mean) / std, float32 of the same shape."""
+    return images.to(mean.dtype).mul_(1 / 255).sub_(mean).div_(std).contiguous()
+
+
+def _digits(device: torch.device | str) -> Dataset:
+    """scikit-learn's 1,797 scanned digits: 1,200 for training and 597 for testing, upsampled to 1x16x16."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # RandomState's stream is frozen for good, so this split is the same under every NumPy.
+    order = np.random.RandomState(0).permutation(len(bunch.target))
+    grey = torch.from_numpy(bunch.images[order].astype(np.float64))[:, None]
+    # 8x8 pixels of 0..16 become 16x16 of 0..255.
+    large = functional.interpolate(grey, scale_factor=2, mode="bilinear", align_corners=False)
+    images = (large * (255 / 16)).round().to(torch.uint8).numpy()
+    labels = bunch.target[order].astype(np.int64)
+    n = NUM_TRAIN_DIGITS
+    return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)
+
+
+def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) -> Dataset:
+    try:
+        from torchvision.datasets import CIFAR10
+    except (ImportError, RuntimeError) as error:
+        raise MissingDataError(
+            f"data set 'cifar10' needs a torchvision that imports beside this torch: {error}"
+        ) from None
+    from channel_bench.published import default_data_dir
+
+    root = (data_dir or default_data_dir()) / "cifar10"
+    try:
+        splits = [CIFAR10(root, train=train, download=download) for train in (True, False)]
+    except RuntimeError:
+        raise MissingDataError(
+            f"CIFAR-10 is not in {root}: add --download, or put cifar-10-python.tar.gz there"
+        ) from None
+    except OSError as error:
+        raise DownloadError(f"CIFAR-10 could not be fetched into {root}: {os_reason(error)}") from None
+    arrays = [(split.data.transpose(0, 3, 1, 2), np.array(split.targets, np.int64)) for split in splits]
+    return make_dataset("cifar10", arrays[0], arrays[1], device)
+
+
+def _parquet_folder(folder: Path, device: torch.device | str) -> Dataset:
+    splits = []
+    for split in ("train", "test"):
+        files = sorted(folder.glob(f"{split}*.parquet"))
+        if not files:
+            raise MissingDataError(f"data set folder {str(folder)!r} has no file {split}*.parquet")
+        parts = [_read_encoded(file) for file in files]
+        try:
+            splits.append((np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])))
+        except ValueError:
+            raise CorruptFileError(
+                f"files {split}*.parquet in {str(folder)!r} hold images of different sizes"
+            ) from None
+    return make_dataset(folder.resolve().name.replace("_", "-"), splits[0], splits[1], device)
+
+
+def _read_encoded(file: Path) -> tuple[UInt8Array, IntArray]:
+    """Decode one Parquet file of encoded images to uint8 (n, channels, height, width) and int64 (n,)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    try:
+        table = pq.read_table(file, columns=["img", "label"])
+        encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
+        labels = table.column("label").to_numpy().astype(np.int64)
+        images = [np.asarray(Image.open(io.BytesIO(data))) for data in encoded]
+        stacked = np.stack(images)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(
+            f"cannot read images from {str(file)!r} (columns img.bytes and label): {reason}"
+        ) from None
+    if stacked.dtype != np.uint8:
+        raise CorruptFileError(f"images in {str(file)!r} are {stacked.dtype}, allowed is 8 bits per channel")
+    return (stacked.transpose(0, 3, 1, 2) if stacked.ndim == 4 else stacked[:, None]), labels

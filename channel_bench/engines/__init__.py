@@ -1,0 +1,41 @@
+"""Engines hand jobs to processes that train them; a store's folder is the queue and the truth, so they only launch.
+
+An engine is anything with ``run(jobs) -> iterator of Outcome``; ``local`` is the one for this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+READY = "ready"
+"""First line of a worker process that is set up."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train."""
+
+    arch: str
+    run: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    status: str
+    """A status of record.STATUSES, or "failed": there is no record, and `error` says why."""
+    best_test_acc: float | None = None
+    error: str = ""
+
+
+class Engine(Protocol):
+    """Trains jobs; each finished one is durable before its outcome is yielded."""
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
+        """Train all jobs in any order; yield an outcome for each, once."""
+        ...

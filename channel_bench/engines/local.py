@@ -1,0 +1,149 @@
+"""The engine for one machine: worker processes that live for the whole build, one job at a time each.
+
+A worker that dies is replaced and its job is tried again; every other run is already durable. One thread per worker
+keeps it fed, so there is no polling, and closing a worker's input ends it at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from channel_bench.engines import READY, Job, Outcome
+
+
+class LocalEngine:
+    """Worker processes on this machine.
+
+    Args:
+        store: Folder of the run store; workers write their own parts there.
+        dataset: Data set as `load_dataset` takes it.
+        device: Device of every worker.
+        num_workers: Processes.
+        threads: CPU threads of each; results depend on it in the last bits, so 1 is the default everywhere.
+        lock: Descriptor that workers inherit (`RunStore.lock`).
+        data_dir: Folder of downloaded data.
+        max_retries: How often a job is tried again after its worker died or failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Path,
+        dataset: str,
+        device: str,
+        num_workers: int,
+        lock: int,
+        threads: int = 1,
+        data_dir: Path | None = None,
+        max_retries: int = 2,
+    ) -> None:
+        """Remember how to start workers; none is started yet."""
+        self._command = [sys.executable, "-m", "channel_bench.engines.worker", "--store", str(store)]
+        self._command += ["--dataset", dataset, "--device", device, "--threads", str(threads)]
+        if data_dir is not None:
+            self._command += ["--data-dir", str(data_dir)]
+        # Workers find the package where this process found it, installed or not.
+        root = str(Path(__file__).parents[2])
+        paths = [root, os.environ.get("PYTHONPATH", "")]
+        self._environment = os.environ | {
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        self._num_workers = num_workers
+        self._lock = lock
+        self._max_retries = max_retries
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._stopping = False
+        self._num_failed_starts = 0
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
+        """Train all jobs in the order given; yield each outcome as soon as its run is durable."""
+        waiting = deque(jobs)
+        outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        feeders = [
+            threading.Thread(target=self._feed, args=(waiting, outcomes), daemon=True)
+            for _ in range(min(self._num_workers, len(jobs)))
+        ]
+        try:
+            for feeder in feeders:
+                feeder.start()
+            for _ in jobs:
+                yield outcomes.get()
+        finally:
+            self._stopping = True
+            for process in list(self._processes):
+                process.kill()
+            for feeder in feeders:
+                feeder.join()
+
+    def _feed(self, waiting: deque[Job], outcomes: queue.SimpleQueue[Outcome]) -> None:
+        """Keep one worker busy until nothing is waiting."""
+        worker: subprocess.Popen[str] | None = None
+        while not self._stopping:
+            try:
+                job = waiting.popleft()
+            except IndexError:
+                break
+            outcome = Outcome(job, "failed", error="its worker process could not start; its own words stand above")
+            for _ in range(1 + self._max_retries):
+                worker = worker or self._start_worker()
+                if worker is not None:
+                    outcome = _ask(worker, job)
+                if outcome.status != "failed" or self._stopping:
+                    break
+                # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
+                if worker is not None:
+                    self._end_worker(worker)
+                worker = None
+            outcomes.put(outcome)
+        if worker is not None:
+            self._end_worker(worker)
+
+    def _start_worker(self) -> subprocess.Popen[str] | None:
+        """Start a process and wait until it is set up; None where it does not get that far."""
+        if self._num_failed_starts > self._max_retries:
+            return None  # what fails every time (no memory, no driver) must not cost seconds for every job
+        process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=(self._lock,),
+        )
+        self._processes.add(process)
+        assert process.stdout is not None
+        if process.stdout.readline().strip() == READY:
+            self._num_failed_starts = 0
+            return process
+        self._num_failed_starts += 1
+        self._end_worker(process)
+        return None
+
+    def _end_worker(self, process: subprocess.Popen[str]) -> None:
+        self._processes.discard(process)
+        process.kill()
+        process.communicate()
+
+
+def _ask(worker: subprocess.Popen[str], job: Job) -> Outcome:
+    """Give a worker one job and wait for its answer."""
+    assert worker.stdin is not None and worker.stdout is not None
+    try:
+        worker.stdin.write(json.dumps(asdict(job)) + "\n")
+        worker.stdin.flush()
+        line = worker.stdout.readline()
+    except OSError:
+        line = ""
+    if not line.endswith("\n"):
+        return Outcome(job, "failed", error="its worker process died")
+    return Outcome(job, **json.loads(line))

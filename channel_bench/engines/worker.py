@@ -1,0 +1,72 @@
+"""A worker process of the local engine: reads jobs as lines of JSON, trains them, makes each durable, answers.
+
+Started by engines/local.py as ``python -m channel_bench.engines.worker``; it is a program of its own so that nobody's
+script has to guard its main module. It ends when its input ends, also in the middle of a training: a worker never
+outlives the builder that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import torch
+
+from channel_bench.datasets import load_dataset
+from channel_bench.engines import READY
+from channel_bench.recipe import Recipe
+from channel_bench.store import RunStore
+from channel_bench.train import pick_device, train_run
+
+
+def main() -> None:
+    """Serve jobs until standard input ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    arguments = parser.parse_args()
+
+    # Ctrl-C reaches the whole process group; the builder decides when workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like an answer
+    jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
+
+    torch.set_num_threads(arguments.threads)
+    store = RunStore.open(arguments.store)
+    space, recipe = store.space, Recipe.from_dict(store.info.recipe)
+    device = pick_device(arguments.device)
+    dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, device=device)
+    assert dataset.digest == store.info.dataset_digest
+    print(READY, file=answers)
+    while True:
+        job = json.loads(jobs.get())
+        try:
+            record = train_run(space, job["arch"], recipe, job["seed"], dataset, run=job["run"])
+            store.add(record)
+            answer = {"status": record.status, "best_test_acc": record.best_test_acc}
+        except Exception as error:  # the answer carries it to the builder, which reports it
+            traceback.print_exc()
+            answer = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers)
+
+
+def _read_jobs(jobs: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        jobs.put(line)
+    os._exit(0)  # the builder is gone or done; whatever is being trained now is trained again by the next
+
+
+if __name__ == "__main__":
+    main()

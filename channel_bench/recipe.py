@@ -1,0 +1,147 @@
+"""Recipes: everything that decides how a network is trained, in one frozen value.
+
+    >>> get_recipe("paper").epochs
+    60
+    >>> get_recipe("mini", epochs=3).name
+    'mini(epochs=3)'
+
+``paper`` is what trained the published table; ``mini`` is what trains the mini spaces. A recipe is stored whole in
+every table, with its fingerprint; runs of different fingerprints are never mixed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from channel_bench.errors import ArgumentError, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is trained. Defaults are what trained the published table."""
+
+    name: str
+    """Registered name, followed by the fields that were overridden."""
+    epochs: int = 60
+    """Passes over the training images; the test images are evaluated after each."""
+    batch_size: int = 256
+    """Images per step; the last, smaller batch of an epoch is kept."""
+    lr: float = 0.1
+    """Peak learning rate of SGD (no Nesterov)."""
+    momentum: float = 0.9
+    """Momentum of SGD, without dampening."""
+    weight_decay: float = 5e-4
+    """L2 penalty on every parameter, normalisation and biases included."""
+    lr_schedule: str = "epoch"
+    """When the cosine moves: "epoch" (once per epoch) or "step" (every batch)."""
+    lr_shift: int = 1
+    """First position on the cosine, in epochs. 1: the published code moves its scheduler before the first epoch, so
+    under torch >= 1.1 the rates are those of positions 1..epochs and the last epoch trains at rate 0. 0: positions
+    0..epochs-1."""
+    crop_padding: int = 4
+    """Zero pixels added to each side before a random crop back to size; 0 for no crop."""
+    flip: bool = True
+    """Whether images are mirrored left to right with probability 1/2."""
+    mean: tuple[float, ...] | None = (0.49139968, 0.48215827, 0.44653124)
+    """Mean per channel that images in [0, 1] are standardised with; None for that of the training images."""
+    std: tuple[float, ...] | None = (0.24703233, 0.24348505, 0.26158768)
+    """Standard deviation per channel; None for that of the training images."""
+    precision: str = "fp32"
+    """Arithmetic of the forward and backward pass. Only "fp32" so far."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        _check(self, "epochs", self.epochs >= 1, "a whole number >= 1", int)
+        _check(self, "batch_size", self.batch_size >= 2, "a whole number >= 2 (batch normalisation)", int)
+        _check(self, "lr", self.lr > 0, "a finite number > 0")
+        _check(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
+        _check(self, "weight_decay", self.weight_decay >= 0, "a finite number >= 0")
+        _check(self, "lr_schedule", self.lr_schedule in ("epoch", "step"), "'epoch' or 'step'", str)
+        _check(self, "lr_shift", self.lr_shift in (0, 1), "0 or 1", int)
+        _check(self, "crop_padding", self.crop_padding >= 0, "a whole number >= 0", int)
+        _check(self, "precision", self.precision == "fp32", "'fp32'", str)
+
+    def lr_at(self, epoch: float) -> float:
+        """Learning rate at a time measured in epochs.
+
+        Args:
+            epoch: 0-based epoch; with lr_schedule "step" also a fraction of one.
+
+        Returns:
+            lr * (1 + cos(pi * (t + lr_shift) / epochs)) / 2 with t = epoch, or its whole part for lr_schedule "epoch".
+        """
+        time = math.floor(epoch) if self.lr_schedule == "epoch" else epoch
+        return self.lr * (1 + math.cos(math.pi * min(1.0, (time + self.lr_shift) / self.epochs))) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """Read what `to_dict` gave, also after a round trip through JSON, which turns tuples into lists."""
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**fields)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over every field but the name."""
+        facts = {key: value for key, value in self.to_dict().items() if key != "name"}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check(recipe: Recipe, field: str, allowed: bool, what: str, kind: type = float) -> None:
+    value = getattr(recipe, field)
+    right_type = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+    if not (right_type and not isinstance(value, bool) and allowed and (kind is str or math.isfinite(value))):
+        raise ArgumentError(f"{field} of recipe {recipe.name!r} is {value!r}: allowed is {what}")
+
+
+# The mini recipe is a starting point of the embedded benchmark (datasheet in data/): SGD on 1,200 digits of 16x16,
+# shifted by up to a pixel, never mirrored because mirrored digits are not digits.
+_RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(name="paper"),
+        Recipe(name="mini", epochs=15, batch_size=128, lr_shift=0, crop_padding=1, flip=False, mean=None, std=None),
+    )
+}
+
+
+def list_recipes() -> list[str]:
+    """Names of all registered recipes."""
+    return list(_RECIPES)
+
+
+def get_recipe(name: str | Recipe, **overrides: Any) -> Recipe:
+    """Find a recipe by name and override some of its fields.
+
+    Args:
+        name: Registered name, or a Recipe to start from.
+        **overrides: Fields of Recipe; None leaves a field as it is.
+
+    Returns:
+        The recipe; its name lists what was overridden.
+
+    Raises:
+        UnknownNameError: No recipe has this name.
+        ArgumentError: A field is not one of Recipe's, or its value is not allowed.
+    """
+    recipe = name if isinstance(name, Recipe) else _RECIPES.get(name)
+    if recipe is None:
+        raise unknown_name("recipe", name, _RECIPES)
+    unknown = set(overrides) - {field.name for field in dataclasses.fields(Recipe)}
+    if unknown:
+        raise ArgumentError(f"a recipe has no field {min(unknown)!r}")
+    changed = {key: value for key, value in overrides.items() if value is not None and value != getattr(recipe, key)}
+    if not changed:
+        return recipe
+    listed = ",".join(f"{key}={value}" for key, value in sorted(changed.items()))
+    return dataclasses.replace(recipe, name=f"{recipe.name}({listed})", **changed)

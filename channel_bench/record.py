@@ -1,0 +1,228 @@
+"""What one run leaves behind, and the one schema that every file of runs derives from.
+
+A `RunRecord` is the row of one (architecture, run) with its learning curves. `SCHEMA` names every column with its
+type, unit and meaning; a table file is these columns plus a `TableInfo` in its metadata. `content_hash` identifies
+the content of a table whatever wrote it, however it is compressed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from channel_bench.errors import CorruptFileError
+
+METADATA_KEY = b"channel_bench"
+FORMAT = 1
+CURVE_METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
+"""Learning curves, one value per epoch: losses in nats, accuracies in percent."""
+ACCURACY_METRICS = ("best_test_acc", "test_acc")
+
+STATUSES = {
+    "ok": "trained to the last epoch",
+    "diverged": "the loss became NaN or infinite; all metrics are null",
+}
+
+
+def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "", nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable, metadata={"meaning": meaning, "unit": unit})
+
+
+SCHEMA = pa.schema(
+    [
+        _column("arch", pa.string(), "architecture, 7 digits 1..4", nullable=False),
+        _column("run", pa.int16(), "number of the run of this architecture, from 0", nullable=False),
+        _column("seed", pa.int64(), "seed that the run's generators derive from; null where unknown"),
+        _column("status", pa.string(), "; ".join(f"{key}: {text}" for key, text in STATUSES.items()), nullable=False),
+        _column("test_acc", pa.float64(), "test accuracy after the last epoch", "percent"),
+        _column("best_test_acc", pa.float64(), "best test accuracy over all epochs", "percent"),
+        _column("best_epoch", pa.int16(), "first epoch that reached best_test_acc, from 1"),
+        _column("train_acc", pa.float64(), "accuracy on augmented training images, during the last epoch", "percent"),
+        _column(
+            "train_loss", pa.float64(), "cross-entropy on augmented training images, during the last epoch", "nats"
+        ),
+        _column("test_loss", pa.float64(), "cross-entropy on the test images after the last epoch", "nats"),
+        _column("num_epochs", pa.int16(), "epochs trained", nullable=False),
+        _column(
+            "flops",
+            pa.int64(),
+            "multiply-accumulates of convolutions and linear layer, one image",
+            "MAC",
+            nullable=False,
+        ),
+        _column("params", pa.int64(), "learnable parameters", nullable=False),
+        _column("train_s", pa.float64(), "wall time of the run", "seconds"),
+        _column("device", pa.string(), "device that trained it"),
+        _column("torch", pa.string(), "version of PyTorch that trained it"),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One finished run: a row of `SCHEMA`, and its curves."""
+
+    arch: str
+    run: int
+    seed: int | None
+    status: str
+    test_acc: float | None
+    best_test_acc: float | None
+    best_epoch: int | None
+    train_acc: float | None
+    train_loss: float | None
+    test_loss: float | None
+    num_epochs: int
+    flops: int
+    params: int
+    train_s: float | None
+    device: str | None
+    torch: str | None
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    """One list of num_epochs values per name of CURVE_METRICS; None after a divergence. Empty where unknown."""
+
+    def row(self) -> dict[str, Any]:
+        """The columns of `SCHEMA`."""
+        return {name: getattr(self, name) for name in SCHEMA.names}
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` reads back to an equal record; floats keep every bit."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """Read what `to_json` wrote.
+
+        Raises:
+            CorruptFileError: The text is not a record.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise CorruptFileError(f"not a run record: {error}") from None
+
+    @classmethod
+    def from_curves(cls, curves: dict[str, list[float]], **facts: Any) -> RunRecord:
+        """Derive status and metrics from the curves; the best epoch is the first that reached the best accuracy."""
+        finite: dict[str, list[float | None]] = {
+            name: [value if math.isfinite(value) else None for value in values] for name, values in curves.items()
+        }
+        if any(None in values for values in finite.values()):
+            nothing: dict[str, Any] = dict.fromkeys(
+                ("test_acc", "best_test_acc", "best_epoch", "train_acc", "train_loss", "test_loss")
+            )
+            return cls(status="diverged", curves=finite, **nothing, **facts)
+        accs = curves["test_acc"]
+        last: dict[str, Any] = {name: values[-1] for name, values in curves.items()}
+        return cls(
+            status="ok", curves=finite, best_test_acc=max(accs), best_epoch=accs.index(max(accs)) + 1, **last, **facts
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableInfo:
+    """Provenance of a table of runs; stored as JSON in the metadata of its file."""
+
+    name: str
+    """Name of the table ("cifar10-published")."""
+    space: str
+    space_fingerprint: str
+    dataset: str
+    dataset_digest: str | None
+    """SHA-256 of the decoded images and labels; None where unknown."""
+    recipe: dict[str, Any]
+    recipe_fingerprint: str
+    accuracy: str
+    """What the accuracy of this table is, in one sentence; printed beside every accuracy."""
+    source: str
+    """Where the runs come from."""
+    code_version: str
+    torch_versions: list[str]
+    devices: list[str]
+    curves_file: str | None = None
+    """Name of the HDF5 file of curves beside the table; None where there are none."""
+    content_sha256: str = ""
+    """Filled in by `write_metadata`."""
+    format: int = FORMAT
+
+
+def make_arrow(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """Arrow table of `SCHEMA` in canonical row order: by architecture, then by run."""
+    return canonical_order(pa.Table.from_pylist(list(rows), schema=SCHEMA))
+
+
+def canonical_order(table: pa.Table) -> pa.Table:
+    """Sort rows by architecture, then by run."""
+    return table.sort_by([("arch", "ascending"), ("run", "ascending")])
+
+
+def with_info(table: pa.Table, info: TableInfo) -> pa.Table:
+    """Attach provenance and the content hash to a table in canonical order."""
+    info = dataclasses.replace(info, content_sha256=content_hash(table))
+    return table.replace_schema_metadata({METADATA_KEY: json.dumps(dataclasses.asdict(info), sort_keys=True).encode()})
+
+
+def read_info(schema: pa.Schema, path: str) -> TableInfo:
+    """Read the provenance of a table file.
+
+    Raises:
+        CorruptFileError: There is none, or it is of a format that this version does not know.
+    """
+    raw = (schema.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        raise CorruptFileError(
+            f"{path!r} is Parquet but not a channel-bench table: it has no {METADATA_KEY.decode()!r} metadata"
+        )
+    try:
+        values = json.loads(raw)
+        if values.get("format") != FORMAT:
+            raise CorruptFileError(
+                f"{path!r} has table format {values.get('format')}, this version reads format {FORMAT}"
+            )
+        return TableInfo(**values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CorruptFileError(f"{path!r} has unreadable channel-bench metadata: {error}") from None
+
+
+def content_hash(table: pa.Table) -> str:
+    """SHA-256 of what a table says, independent of row groups, compression and writer.
+
+    Hashed per column of `SCHEMA`: its name and type, one byte per row for null or not, and the little-endian values
+    with nulls as zero; texts as their lengths (int32) and their UTF-8 bytes.
+
+    Args:
+        table: Columns of `SCHEMA`, in canonical order (`canonical_order`).
+    """
+    digest = hashlib.sha256()
+    for column in SCHEMA:
+        values = table.column(column.name)
+        digest.update(f"{column.name}:{column.type}:{len(values)}\n".encode())
+        digest.update(pc.is_valid(values).to_numpy(zero_copy_only=False).astype(np.uint8).tobytes())
+        if values.null_count == len(values):
+            continue
+        if pa.types.is_string(column.type):
+            offsets, text = _text_buffers(values.fill_null(""))
+            digest.update(np.diff(offsets).astype("<i4").tobytes())
+            digest.update(text)
+        else:
+            numbers = values.fill_null(0).to_numpy()
+            digest.update(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def _text_buffers(values: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], memoryview]:
+    """Offsets (num_rows + 1,) and UTF-8 bytes of all texts of a column, without making a Python object of each."""
+    array = pa.concat_arrays(values.chunks)
+    _, raw_offsets, text = array.buffers()
+    offsets = np.frombuffer(raw_offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    return offsets, memoryview(text)[offsets[0] : offsets[-1]] if text is not None else memoryview(b"")

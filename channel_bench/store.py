@@ -1,0 +1,224 @@
+"""The run store: a folder in which every finished run is durable at once, and from which a table is collected.
+
+    runs/
+      store.json                  what is trained here: space, recipe, data set; written once
+      parts/43/4344424-0.json     one run: a checksum line, then the record with its curves as one line of JSON
+      corrupt/                    parts that did not check out, set aside by name
+      .lock                       held by the builder and by each of its workers
+
+The folder is the only truth. A part appears whole or not at all (`durable.publish_once`), the first writer of a run
+wins, and starting again means looking at what is there. So a builder or a worker may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from channel_bench._version import __version__
+from channel_bench.durable import make_folder, publish_once, remove_leftovers
+from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
+from channel_bench.recipe import Recipe
+from channel_bench.record import RunRecord
+from channel_bench.space import Space, get_space
+
+RunKey = tuple[str, int]
+"""(architecture as text, number of the run)."""
+
+LOCK_PATIENCE_S = 10.0
+"""How long a builder waits for a lock: the workers of a builder that was killed let go within moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """What every run of a store has in common."""
+
+    space: str
+    space_fingerprint: str
+    recipe: dict[str, Any]
+    recipe_fingerprint: str
+    dataset: str
+    dataset_digest: str
+    code_version: str = __version__
+    format: int = 1
+
+
+class RunStore:
+    """The runs of one (space, recipe, data set) in a folder.
+
+    Use `create` to write and `open` to read.
+    """
+
+    def __init__(self, folder: Path, info: StoreInfo) -> None:
+        """Take a folder whose store.json says `info`."""
+        self.folder = folder
+        self.info = info
+
+    @classmethod
+    def create(cls, folder: Path, space: Space, recipe: Recipe, dataset: str, dataset_digest: str) -> RunStore:
+        """Open a folder for runs of this kind, making it where it is missing.
+
+        Raises:
+            StorageError: The folder cannot be written, or it holds runs of another kind.
+            CorruptFileError: Its store.json is unreadable.
+        """
+        info = StoreInfo(
+            space=space.name,
+            space_fingerprint=space.fingerprint,
+            recipe=recipe.to_dict(),
+            recipe_fingerprint=recipe.fingerprint,
+            dataset=dataset,
+            dataset_digest=dataset_digest,
+        )
+        publish_once(folder / "store.json", (json.dumps(dataclasses.asdict(info), indent=1) + "\n").encode())
+        store = cls.open(folder)
+        for name in ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest"):
+            there, wanted = getattr(store.info, name), getattr(info, name)
+            if there != wanted:
+                raise StorageError(
+                    f"{str(folder)!r} holds runs of another kind: {name} is {there!r} there, {wanted!r} here"
+                    "; choose another folder"
+                )
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> RunStore:
+        """Open a folder that a builder made.
+
+        Raises:
+            MissingDataError: It is not one.
+            CorruptFileError: Its store.json is unreadable.
+        """
+        path = folder / "store.json"
+        try:
+            return cls(folder, StoreInfo(**json.loads(path.read_text())))
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingDataError(f"{str(folder)!r} is not a folder of runs: it has no store.json") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
+        except (ValueError, TypeError) as error:
+            raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+
+    @property
+    def space(self) -> Space:
+        """The space of all runs.
+
+        Raises:
+            CorruptFileError: This version's space of that name has other networks.
+        """
+        space = get_space(self.info.space)
+        if space.fingerprint != self.info.space_fingerprint:
+            raise CorruptFileError(
+                f"{str(self.folder)!r} was built with other networks under the name {space.name!r}"
+                f" (fingerprint {self.info.space_fingerprint}, here {space.fingerprint})"
+            )
+        return space
+
+    def path(self, key: RunKey) -> Path:
+        """File of a run; 16 folders by the first two digits keep listings short."""
+        arch, run = key
+        return self.folder / "parts" / arch[:2] / f"{arch}-{run}.json"
+
+    def add(self, record: RunRecord) -> bool:
+        """Make a finished run durable.
+
+        Returns:
+            Whether it was new; an earlier part of the same run is kept.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        body = record.to_json()
+        checksum = hashlib.sha256(body.encode()).hexdigest()
+        return publish_once(self.path((record.arch, record.run)), f"{checksum}\n{body}\n".encode())
+
+    def keys(self) -> set[RunKey]:
+        """All runs that have a part, by file name."""
+        found = set()
+        for path in self.folder.glob("parts/[1-4][1-4]/*.json"):
+            arch, _, run = path.stem.partition("-")
+            if run.isdigit():
+                found.add((arch, int(run)))
+        return found
+
+    def records(self) -> Iterator[RunRecord]:
+        """All runs in order of (architecture, run).
+
+        Raises:
+            CorruptFileError: A part does not check out; the message names it.
+        """
+        for key in sorted(self.keys()):
+            yield self.read(key)
+
+    def read(self, key: RunKey) -> RunRecord:
+        """One run.
+
+        Raises:
+            CorruptFileError: Its part is torn, damaged, or not of the run that its name says.
+        """
+        path = self.path(key)
+        try:
+            checksum, _, body = path.read_text(errors="replace").partition("\n")
+        except OSError as error:
+            raise StorageError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
+        body = body.removesuffix("\n")
+        if hashlib.sha256(body.encode()).hexdigest() != checksum:
+            raise CorruptFileError(f"run {str(path)!r} is damaged: its checksum differs; build again to redo it")
+        record = RunRecord.from_json(body)
+        if (record.arch, record.run) != key:
+            raise CorruptFileError(f"run {str(path)!r} is of {record.arch} run {record.run}; build again to redo it")
+        return record
+
+    def set_aside_corrupt(self) -> list[Path]:
+        """Move parts that do not check out to corrupt/, so that their runs are redone; only under the lock.
+
+        Returns:
+            Where they went.
+        """
+        moved = []
+        for key in sorted(self.keys()):
+            try:
+                self.read(key)
+            except CorruptFileError:
+                make_folder(self.folder / "corrupt")
+                target = self.folder / "corrupt" / f"{self.path(key).name}.{time.time_ns()}"
+                os.replace(self.path(key), target)
+                moved.append(target)
+        return moved
+
+    def lock(self) -> int:
+        """Take the folder for one builder.
+
+        The lock belongs to the open file, which workers inherit: it stays taken until the builder and all of its
+        workers are gone. So workers that outlive a killed builder by a moment cannot train beside those of the next.
+
+        Returns:
+            The descriptor of the locked file; close it to let go.
+
+        Raises:
+            StorageError: Another builder is at work, or the folder cannot be written.
+        """
+        try:
+            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise StorageError(f"cannot write in {str(self.folder)!r}: {os_reason(error)}") from None
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise StorageError(f"another builder is at work in {str(self.folder)!r}: wait or stop it") from None
+                time.sleep(0.05)
+        remove_leftovers(self.folder)
+        return descriptor

@@ -1,0 +1,463 @@
+"""The table: the trained truth of a space, in memory, with the questions a researcher asks of it.
+
+    >>> table = load("resnet")                      # needs `channel-bench download` once
+    >>> table.accuracy("4344424")                   # percent, mean over runs
+    >>> table.accuracy(["4344424", "1111111"])      # a batch in, an array out
+    >>> table.query("4344424")                      # accuracy of every run, mean, std, rank, costs
+    >>> table.top(10, max_flops=500e6)
+    >>> table.pareto("flops")
+
+Which accuracy: `best_test_acc`, the best test accuracy over all epochs of a run, is what the published table holds,
+and the default everywhere. Tables built by this package also have `test_acc`, after the last epoch. Missing is
+missing: an architecture without a finished run raises, nothing is imputed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, os_reason
+from channel_bench.record import (
+    ACCURACY_METRICS,
+    CURVE_METRICS,
+    SCHEMA,
+    TableInfo,
+    content_hash,
+    read_info,
+)
+from channel_bench.space import NUM_ARCHS, Space, get_space
+
+FloatArray = npt.NDArray[np.float64]
+COSTS = ("flops", "params")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the table knows about one architecture."""
+
+    arch: str
+    """Seven digits."""
+    index: int
+    channels: tuple[int, ...]
+    flops: int
+    """Multiply-accumulates of one image."""
+    params: int
+    metric: str
+    """Which accuracy the next four are."""
+    accuracies: tuple[float | None, ...]
+    """Percent, one per run of the table; None where this run is missing or diverged."""
+    mean: float
+    """Percent, over the runs that are there."""
+    std: float | None
+    """Sample standard deviation over those runs (ddof=1); None for a single run."""
+    rank: int
+    """1 is the best; architectures of equal mean share the best rank among them."""
+    num_ranked: int
+    """How many architectures the rank is among."""
+
+
+class Table:
+    """Accuracies of the trained architectures of a space; get one from `load` or `Table.read`."""
+
+    def __init__(self, arrow: pa.Table, info: TableInfo, path: Path | None = None) -> None:
+        """Index the rows.
+
+        Args:
+            arrow: Columns of record.SCHEMA in canonical order, at most one row per (arch, run).
+            info: Provenance.
+            path: File it came from; curves are looked for beside it.
+
+        Raises:
+            CorruptFileError: Rows are duplicate, out of order or not architectures of the space, or the space is
+                another.
+        """
+        self.space: Space = get_space(info.space)
+        self.info = info
+        self.path = path
+        self.arrow = arrow
+        shown = str(path or info.name)
+        if self.space.fingerprint != info.space_fingerprint:
+            raise CorruptFileError(f"table {shown!r} was trained with other networks under the name {info.space!r}")
+        try:
+            self._rows = self.space.index(arrow.column("arch").to_pylist())
+        except ArgumentError as error:
+            raise CorruptFileError(f"table {shown!r}: {error}") from None
+        self._runs = arrow.column("run").to_numpy()
+        if len(self._rows) == 0:
+            raise CorruptFileError(f"table {shown!r} has no rows")
+        # In canonical order the keys ascend strictly; so one comparison also finds duplicates.
+        if self._runs.min() < 0 or (np.diff(self._rows * 2**16 + self._runs) <= 0).any():
+            raise CorruptFileError(f"table {shown!r} has runs that are duplicate, negative or out of order")
+        self.num_runs = int(self._runs.max()) + 1
+        self._cells: dict[str, FloatArray] = {}
+        self._means: dict[tuple[str, int | None], FloatArray] = {}
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, path: str | Path) -> Table:
+        """Read a table file and check its schema, keys, costs and content hash.
+
+        Raises:
+            MissingDataError: There is no such file.
+            CorruptFileError: The file is not a table, or not the one that was written.
+        """
+        path = Path(path)
+        try:
+            arrow = pq.ParquetFile(path).read(use_threads=False)
+        except FileNotFoundError:
+            raise MissingDataError(f"table file {str(path)!r} does not exist") from None
+        except (pa.ArrowException, OSError) as error:
+            reason = (
+                os_reason(error) if isinstance(error, OSError) and error.strerror else "not a Parquet file, or damaged"
+            )
+            raise CorruptFileError(f"cannot read table {str(path)!r}: {reason}") from None
+        info = read_info(arrow.schema, str(path))
+        if arrow.schema.remove_metadata() != SCHEMA.remove_metadata():
+            raise CorruptFileError(
+                f"table {str(path)!r} has other columns than this version's: {', '.join(arrow.schema.names)}"
+            )
+        if content_hash(arrow) != info.content_sha256:
+            raise CorruptFileError(f"table {str(path)!r} was changed after it was written: its content hash differs")
+        table = cls(arrow, info, path)
+        table._check_costs()
+        return table
+
+    def _check_costs(self) -> None:
+        for name in COSTS:
+            expected = getattr(self.space, name)()[self._rows]
+            wrong = np.flatnonzero(self.arrow.column(name).to_numpy() != expected)
+            if wrong.size:
+                row = int(wrong[0])
+                raise CorruptFileError(
+                    f"table {str(self.path)!r}: {name} of {self.space.text(int(self._rows[row]))} is"
+                    f" {self.arrow.column(name)[row]}, by the closed form {expected[row]}"
+                )
+
+    # -- accuracies ---------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name of the table, as `load` takes it."""
+        return self.info.name
+
+    def __len__(self) -> int:
+        """Number of architectures that have a finished run."""
+        return int(np.isfinite(self._values("best_test_acc", None)).sum())
+
+    def __repr__(self) -> str:
+        """Space, table, size."""
+        return f"<Table {self.name!r} of space {self.space.name!r}: {len(self)} architectures, {self.num_runs} runs>"
+
+    def accuracy(self, archs: Any, run: int | None = None, metric: str = "best_test_acc") -> Any:
+        """Accuracy of an architecture, or of each in a batch.
+
+        Args:
+            archs: One architecture or a batch, in any encoding of `Space.arch`.
+            run: One run, or None for the mean over runs.
+            metric: "best_test_acc" (best epoch) or "test_acc" (last epoch).
+
+        Returns:
+            Percent: a float, or float64 (num_archs,) for a batch.
+
+        Raises:
+            ArchError: Not an architecture of the space.
+            ArgumentError: No such run or metric.
+            MissingDataError: The table has no finished run of an architecture, or not this metric.
+        """
+        values = self._means.get((metric, run))
+        if values is None:
+            values = self._values(metric, run)
+        index = self.space.index(archs)
+        found = values[index]
+        if np.isnan(found).any() if isinstance(index, np.ndarray) else found != found:
+            first = int(index[np.isnan(found)][0]) if isinstance(index, np.ndarray) else index
+            raise MissingDataError(
+                f"table {self.name!r} has no finished {'run' if run is None else f'run {run}'} of architecture"
+                f" {self.space.text(first)}: it holds {len(self)} of {NUM_ARCHS} architectures"
+            )
+        return found if isinstance(index, np.ndarray) else float(found)
+
+    def accuracies(self, metric: str = "best_test_acc", run: int | None = None) -> FloatArray:
+        """Accuracy of every architecture of the space, percent, float64 (16384,) in index order; NaN where missing."""
+        return self._values(metric, run).copy()
+
+    def cells(self, metric: str = "best_test_acc") -> FloatArray:
+        """Accuracy of every architecture and run, percent, float64 (16384, num_runs) in index order; NaN where missing.
+
+        Raises:
+            ArgumentError: No such metric.
+            MissingDataError: This table does not have the metric.
+        """
+        if metric not in self._cells:
+            if metric not in ACCURACY_METRICS:
+                raise ArgumentError(f"metric {metric!r} is not one of {', '.join(ACCURACY_METRICS)}")
+            column = self.arrow.column(metric)
+            if column.null_count == len(column):
+                raise MissingDataError(f"table {self.name!r} has no {metric}: it holds the {self.info.accuracy}")
+            cells = np.full((NUM_ARCHS, self.num_runs), np.nan)
+            cells[self._rows, self._runs] = column.to_numpy()
+            self._cells[metric] = cells
+        return self._cells[metric]
+
+    def _values(self, metric: str, run: int | None) -> FloatArray:
+        """Read-only float64 (16384,): one run, or the mean over those that are there."""
+        key = (metric, run)
+        if key not in self._means:
+            cells = self.cells(metric)
+            if run is None:
+                there = np.isfinite(cells)
+                counts = there.sum(1)
+                sums = np.where(there, cells, 0.0).sum(1)
+                values = np.divide(sums, counts, out=np.full(NUM_ARCHS, np.nan), where=counts > 0)
+            else:
+                if isinstance(run, bool) or not 0 <= run < self.num_runs:
+                    raise ArgumentError(f"run {run} is not one of {', '.join(map(str, range(self.num_runs)))}")
+                values = cells[:, run].copy()
+            values.flags.writeable = False
+            self._means[key] = values
+        return self._means[key]
+
+    # -- questions ----------------------------------------------------------------------------------------------
+
+    def query(self, arch: Any, metric: str = "best_test_acc") -> Result:
+        """Everything the table knows about one architecture.
+
+        Raises:
+            ArchError: Not an architecture of the space.
+            MissingDataError: The table has no finished run of it.
+        """
+        text = self.space.text(arch)
+        index = self.space.index(text)
+        mean = self.accuracy(text, metric=metric)
+        runs = self.cells(metric)[index]
+        there = runs[np.isfinite(runs)]
+        values = self._values(metric, None)
+        return Result(
+            arch=text,
+            index=index,
+            channels=self.space.channels(text),
+            flops=self.space.flops(text),
+            params=self.space.params(text),
+            metric=metric,
+            accuracies=tuple(None if math.isnan(value) else value for value in runs.tolist()),
+            mean=mean,
+            std=float(there.std(ddof=1)) if len(there) > 1 else None,
+            rank=1 + int((values > mean).sum()),
+            num_ranked=int(np.isfinite(values).sum()),
+        )
+
+    def rank(self, arch: Any, metric: str = "best_test_acc") -> int:
+        """Rank by mean accuracy: 1 + the number of architectures that are strictly better."""
+        return 1 + int((self._values(metric, None) > self.accuracy(self.space.text(arch), metric=metric)).sum())
+
+    def top(
+        self,
+        k: int = 10,
+        *,
+        max_flops: float | None = None,
+        max_params: float | None = None,
+        max_latency: float | None = None,
+        latency: FloatArray | None = None,
+        metric: str = "best_test_acc",
+    ) -> list[Result]:
+        """The most accurate architectures within budgets.
+
+        Args:
+            k: At most how many, >= 1.
+            max_flops: Largest allowed multiply-accumulates.
+            max_params: Largest allowed number of parameters.
+            max_latency: Largest allowed latency, in the unit of `latency`.
+            latency: float (16384,) in index order; a table holds none, so it comes from your own measurement.
+            metric: The accuracy to rank by.
+
+        Returns:
+            Best first; of equal means the one with fewer FLOPs first.
+
+        Raises:
+            ArgumentError: k < 1, max_latency without latency, or no trained architecture fits the budgets.
+        """
+        if k < 1:
+            raise ArgumentError(f"cannot list {k} architectures: allowed are 1 and above")
+        if (max_latency is None) != (latency is None):
+            raise ArgumentError("max_latency and latency go together: a table holds no latencies")
+        values = self._values(metric, None)
+        flops = self.space.flops()
+        fits = np.isfinite(values)
+        budgets = [
+            ("flops", flops, max_flops),
+            ("params", self.space.params(), max_params),
+            ("latency", latency, max_latency),
+        ]
+        for name, costs, most in budgets:
+            if most is None or costs is None:
+                continue
+            if np.shape(costs) != (NUM_ARCHS,):
+                raise ArgumentError(f"{name} has shape {np.shape(costs)}: allowed is ({NUM_ARCHS},), in index order")
+            if not (fits & (costs <= most)).any():
+                raise ArgumentError(
+                    f"no trained architecture has {name} <= {most:,.15g}: the least is {costs[fits].min():,}"
+                )
+            fits &= costs <= most
+        chosen = np.flatnonzero(fits)
+        order = np.lexsort((flops[chosen], -values[chosen]))
+        return [self.query(int(index), metric) for index in chosen[order][:k]]
+
+    def pareto(self, cost: str = "flops", metric: str = "best_test_acc") -> list[Result]:
+        """Architectures that no other beats in both cost and mean accuracy, cheapest first.
+
+        Args:
+            cost: "flops" or "params".
+            metric: The accuracy.
+
+        Raises:
+            ArgumentError: No such cost.
+        """
+        if cost not in COSTS:
+            raise ArgumentError(f"cost {cost!r} is not one of {', '.join(COSTS)}")
+        costs = getattr(self.space, cost)()
+        values = self._values(metric, None)
+        trained = np.flatnonzero(np.isfinite(values))
+        order = trained[np.lexsort((-values[trained], costs[trained]))]
+        best_so_far = np.maximum.accumulate(np.concatenate([[-np.inf], values[order][:-1]]))
+        return [self.query(int(index), metric) for index in order[values[order] > best_so_far]]
+
+    def frame(self, metric: str = "best_test_acc") -> Any:
+        """One row per trained architecture in index order, as a pandas DataFrame.
+
+        Columns: arch (text), slot0 .. slot6 (channels), flops, params, run0 .. (percent), mean, std (ddof=1), rank.
+        """
+        import pandas as pd
+
+        values = self._values(metric, None)
+        trained = np.flatnonzero(np.isfinite(values))
+        texts = self.space.texts()
+        frame = pd.DataFrame({"arch": [texts[index] for index in trained]})
+        channels = self.space.archs()[trained].astype(int) * np.array(self.space.max_channels) // 4
+        for slot in range(channels.shape[1]):
+            frame[f"slot{slot}"] = channels[:, slot]
+        for name in COSTS:
+            frame[name] = getattr(self.space, name)()[trained]
+        runs = [f"run{run}" for run in range(self.num_runs)]
+        frame[runs] = self.cells(metric)[trained]
+        frame["mean"] = values[trained]
+        frame["std"] = frame[runs].std(axis=1, ddof=1)
+        frame["rank"] = frame["mean"].rank(method="min", ascending=False).astype(int)
+        return frame
+
+    def curves(self, arch: Any) -> dict[str, npt.NDArray[np.float32]]:
+        """Learning curves of one architecture.
+
+        Returns:
+            float32 (num_runs, num_epochs) per name of record.CURVE_METRICS, losses in nats and accuracies in percent;
+            NaN where a run is missing or after it diverged.
+
+        Raises:
+            MissingDataError: The table has no curves, or not of this architecture.
+            CorruptFileError: The file of curves is damaged or belongs to another table.
+        """
+        import h5py
+
+        text = self.space.text(arch)
+        if self.info.curves_file is None or self.path is None:
+            raise MissingDataError(f"table {self.name!r} has no learning curves: {self.info.source}")
+        path = self.path.parent / self.info.curves_file
+        try:
+            with h5py.File(path, "r") as file:
+                if file.attrs["content_sha256"] != self.info.content_sha256:
+                    raise CorruptFileError(
+                        f"curves {str(path)!r} belong to another table than {str(self.path)!r}: collect again"
+                    )
+                row = np.searchsorted(file["arch"][:], text.encode())
+                if row == len(file["arch"]) or file["arch"][row] != text.encode():
+                    raise MissingDataError(f"table {self.name!r} has no learning curves of architecture {text}")
+                return {metric: file[metric][row] for metric in CURVE_METRICS}
+        except FileNotFoundError:
+            raise MissingDataError(f"curves file {str(path)!r} does not exist") from None
+        except (OSError, KeyError) as error:
+            raise CorruptFileError(f"cannot read curves {str(path)!r}: {error}") from None
+
+
+def load(space: str | Space, table: str | Path | None = None, data_dir: str | Path | None = None) -> Table:
+    """Load a table of a space.
+
+    Args:
+        space: The space, by name.
+        table: Name of a table ("cifar10-published"), path of a table file, or None for the space's default.
+        data_dir: Folder of downloaded tables; default $CHANNEL_BENCH_DATA, else the user's cache folder.
+
+    Returns:
+        The table.
+
+    Raises:
+        UnknownNameError: No such space or table.
+        MissingDataError: The table is not on this machine; the message says how to get it.
+        CorruptFileError: The file is damaged, or is of another space.
+    """
+    from channel_bench.published import TABLE_NAME, published_spaces, table_path
+
+    space = get_space(space)
+    if table is not None and (Path(table).suffix or Path(table).exists()):
+        found = Table.read(table)
+        if found.space != space:
+            raise ArgumentError(f"table {str(table)!r} is of space {found.space.name!r}, not {space.name!r}")
+        return found
+    if space.name in published_spaces() and table in (None, TABLE_NAME):
+        path = table_path(space, Path(data_dir) if data_dir is not None else None)
+        if not path.exists():
+            raise MissingDataError(
+                f"table {TABLE_NAME!r} of space {space.name!r} is not in {str(path.parent)!r}: run"
+                " 'channel-bench download'"
+            )
+        return Table.read(path)
+    if table is not None:
+        from channel_bench.errors import unknown_name
+
+        raise unknown_name("table", str(table), [TABLE_NAME, "a path ending in .parquet"])
+    raise MissingDataError(
+        f"space {space.name!r} has no table to download: build one with 'channel-bench build {space.name}' and"
+        " 'channel-bench collect', then pass its path"
+    )
+
+
+def verify(path: str | Path) -> dict[str, Any]:
+    """Check a table file from the outside in: schema, content hash, keys, costs, accuracies, counts, curves.
+
+    Returns:
+        What was found: the provenance, and counts of architectures, runs and diverged runs.
+
+    Raises:
+        MissingDataError: There is no such file.
+        CorruptFileError: A check failed; the message says which.
+    """
+    table = Table.read(path)
+    statuses = table.arrow.column("status").to_pylist()
+    for metric in ACCURACY_METRICS:
+        column = table.arrow.column(metric)
+        if column.null_count == len(column):
+            continue
+        for key, status, value in zip(
+            table.arrow.column("arch").to_pylist(), statuses, column.to_pylist(), strict=True
+        ):
+            if (value is None) != (status != "ok") or (value is not None and not 0 <= value <= 100):
+                raise CorruptFileError(f"table {str(path)!r}: {metric} of {key} is {value} with status {status!r}")
+    if table.info.curves_file is not None:
+        table.curves(int(table._rows[0]))
+    per_arch = np.bincount(table._rows)
+    return {
+        **dataclasses.asdict(table.info),
+        "num_rows": len(statuses),
+        "num_archs": int((per_arch > 0).sum()),
+        "num_runs": table.num_runs,
+        "num_incomplete_archs": int(((per_arch > 0) & (per_arch < table.num_runs)).sum()),
+        "num_diverged": statuses.count("diverged"),
+    }

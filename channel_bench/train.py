@@ -1,0 +1,182 @@
+"""One run: train one architecture by a recipe and return its record with learning curves.
+
+    >>> data = load_dataset("digits")
+    >>> record = train_run(get_space("resnet-mini"), "4344424", get_recipe("mini"), seed=0, dataset=data)
+    >>> record.best_test_acc  # percent
+
+A run is a function of (space, architecture, recipe, seed, data set): every random draw comes from generators that
+derive from the architecture and the seed, and the global ones are not touched. The same call gives the same record on
+the same machine with the same number of threads; across machines results agree in distribution.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from channel_bench.datasets import Dataset, augment, normalise
+from channel_bench.errors import ArgumentError
+from channel_bench.models import build_model
+from channel_bench.recipe import Recipe
+from channel_bench.record import CURVE_METRICS, RunRecord
+from channel_bench.space import Space
+
+EVAL_BATCH_SIZE = 2000
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+def train_run(
+    space: Space,
+    arch: Any,
+    recipe: Recipe,
+    seed: int,
+    dataset: Dataset,
+    *,
+    run: int = 0,
+    on_epoch: OnEpoch | None = None,
+) -> RunRecord:
+    """Train one network from scratch, on the device that holds the data set.
+
+    Args:
+        space: The search space.
+        arch: The architecture, in any encoding of `Space.arch`.
+        recipe: How to train.
+        seed: >= 0; with the architecture it decides initial weights, order and augmentation.
+        dataset: Images of the space's input shape.
+        run: Number that the record carries.
+        on_epoch: Called after each epoch with its number from 1 and its value of each of CURVE_METRICS.
+
+    Returns:
+        The record; status "diverged" where the loss became NaN or infinite.
+
+    Raises:
+        ArchError: arch is not an architecture of the space.
+        ArgumentError: The data set does not fit the space, or seed is negative.
+    """
+    dataset.check_fits(space)
+    if seed < 0:
+        raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
+    text = space.text(arch)
+    started = time.perf_counter()
+    device = dataset.device
+    weights, batches = _generators(space.index(text), seed, device)
+    model = build_model(space, text, weights).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    mean, std = dataset.statistics(recipe)
+    test_images = normalise(dataset.test_images, mean, std)
+    curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
+    for epoch in range(recipe.epochs):
+        train_loss, train_acc = _train_epoch(model, optimizer, recipe, epoch, dataset, (mean, std), batches)
+        test_loss, test_acc = evaluate(model, test_images, dataset.test_labels)
+        values = dict(zip(CURVE_METRICS, (train_loss, train_acc, test_loss, test_acc), strict=True))
+        for name, value in values.items():
+            curves[name].append(value)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, values)
+        if not (math.isfinite(train_loss) and math.isfinite(test_loss)):
+            break  # NaN stays NaN; the record says so instead of an accuracy
+    for values_so_far in curves.values():
+        values_so_far.extend([math.nan] * (recipe.epochs - len(values_so_far)))
+    return RunRecord.from_curves(
+        curves,
+        arch=text,
+        run=run,
+        seed=seed,
+        num_epochs=recipe.epochs,
+        flops=space.flops(text),
+        params=space.params(text),
+        train_s=round(time.perf_counter() - started, 4),
+        device=device_name(device),
+        torch=torch.__version__,
+    )
+
+
+def _generators(index: int, seed: int, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+    """Independent generators for the weights (always CPU, so that devices agree) and for order and augmentation."""
+    weights, batches = np.random.SeedSequence([seed, index]).generate_state(2, np.uint64).tolist()
+    return torch.Generator().manual_seed(weights), torch.Generator(device).manual_seed(batches)
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    epoch: int,
+    dataset: Dataset,
+    statistics: tuple[Tensor, Tensor],
+    generator: torch.Generator,
+) -> tuple[float, float]:
+    """One pass over the training images; mean loss in nats and accuracy in percent on the batches as they came."""
+    model.train()
+    num_images = len(dataset.train_labels)
+    order = torch.randperm(num_images, generator=generator, device=dataset.device)
+    # Sums stay on the device and are read once per epoch: reading a batch's loss would wait for the GPU at every step.
+    loss_sum = torch.zeros((), dtype=torch.float64, device=dataset.device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=dataset.device)
+    for start in range(0, num_images, recipe.batch_size):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at(epoch + start / num_images)
+        chosen = order[start : start + recipe.batch_size]
+        labels = dataset.train_labels[chosen]
+        images = normalise(augment(dataset.train_images[chosen], recipe, generator), *statistics)
+        logits = model(images)
+        loss = functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.detach() * len(labels)
+        num_correct += (logits.detach().argmax(1) == labels).sum()
+    return (loss_sum / num_images).item(), 100 * num_correct.item() / num_images
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Loss and accuracy with the running statistics of batch normalisation.
+
+    Args:
+        model: The network.
+        images: Normalised float (num_images, channels, height, width).
+        labels: int64 (num_images,).
+
+    Returns:
+        Mean cross-entropy in nats, accuracy in percent.
+    """
+    model.eval()
+    loss_sum = torch.zeros((), dtype=torch.float64, device=images.device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    for some_images, some_labels in zip(images.split(EVAL_BATCH_SIZE), labels.split(EVAL_BATCH_SIZE), strict=True):
+        logits = model(some_images)
+        loss_sum += functional.cross_entropy(logits, some_labels, reduction="sum")
+        num_correct += (logits.argmax(1) == some_labels).sum()
+    return loss_sum.item() / len(labels), 100 * num_correct.item() / len(labels)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Device of a name: "auto" is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ArgumentError: The name is no device, or none that is here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(f"device {name!r} cannot be used here ({reason}): try 'cpu', 'cuda' or 'auto'") from None
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The name that records carry: the GPU's own ("NVIDIA H200"), or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
