@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,25 +89,32 @@ class Dataset:
                 f"data set {self.name!r} has label {most}, space {space.name!r} has {space.num_classes} classes"
             )
 
-    def statistics(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation that images in [0, 1] are standardised with.
 
-        Returns:
-            Two float32 tensors (1, channels, 1, 1) on the data's device: the recipe's constants, or those of the
-            training images where the recipe has none.
-        """
-        if recipe.mean is not None and recipe.std is not None:
-            pair = torch.tensor([recipe.mean, recipe.std])
-        else:
-            pixels = self.train_images.cpu().double() / 255
-            pair = torch.stack([pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)]).float()
-        if pair.shape[1] != self.image_shape[0]:
-            raise ArgumentError(
-                f"recipe {recipe.name!r} has {pair.shape[1]} channel means, data set {self.name!r} has"
-                f" {self.image_shape[0]} channels"
-            )
-        mean, std = pair.to(self.device)[:, None, :, None, None]
-        return mean, std
+def channel_statistics(train_images: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that images in [0, 1] are standardised with.
+
+    Args:
+        train_images: uint8 (num_images, channels, height, width).
+        recipe: Holds the constants, or None for those of the training images.
+
+    Returns:
+        Two float32 tensors (1, channels, 1, 1) on the images' device.
+
+    Raises:
+        ArgumentError: The recipe's constants are for another number of channels.
+    """
+    if recipe.mean is not None and recipe.std is not None:
+        pair = torch.tensor([recipe.mean, recipe.std])
+    else:
+        pixels = train_images.cpu().double() / 255
+        pair = torch.stack([pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)]).float()
+    num_channels = train_images.shape[1]
+    if pair.shape[1] != num_channels:
+        raise ArgumentError(
+            f"recipe {recipe.name!r} has {pair.shape[1]} channel means, the images have {num_channels} channels"
+        )
+    mean, std = pair.to(train_images.device)[:, None, :, None, None]
+    return mean, std
 
 
 def make_dataset(
@@ -193,6 +201,33 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
     # Advanced indices around the channel slice put the channels last: (batch, height, width, channels).
     picked = padded[torch.arange(batch, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)
+
+
+def train_batches(
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    statistics: tuple[Tensor, Tensor],
+    generator: torch.Generator,
+) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """One epoch of training batches: shuffled, augmented, normalised; the last, smaller batch is kept.
+
+    Args:
+        images: uint8 (num_images, channels, height, width).
+        labels: int64 (num_images,).
+        recipe: Batch size and augmentation.
+        statistics: Mean and standard deviation, as `channel_statistics` returns them.
+        generator: On the images' device; drives order and augmentation.
+
+    Yields:
+        Share of the epoch that is over, in [0, 1), float32 (batch, channels, height, width), int64 (batch,).
+    """
+    num_images = len(labels)
+    order = torch.randperm(num_images, generator=generator, device=images.device)
+    for start in range(0, num_images, recipe.batch_size):
+        chosen = order[start : start + recipe.batch_size]
+        batch = normalise(augment(images[chosen], recipe, generator), *statistics)
+        yield start / num_images, batch, labels[chosen]
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

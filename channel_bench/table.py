@@ -31,8 +31,10 @@ from channel_bench.record import (
     CURVE_METRICS,
     SCHEMA,
     TableInfo,
+    column_values,
     content_hash,
     read_info,
+    valid_rows,
 )
 from channel_bench.space import NUM_ARCHS, Space, get_space
 
@@ -91,7 +93,7 @@ class Table:
             self._rows = self.space.index(arrow.column("arch").to_pylist())
         except ArgumentError as error:
             raise CorruptFileError(f"table {shown!r}: {error}") from None
-        self._runs = arrow.column("run").to_numpy()
+        self._runs = column_values(arrow.column("run"))
         if len(self._rows) == 0:
             raise CorruptFileError(f"table {shown!r} has no rows")
         # In canonical order the keys ascend strictly; so one comparison also finds duplicates.
@@ -135,7 +137,7 @@ class Table:
     def _check_costs(self) -> None:
         for name in COSTS:
             expected = getattr(self.space, name)()[self._rows]
-            wrong = np.flatnonzero(self.arrow.column(name).to_numpy() != expected)
+            wrong = np.flatnonzero(column_values(self.arrow.column(name)) != expected)
             if wrong.size:
                 row = int(wrong[0])
                 raise CorruptFileError(
@@ -205,7 +207,7 @@ class Table:
             if column.null_count == len(column):
                 raise MissingDataError(f"table {self.name!r} has no {metric}: it holds the {self.info.accuracy}")
             cells = np.full((NUM_ARCHS, self.num_runs), np.nan)
-            cells[self._rows, self._runs] = column.to_numpy()
+            cells[self._rows, self._runs] = np.where(valid_rows(column), column_values(column), np.nan)
             self._cells[metric] = cells
         return self._cells[metric]
 

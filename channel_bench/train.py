@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from channel_bench.datasets import Dataset, augment, normalise
+from channel_bench.datasets import Dataset, channel_statistics, normalise, train_batches
 from channel_bench.errors import ArgumentError
 from channel_bench.models import build_model
 from channel_bench.recipe import Recipe
@@ -71,11 +71,11 @@ def train_run(
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    mean, std = dataset.statistics(recipe)
-    test_images = normalise(dataset.test_images, mean, std)
+    statistics = channel_statistics(dataset.train_images, recipe)
+    test_images = normalise(dataset.test_images, *statistics)
     curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
     for epoch in range(recipe.epochs):
-        train_loss, train_acc = _train_epoch(model, optimizer, recipe, epoch, dataset, (mean, std), batches)
+        train_loss, train_acc = _train_epoch(model, optimizer, recipe, epoch, dataset, statistics, batches)
         test_loss, test_acc = evaluate(model, test_images, dataset.test_labels)
         values = dict(zip(CURVE_METRICS, (train_loss, train_acc, test_loss, test_acc), strict=True))
         for name, value in values.items():
@@ -117,24 +117,21 @@ def _train_epoch(
 ) -> tuple[float, float]:
     """One pass over the training images; mean loss in nats and accuracy in percent on the batches as they came."""
     model.train()
-    num_images = len(dataset.train_labels)
-    order = torch.randperm(num_images, generator=generator, device=dataset.device)
+    images, labels = dataset.train_images, dataset.train_labels
     # Sums stay on the device and are read once per epoch: reading a batch's loss would wait for the GPU at every step.
     loss_sum = torch.zeros((), dtype=torch.float64, device=dataset.device)
     num_correct = torch.zeros((), dtype=torch.int64, device=dataset.device)
-    for start in range(0, num_images, recipe.batch_size):
+    for elapsed, batch, targets in train_batches(images, labels, recipe, statistics, generator):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(epoch + start / num_images)
-        chosen = order[start : start + recipe.batch_size]
-        labels = dataset.train_labels[chosen]
-        images = normalise(augment(dataset.train_images[chosen], recipe, generator), *statistics)
-        logits = model(images)
-        loss = functional.cross_entropy(logits, labels)
+            group["lr"] = recipe.lr_at(epoch + elapsed)
+        logits = model(batch)
+        loss = functional.cross_entropy(logits, targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        loss_sum += loss.detach() * len(labels)
-        num_correct += (logits.detach().argmax(1) == labels).sum()
+        loss_sum += loss.detach() * len(targets)
+        num_correct += (logits.detach().argmax(1) == targets).sum()
+    num_images = len(labels)
     return (loss_sum / num_images).item(), 100 * num_correct.item() / num_images
 
 

@@ -1,0 +1,334 @@
+"""The command ``channel-bench``: get the published table, ask it, train, build, collect, verify.
+
+Every command that prints a table prints JSON with --json. Bad input is one line on standard error and exit code 2.
+torch is imported only by the commands that train.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from channel_bench.space import get_space, list_spaces
+from channel_bench.terminal import make_app, parse_quantity, print_json, print_table, progress, run_app, say
+
+if TYPE_CHECKING:
+    from channel_bench.engines import Outcome
+    from channel_bench.table import Result, Table
+
+app = make_app("channel-bench", "The table of Channel-Bench-Macro: download, query, rebuild.")
+
+SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help=f"One of {', '.join(list_spaces())}.")]
+ArchArgument = Annotated[
+    str, typer.Argument(metavar="ARCH", help="7 digits 1..4, or 7 comma-separated channels or ratios.")
+]
+TableOption = Annotated[
+    str | None, typer.Option("--table", help="Name or path of a table [default: that of the space].")
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of downloaded data [default: $CHANNEL_BENCH_DATA or the user's cache]."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MetricOption = Annotated[str, typer.Option("--metric", help="best_test_acc (best epoch) or test_acc (last epoch).")]
+RecipeOption = Annotated[str | None, typer.Option("--recipe", help="Name of a recipe [default: that of the space].")]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", help="digits, cifar10 or a folder of Parquet images [default: that of the space]."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Override the recipe's epochs.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; they change results in the last bits.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """The table of Channel-Bench-Macro: download, query, rebuild."""
+    if version:
+        from channel_bench import __version__
+
+        print(__version__)
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def download(
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder of local copies of the two published JSON files.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Folder of a mirror to download from.")] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Fetch the published results, check their SHA-256, and write them as table files."""
+    from channel_bench.published import BASE_URL, install
+
+    paths = install(source=source, base_url=url or BASE_URL, data_dir=data_dir)
+    for path in paths:
+        print(f"wrote {path}")
+
+
+@app.command()
+def query(
+    space: SpaceArgument,
+    archs: Annotated[list[str], typer.Argument(metavar="ARCH...", help="7 digits 1..4, or 7 comma-separated numbers.")],
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Look up architectures: accuracy of every run, mean, rank, channels, costs."""
+    loaded = _load(space, table, data_dir)
+    _print_results(loaded, [loaded.query(arch, metric) for arch in archs], metric, json_output)
+
+
+@app.command()
+def top(
+    space: SpaceArgument,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    max_flops: Annotated[str | None, typer.Option(help="Budget: 5e8, 500M, or 0.5x of the widest.")] = None,
+    max_params: Annotated[str | None, typer.Option(help="Budget: 5e6, 5M, or 0.5x of the widest.")] = None,
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """List the most accurate architectures, within budgets."""
+    loaded = _load(space, table, data_dir)
+    results = loaded.top(
+        k,
+        max_flops=parse_quantity(max_flops, loaded.space.flops("4444444"), "--max-flops"),
+        max_params=parse_quantity(max_params, loaded.space.params("4444444"), "--max-params"),
+        metric=metric,
+    )
+    _print_results(loaded, results, metric, json_output)
+
+
+@app.command()
+def pareto(
+    space: SpaceArgument,
+    cost: Annotated[str, typer.Option(help="flops or params.")] = "flops",
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """List the architectures that no other beats in both cost and accuracy."""
+    loaded = _load(space, table, data_dir)
+    _print_results(loaded, loaded.pareto(cost, metric), metric, json_output)
+
+
+@app.command()
+def train(
+    space: SpaceArgument,
+    arch: ArchArgument,
+    seed: Annotated[int, typer.Option(help="Seed; with the architecture it decides every random draw.")] = 0,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    dataset: DatasetOption = None,
+    download_data: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Train one architecture now, and print its record; epoch by epoch on a terminal."""
+    found = get_space(space)
+    text = found.text(arch)
+    from channel_bench.recipe import get_recipe
+
+    chosen = get_recipe(recipe or found.recipe, epochs=epochs)
+    import torch
+
+    from channel_bench.datasets import load_dataset
+    from channel_bench.errors import ArgumentError
+    from channel_bench.train import pick_device, train_run
+
+    if threads < 1:
+        raise ArgumentError(f"number of threads is {threads}: allowed are 1 and above")
+    torch.set_num_threads(threads)
+    target = pick_device(device)
+    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
+    with progress(f"{found.name} {text}", chosen.epochs) as advance:
+        record = train_run(
+            found,
+            text,
+            chosen,
+            seed,
+            data,
+            on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
+        )
+    if json_output:
+        print_json(
+            {"space": found.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
+        )
+        return
+    rows = [[name, _shown(value)] for name, value in record.row().items()]
+    print_table(
+        ["field", "value"],
+        rows,
+        title=f"{found.name} {text}, data set {data.name}, recipe {chosen.name}",
+        caption="accuracies in percent, losses in nats, times in seconds; best_test_acc is the maximum over epochs",
+    )
+
+
+@app.command()
+def build(
+    space: SpaceArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; the same folder again continues.")],
+    archs: Annotated[str, typer.Option(help="How many, 'all', or architectures separated by commas.")] = "all",
+    runs: Annotated[int, typer.Option(help="Runs (seeds) of each architecture.")] = 3,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    dataset: DatasetOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes [default: one per CPU core, or one on a GPU].")
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    base_seed: Annotated[int, typer.Option(help="Seed of run 0; run r has this plus r.")] = 0,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Train architectures into a folder of runs; interrupted or killed, the same command goes on where it stopped."""
+    from channel_bench.build import build as run_build
+    from channel_bench.build import pick_archs
+    from channel_bench.recipe import get_recipe
+
+    found = get_space(space)
+    chosen_archs = pick_archs(found, archs)
+    chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs)
+    with progress(f"building {found.name}", len(chosen_archs) * max(runs, 0)) as advance:
+
+        def started(num_planned: int, num_found: int) -> None:
+            say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
+            advance(num_found, "")
+
+        def finished(outcome: Outcome) -> None:
+            accuracy = outcome.status if outcome.best_test_acc is None else f"{outcome.best_test_acc:.2f}%"
+            advance(1, f"{outcome.job.arch} run {outcome.job.run}: {accuracy}")
+
+        report = run_build(
+            found,
+            out,
+            archs=chosen_archs,
+            num_runs=runs,
+            recipe=chosen_recipe,
+            dataset=dataset,
+            num_workers=workers,
+            threads=threads,
+            device=device,
+            base_seed=base_seed,
+            data_dir=data_dir,
+            on_start=started,
+            on_outcome=finished,
+        )
+    for damaged in report.set_aside:
+        say(f"a damaged run was set aside as {damaged} and trained again")
+    print(
+        f"{report.num_found + report.num_trained} of {report.num_planned} runs are in {out}:"
+        f" {report.num_trained} trained now, {report.num_diverged} of them diverged, {report.num_found} were there"
+    )
+
+
+@app.command()
+def collect(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'build' filled.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table file to write (.parquet).")],
+) -> None:
+    """Write the runs of a folder as one table file, with learning curves in an HDF5 file beside it."""
+    from channel_bench.build import collect as run_collect
+    from channel_bench.table import verify as run_verify
+
+    run_collect(runs, out)
+    facts = run_verify(out)
+    print(f"wrote {out} and {out.with_suffix('.h5')}: {_counts(facts)}")
+
+
+@app.command()
+def verify(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table file (.parquet).")],
+    json_output: JsonOption = False,
+) -> None:
+    """Check a table file: schema, content hash, keys, costs, accuracies, curves."""
+    from channel_bench.table import verify as run_verify
+
+    facts = run_verify(table)
+    if json_output:
+        print_json(facts)
+        return
+    print(f"{table}: intact, {_counts(facts)}")
+    print(f"space {facts['space']}, data set {facts['dataset']}, recipe {facts['recipe']['name']}; {facts['source']}")
+    print(f"content SHA-256 {facts['content_sha256']}")
+
+
+def _load(space: str, table: str | None, data_dir: Path | None) -> Table:
+    from channel_bench.table import load
+
+    return load(space, table, data_dir)
+
+
+def _print_results(table: Table, results: list[Result], metric: str, json_output: bool) -> None:
+    if json_output:
+        print_json(
+            {
+                "space": table.space.name,
+                "table": table.name,
+                "dataset": table.info.dataset,
+                "accuracy": table.info.accuracy,
+                "results": [dataclasses.asdict(result) for result in results],
+            }
+        )
+        return
+    runs = [f"run {run}" for run in range(table.num_runs)]
+    rows = [
+        [
+            result.arch,
+            f"{result.mean:.3f}",
+            None if result.std is None else f"{result.std:.3f}",
+            result.rank,
+            *(None if accuracy is None else f"{accuracy:.2f}" for accuracy in result.accuracies),
+            result.flops,
+            result.params,
+            "-".join(map(str, result.channels)),
+        ]
+        for result in results
+    ]
+    meaning = table.info.accuracy if metric == "best_test_acc" else "test accuracy after the last epoch, percent"
+    print_table(
+        ["arch", "mean", "std", "rank", *runs, "flops", "params", "channels"],
+        rows,
+        title=f"space {table.space.name}, table {table.name}, data set {table.info.dataset}",
+        caption=(
+            f"accuracy: {meaning}; mean and std (ddof=1) over {table.num_runs} runs; rank among {len(table):,}"
+            "; flops are multiply-accumulates"
+        ),
+    )
+
+
+def _counts(facts: dict[str, object]) -> str:
+    return (
+        f"{facts['num_rows']:,} runs, {facts['num_archs']:,} architectures x {facts['num_runs']} runs"
+        f" ({facts['num_incomplete_archs']} architectures with fewer, {facts['num_diverged']} runs diverged)"
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_app(app, "channel-bench")
+
+
+if __name__ == "__main__":
+    main()

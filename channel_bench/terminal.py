@@ -1,0 +1,159 @@
+"""How both command lines talk: one clear line for an error, tables for people, JSON for programs, progress in between.
+
+`run_app` turns every ChannelBenchError and every wrong use of the command line into one line on standard error and exit
+code 2. Rich is imported where something is drawn, never to answer a query in JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import typer
+
+from channel_bench.errors import ArgumentError, ChannelBenchError
+
+# Typer carries a copy of Click since 0.26 and used the real one before; this is the base of usage errors in both.
+_ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+_SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def make_app(name: str, help_text: str) -> typer.Typer:
+    """A Typer application without tracebacks, completion installers and markup."""
+    return typer.Typer(
+        name=name,
+        help=help_text,
+        add_completion=False,
+        no_args_is_help=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit: 0, 2 for bad input with one line on standard error, 130 when interrupted."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except ChannelBenchError as error:
+        _fail(name, str(error))
+    except _ClickException as error:
+        # Without arguments Typer raises this to show the help, which it has printed by then.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise SystemExit(EXIT_BAD_INPUT) from None
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else name
+        _fail(command, f"{error.format_message()} (see '{command} --help')")
+    except (KeyboardInterrupt, typer.Abort):
+        print(f"{name}: interrupted; what was finished is kept, start the same command to go on", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) closed it; that is how pipes end.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    raise SystemExit(0)
+
+
+def _fail(name: str, message: str) -> NoReturn:
+    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(EXIT_BAD_INPUT)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; NaN and infinity, which JSON does not have, as null."""
+    print(json.dumps(_finite(value), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", caption: str = "") -> None:
+    """Print a table; texts are left-aligned, everything else right-aligned.
+
+    Where output is not a terminal, columns keep their full width, so that it can be searched and cut.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(200, console.width))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, column in enumerate(columns):
+        is_text = all(isinstance(row[position], str) for row in rows)
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, str) else "-" if cell is None else f"{cell:,}" for cell in row))
+    if title:
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+    console.print(table)
+    if caption:
+        console.print(caption, style="dim", markup=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """A line for people, on standard error so that standard output stays clean."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar with rate and time left where standard error is a terminal; nothing elsewhere.
+
+    Yields:
+        A function that advances the bar by a number and sets the note behind it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total, completed=done, note="")
+        yield lambda steps, note: bar.update(task, advance=steps, note=note)
+
+
+def parse_quantity(text: str | None, most: float, what: str) -> float | None:
+    """Read a budget: a number, with k, M or G for thousands, millions or billions, or a share of the largest ("0.5x").
+
+    Args:
+        text: What was typed; None stays None.
+        most: Value of the largest architecture, which "x" multiplies.
+        what: Name of the quantity, for the message.
+
+    Raises:
+        ArgumentError: Not a positive number.
+    """
+    if text is None:
+        return None
+    scale = _SUFFIXES.get(text[-1:], most if text[-1:] == "x" else 1.0)
+    digits = text[:-1] if text[-1:] in (*_SUFFIXES, "x") else text
+    try:
+        value = float(digits) * scale
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise ArgumentError(f"{what} {text!r} is not a budget: allowed are numbers > 0 such as 5e8, 500M, 0.5G or 0.5x")
+    return value

@@ -1,0 +1,195 @@
+"""The command ``channel-harness``: see the demo, list methods, rank with one, score a file, show the baselines.
+
+Every command that prints a table prints JSON with --json. Bad input is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from channel_bench.cli import (
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    EpochsOption,
+    JsonOption,
+    MetricOption,
+    TableOption,
+    ThreadsOption,
+)
+from channel_bench.errors import ArgumentError
+from channel_bench.space import get_space, list_spaces
+from channel_bench.terminal import make_app, print_json, print_table, run_app, say
+
+app = make_app("channel-harness", "The judge of width-search methods: rank, score, compare with the trained truth.")
+
+SpaceOption = Annotated[str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}.")]
+RunOption = Annotated[int | None, typer.Option("--run", help="One run as the truth [default: the mean over runs].")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(context: typer.Context) -> None:
+    """The judge of width-search methods: rank, score, compare with the trained truth."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write to; the same folder again continues.")
+    ] = Path("channel-bench-demo"),
+    archs: Annotated[int, typer.Option(help="Networks to train, each twice.")] = 40,
+    seed: Annotated[int, typer.Option(help="Seed of the supernet.")] = 0,
+    json_output: JsonOption = False,
+) -> None:
+    """See the whole line work on embedded data: networks, table, supernet, scores, report; about two minutes."""
+    from harness.demo import run_demo
+    from harness.report import print_comparison
+
+    comparison = run_demo(out, archs, seed=seed)
+    print_comparison(comparison, json_output)
+    say(f"wrote {out}/runs, {out}/table.parquet, {out}/table.h5 and {out}/scores.parquet")
+
+
+@app.command()
+def methods(json_output: JsonOption = False) -> None:
+    """List all methods, built in and installed."""
+    from harness.method import list_methods
+
+    found = list_methods()
+    if json_output:
+        print_json([{"name": info.name, "paper": info.paper, "summary": info.summary} for info in found])
+        return
+    print_table(["method", "summary", "paper"], [[info.name, info.summary, info.paper] for info in found])
+
+
+@app.command()
+def rank(
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="Name of a method; 'channel-harness methods' lists them.")
+    ],
+    space: SpaceOption,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Score file to write (.parquet).")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="Option of the method, NAME=VALUE; repeatable.")
+    ] = None,
+    table: TableOption = None,
+    no_truth: Annotated[bool, typer.Option("--no-truth", help="Only write the scores; needs no table.")] = False,
+    dataset: DatasetOption = None,
+    validate_on: Annotated[
+        str, typer.Option(help="Score on held-out training images (holdout) or on the test images (test).")
+    ] = "holdout",
+    epochs: EpochsOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the supernet.")] = 0,
+    metric: MetricOption = "best_test_acc",
+    run: RunOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Train a method's supernet, score all 16,384 widths, compare with the truth."""
+    found = get_space(space)
+    if out is not None and out.suffix != ".parquet":
+        raise ArgumentError(f"score file {str(out)!r} must end in .parquet")
+    if no_truth and out is None:
+        raise ArgumentError("--no-truth without --out would throw the scores away: add --out FILE.parquet")
+    if threads < 1:
+        raise ArgumentError(f"number of threads is {threads}: allowed are 1 and above")
+    options = _options(option or [])
+    from channel_bench.table import load
+    from harness.report import compare, print_comparison
+
+    # What can be wrong is found before the long work starts.
+    truth = None if no_truth else load(found, table, data_dir)
+    if truth is not None:
+        truth.accuracies(metric, run)
+    from harness.method import get_method
+
+    chosen = get_method(method, **options)
+    import torch
+
+    from channel_bench.datasets import load_dataset
+    from channel_bench.train import pick_device
+    from harness.ranking import rank_with_progress
+    from harness.scores import write_scores
+    from harness.task import make_task, supernet_recipe
+
+    torch.set_num_threads(threads)
+    target = pick_device(device)
+    data = load_dataset(dataset or found.dataset, data_dir=data_dir, device=target)
+    task = make_task(found, data, seed=seed, recipe=supernet_recipe(found, epochs), validate_on=validate_on)
+    scores = rank_with_progress(method, chosen, task)
+    if out is not None:
+        write_scores(scores, out)
+        say(f"wrote {out}")
+    if truth is not None:
+        print_comparison(compare(scores, truth, metric, run), json_output)
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Scores: .csv, .parquet or .json.")],
+    space: SpaceOption,
+    table: TableOption = None,
+    arch_column: Annotated[
+        str | None, typer.Option(help="Column of architectures [default: arch, subnet, ...].")
+    ] = None,
+    score_column: Annotated[str | None, typer.Option(help="Column of scores [default: score].")] = None,
+    metric: MetricOption = "best_test_acc",
+    run: RunOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Compare a file of scores with the truth; higher scores are better."""
+    from channel_bench.table import load
+    from harness.report import compare, print_comparison
+    from harness.scores import read_scores
+
+    found = get_space(space)
+    scores = read_scores(file, found, arch_column=arch_column, score_column=score_column)
+    print_comparison(compare(scores, load(found, table, data_dir), metric, run), json_output)
+
+
+@app.command()
+def baselines(
+    space: SpaceOption,
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    run: RunOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show what scores that need no training reach: FLOPs, parameters, widths."""
+    from channel_bench.table import load
+    from harness.report import compare, print_comparison
+
+    print_comparison(compare(None, load(space, table, data_dir), metric, run), json_output)
+
+
+def _options(texts: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value that is JSON (3, 0.5, true) is read as such, anything else stays text."""
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ArgumentError(f"--option {text!r} is not NAME=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_app(app, "channel-harness")
+
+
+if __name__ == "__main__":
+    main()

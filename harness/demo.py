@@ -1,0 +1,70 @@
+"""The whole line on embedded data: train networks, write their table, train a supernet, score all widths, report.
+
+    channel-harness demo
+
+Everything is small and everything is real: the digits are scanned handwriting, each row of the table is a network that
+was trained here, and the report compares the supernet with those networks. Started again on the same folder it keeps
+what is there; its table has few architectures, so its correlations are rough, and the report says on how many they
+rest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from channel_bench.build import build, collect, pick_archs
+from channel_bench.datasets import load_dataset
+from channel_bench.engines import Outcome
+from channel_bench.space import get_space
+from channel_bench.table import Table
+from channel_bench.terminal import progress, say
+from harness.method import get_method
+from harness.ranking import rank_with_progress
+from harness.report import Comparison, compare
+from harness.scores import write_scores
+from harness.task import make_task
+
+SPACE = "resnet-mini"
+METHOD = "autoslim"
+
+
+def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0) -> Comparison:
+    """Build a small table, train a supernet, score all widths, compare.
+
+    Args:
+        out: Folder for runs/, table.parquet, table.h5 and scores.parquet.
+        num_archs: Architectures to train, >= 2.
+        num_runs: Runs of each.
+        seed: Seed of the supernet.
+
+    Returns:
+        The comparison, for printing.
+    """
+    space = get_space(SPACE)
+    archs = pick_archs(space, str(num_archs))
+    say(f"1/4 training {num_archs} networks of {SPACE} x {num_runs} runs on handwritten digits")
+    with progress("training networks", num_archs * num_runs) as advance:
+
+        def finished(outcome: Outcome) -> None:
+            advance(1, f"{outcome.job.arch}: {outcome.best_test_acc or 0:.1f}%")
+
+        build(
+            space,
+            out / "runs",
+            archs=archs,
+            num_runs=num_runs,
+            device="cpu",
+            on_start=lambda planned, found: advance(found, ""),
+            on_outcome=finished,
+        )
+    say("2/4 collecting the table")
+    collect(out / "runs", out / "table.parquet")
+    table = Table.read(out / "table.parquet")
+    say(f"3/4 training the {METHOD} supernet, then scoring all 16,384 widths")
+    torch.set_num_threads(1)
+    scores = rank_with_progress(METHOD, get_method(METHOD), make_task(space, load_dataset(space.dataset), seed=seed))
+    write_scores(scores, out / "scores.parquet")
+    say("4/4 comparing the scores with the networks that were trained")
+    return compare(scores, table)

@@ -1,0 +1,86 @@
+"""From a method's name to its scores of all 16,384 architectures: fit, score, label with how it was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from channel_bench._version import __version__
+from channel_bench.space import NUM_ARCHS
+from channel_bench.terminal import progress
+from channel_bench.train import device_name
+from harness.method import Evaluator, Method, score_all
+from harness.scores import Scores, make_scores
+from harness.task import Task
+
+
+def rank_with_progress(name: str, method: Method, task: Task) -> Scores:
+    """`rank`, with a bar for training and one for scoring where standard error is a terminal."""
+    with progress(f"training {name}", task.recipe.epochs) as advance:
+        observed = dataclasses.replace(task, on_epoch=lambda epoch, num_epochs, note: advance(1, note))
+        evaluator, fit_s = _fit(method, observed)
+    with progress("scoring widths", NUM_ARCHS) as advance:
+        return _score(name, method, task, evaluator, fit_s, lambda count: advance(count, ""))
+
+
+def rank(name: str, method: Method, task: Task) -> Scores:
+    """Fit a method to a task and score every architecture.
+
+    Args:
+        name: Name that the scores carry.
+        method: The method.
+        task: What it may see.
+
+    Returns:
+        Scores with the facts of how they came about.
+
+    Raises:
+        MethodError: The method broke its contract, or its training diverged.
+    """
+    evaluator, fit_s = _fit(method, task)
+    return _score(name, method, task, evaluator, fit_s, None)
+
+
+def _fit(method: Method, task: Task) -> tuple[Evaluator, float]:
+    started = time.perf_counter()
+    return method.fit(task), time.perf_counter() - started
+
+
+def _score(
+    name: str,
+    method: Method,
+    task: Task,
+    evaluator: Evaluator,
+    fit_s: float,
+    on_scored: Callable[[int], None] | None,
+) -> Scores:
+    started = time.perf_counter()
+    values = score_all(evaluator, task, on_scored)
+    facts: dict[str, Any] = {
+        "dataset": task.dataset,
+        "validated_on": task.validate_on,
+        "num_train": len(task.train_labels),
+        "num_val": len(task.val_labels),
+        "recipe": task.recipe.to_dict(),
+        "seed": task.seed,
+        "options": _options(method),
+        "fit_s": round(fit_s, 2),
+        "score_s": round(time.perf_counter() - started, 2),
+        "device": device_name(task.device),
+        "torch": torch.__version__,
+        "code_version": __version__,
+    }
+    return make_scores(name, task.space, np.arange(NUM_ARCHS), values, facts)
+
+
+def _options(method: Method) -> dict[str, Any]:
+    """Plain values that a method keeps: its options."""
+    if dataclasses.is_dataclass(method) and not isinstance(method, type):
+        return dataclasses.asdict(method)
+    plain = (bool, int, float, str, type(None))
+    return {key: value for key, value in vars(method).items() if isinstance(value, plain)}

@@ -1,0 +1,133 @@
+"""Scores beside the truth: the only place where the two meet.
+
+    >>> comparison = compare(read_scores(path, table.space), table)
+    >>> comparison.rows[0].kendall
+
+Every comparison carries the free baselines on the same architectures, and says which accuracy the truth is, how many
+architectures it rests on, and which have no score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from channel_bench.errors import ArgumentError
+from channel_bench.space import NUM_ARCHS
+from channel_bench.table import Table
+from channel_bench.terminal import print_json, print_table
+from harness.baselines import baseline_scores
+from harness.metrics import correlations
+from harness.scores import Scores
+
+NUM_NAMED = 5
+"""How many missing architectures a report lists by name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Correlations of one set of scores with the truth."""
+
+    name: str
+    kind: str
+    """"method" or "baseline"."""
+    kendall: float
+    spearman: float
+    pearson: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One or no method and the free baselines against the truth of one table."""
+
+    space: str
+    table: str
+    dataset: str
+    truth: str
+    """Which accuracy the truth is, in words."""
+    rows: list[Row]
+    missing: list[str]
+    """Architectures without a score, as text."""
+    num_untrained: int
+    """Architectures with a score that the table has no accuracy of; they are left out."""
+    facts: dict[str, Any]
+    """How the scores came about."""
+
+
+def compare(scores: Scores | None, table: Table, metric: str = "best_test_acc", run: int | None = None) -> Comparison:
+    """Correlate scores, and the free baselines on the same architectures, with the accuracies of a table.
+
+    Args:
+        scores: Scores of a method; None for the baselines alone, on everything the table has.
+        table: The truth.
+        metric: Which accuracy is the truth.
+        run: One run as the truth, or None for the mean over runs.
+
+    Raises:
+        ArgumentError: The spaces differ, or fewer than 2 architectures have both a score and an accuracy.
+    """
+    if scores is not None and scores.space != table.space:
+        raise ArgumentError(f"scores are of space {scores.space.name!r}, table {table.name!r} of {table.space.name!r}")
+    truth = table.accuracies(metric, run)
+    scored = np.zeros(NUM_ARCHS, bool)
+    scored[slice(None) if scores is None else scores.indices] = True
+    both = scored & np.isfinite(truth)
+    if both.sum() < 2:
+        raise ArgumentError(
+            f"{int(both.sum())} architectures have both a score and an accuracy in table {table.name!r}:"
+            " at least 2 are needed"
+        )
+    columns = []
+    if scores is not None:
+        values = np.full(NUM_ARCHS, np.nan)
+        values[scores.indices] = scores.values
+        columns.append((scores.method, "method", values))
+    columns += [(name, "baseline", values) for name, values in baseline_scores(table.space).items()]
+    rows = [
+        Row(name, kind, **dataclasses.asdict(correlations(values[both], truth[both]))) for name, kind, values in columns
+    ]
+    what = table.info.accuracy if metric == "best_test_acc" else "test accuracy after the last epoch, percent"
+    return Comparison(
+        space=table.space.name,
+        table=table.name,
+        dataset=table.info.dataset,
+        truth=f"{what}; {f'mean over {table.num_runs} runs' if run is None else f'run {run}'}",
+        rows=rows,
+        missing=[] if scores is None else scores.missing,
+        num_untrained=int((scored & ~np.isfinite(truth)).sum()),
+        facts={} if scores is None else scores.facts,
+    )
+
+
+def print_comparison(comparison: Comparison, json_output: bool = False) -> None:
+    """Print a comparison as a table with four decimals, or as JSON with all of them."""
+    if json_output:
+        print_json(dataclasses.asdict(comparison))
+        return
+    notes = [f"truth: {comparison.truth}", "Kendall is tau-b; higher scores are taken to be better"]
+    if comparison.missing:
+        named = ", ".join(comparison.missing[:NUM_NAMED])
+        more = f" and {len(comparison.missing) - NUM_NAMED:,} more" if len(comparison.missing) > NUM_NAMED else ""
+        notes.append(f"{len(comparison.missing):,} of {NUM_ARCHS:,} architectures without a score: {named}{more}")
+    if comparison.num_untrained and any(row.kind == "method" for row in comparison.rows):
+        notes.append(f"{comparison.num_untrained:,} scored architectures are not in the table and were left out")
+    if any(math.isnan(row.kendall) for row in comparison.rows):
+        notes.append("undefined: the scores, or the truth, are constant")
+    print_table(
+        ["scores", "kind", "Kendall", "Spearman", "Pearson", "n"],
+        [
+            [row.name, row.kind, *map(_decimals, (row.kendall, row.spearman, row.pearson)), f"{row.n:,}"]
+            for row in comparison.rows
+        ],
+        title=f"space {comparison.space}, table {comparison.table}, data set {comparison.dataset}",
+        caption="\n".join(notes),
+    )
+
+
+def _decimals(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"

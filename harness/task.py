@@ -1,0 +1,163 @@
+"""What a method may see: the space, images to train and validate on, a budget, a device, a seed. Never the table.
+
+    >>> task = make_task("resnet-mini", load_dataset("digits"), seed=0)
+
+By default a method validates on a part of the training images that is held out from it (`holdout`), so that the test
+images, which the truth was measured on, stay unseen. The literature scored on the test images; `validate_on="test"`
+does that, and every score file says which it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from channel_bench.datasets import Dataset, channel_statistics, normalise, train_batches
+from channel_bench.errors import ArgumentError
+from channel_bench.recipe import Recipe, get_recipe
+from channel_bench.space import Space, get_space
+
+VALIDATE_ON = ("holdout", "test")
+MAX_HOLDOUT = 5000
+MAX_VALIDATION_BATCH = 2500
+"""Largest batch whose statistics normalise a sub-network; BCNet's paper uses 2,048, AutoSlim's about as many per
+GPU."""
+
+# How a supernet is trained, as opposed to a single network (channel_bench/recipe.py). "paper": Su et al., section
+# 7.4; no weight decay, because it would shrink the channels that narrow widths seldom use.
+_SUPERNET_RECIPES = {
+    "paper": Recipe(name="supernet-paper", epochs=300, weight_decay=0.0, lr_schedule="step", lr_shift=0),
+    "mini": Recipe(
+        name="supernet-mini",
+        epochs=60,
+        batch_size=128,
+        weight_decay=0.0,
+        lr_schedule="step",
+        lr_shift=0,
+        crop_padding=1,
+        flip=False,
+        mean=None,
+        std=None,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One judgement: what to rank, on what, with which means. Make one with `make_task`."""
+
+    space: Space
+    dataset: str
+    """Name of the data set."""
+    train_images: Tensor
+    """uint8 (num_train, channels, height, width); all that may be trained on."""
+    train_labels: Tensor
+    """int64 (num_train,)."""
+    val_images: Tensor
+    """uint8 (num_val, channels, height, width); what sub-networks are scored on."""
+    val_labels: Tensor
+    """int64 (num_val,)."""
+    validate_on: str
+    """What the validation images are: "holdout" (training images taken out of training) or "test"."""
+    recipe: Recipe
+    """How to train a supernet."""
+    seed: int
+    """Seed of everything random; derive generators with `generator` and `rng`."""
+    on_epoch: Callable[[int, int, str], None] | None = None
+    """To be called after each epoch with its number from 1, the number of epochs, and a note."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are and the supernet belongs."""
+        return self.train_images.device
+
+    def rng(self, stream: int) -> np.random.Generator:
+        """A NumPy generator; different streams are independent."""
+        return np.random.default_rng([self.seed, stream])
+
+    def generator(self, stream: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """A torch generator; different streams are independent."""
+        (seed,) = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64).tolist()
+        return torch.Generator(device).manual_seed(seed)
+
+    def validation_batches(self) -> list[tuple[Tensor, Tensor]]:
+        """Normalised validation images and labels, in one fixed partition into equal batches.
+
+        Batch normalisation uses the statistics of the batch, so every sub-network must see the same batches, and equal
+        ones so that accuracies average.
+
+        Returns:
+            (float32 (batch, channels, height, width), int64 (batch,)) per batch; at most MAX_VALIDATION_BATCH images
+            each.
+        """
+        images = normalise(self.val_images, *channel_statistics(self.train_images, self.recipe))
+        num_batches = -(-len(images) // MAX_VALIDATION_BATCH)
+        while len(images) % num_batches:
+            num_batches += 1
+        size = len(images) // num_batches
+        return list(zip(images.split(size), self.val_labels.split(size), strict=True))
+
+    def train_batches(self, generator: torch.Generator) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """One epoch of training batches (`channel_bench.datasets.train_batches`)."""
+        statistics = channel_statistics(self.train_images, self.recipe)
+        return train_batches(self.train_images, self.train_labels, self.recipe, statistics, generator)
+
+
+def supernet_recipe(space: Space, epochs: int | None = None) -> Recipe:
+    """How supernets of a space are trained by default, with another number of epochs where one is given."""
+    return get_recipe(_SUPERNET_RECIPES[space.recipe], epochs=epochs)
+
+
+def make_task(
+    space: str | Space,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    validate_on: str = "holdout",
+    on_epoch: Callable[[int, int, str], None] | None = None,
+) -> Task:
+    """Set up a task.
+
+    Args:
+        space: The space to rank.
+        dataset: Images of the space's input shape, on the device to use.
+        seed: >= 0.
+        recipe: How to train a supernet; default that of the space (`supernet_recipe`).
+        validate_on: "holdout" (a quarter of the training images, at most 5,000, taken out of training) or "test".
+        on_epoch: Progress callback of the method.
+
+    Raises:
+        ArgumentError: An argument is out of range, or the data set does not fit the space.
+    """
+    space = get_space(space)
+    dataset.check_fits(space)
+    if seed < 0:
+        raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
+    if validate_on not in VALIDATE_ON:
+        raise ArgumentError(f"validate_on {validate_on!r} is not one of {', '.join(VALIDATE_ON)}")
+    train, val = (dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)
+    if validate_on == "holdout":
+        num_images = len(dataset.train_labels)
+        # The same images for every seed and method.
+        order = torch.from_numpy(np.random.RandomState(0).permutation(num_images)).to(dataset.device)
+        num_held_out = min(MAX_HOLDOUT, num_images // 4)
+        held_out, kept = order[:num_held_out], order[num_held_out:]
+        val = (dataset.train_images[held_out], dataset.train_labels[held_out])
+        train = (dataset.train_images[kept], dataset.train_labels[kept])
+    return Task(
+        space=space,
+        dataset=dataset.name,
+        train_images=train[0],
+        train_labels=train[1],
+        val_images=val[0],
+        val_labels=val[1],
+        validate_on=validate_on,
+        recipe=recipe or supernet_recipe(space),
+        seed=seed,
+        on_epoch=on_epoch,
+    )
