@@ -10,6 +10,7 @@ epochs, so it becomes `best_test_acc`, and everything that was not published sta
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import urllib.error
@@ -190,7 +191,7 @@ def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             return response.read()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
         raise DownloadError(
             f"cannot download {url!r}: {reason}; behind a firewall, pass copies with --from or a mirror with --url"

@@ -222,7 +222,7 @@ class Table:
                 sums = np.where(there, cells, 0.0).sum(1)
                 values = np.divide(sums, counts, out=np.full(NUM_ARCHS, np.nan), where=counts > 0)
             else:
-                if isinstance(run, bool) or not 0 <= run < self.num_runs:
+                if not 0 <= run < self.num_runs:
                     raise ArgumentError(f"run {run} is not one of {', '.join(map(str, range(self.num_runs)))}")
                 values = cells[:, run].copy()
             values.flags.writeable = False

@@ -42,8 +42,10 @@ def make_app(name: str, help_text: str) -> typer.Typer:
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit: 0, 2 for bad input with one line on standard error, 130 when interrupted."""
     try:
-        app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+        code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt  # newer Typer swallows it and returns this code instead
     except ChannelBenchError as error:
         _fail(name, str(error))
     except _ClickException as error:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -133,8 +134,13 @@ def get_method(name: str, **options: Any) -> Method:
     known = {info.name: info for info in list_methods()}
     if name not in known:
         raise unknown_name("method", name, known)
+    factory = known[name].factory
+    allowed = [parameter for parameter in inspect.signature(factory).parameters if parameter not in ("args", "kwargs")]
+    unknown = [option for option in options if option not in allowed]
+    if unknown:
+        raise ArgumentError(f"method {name!r} has no option {unknown[0]!r}: it has {', '.join(allowed) or 'none'}")
     try:
-        return known[name].factory(**options)
+        return factory(**options)
     except TypeError as error:
         raise ArgumentError(f"method {name!r}: {error}") from None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,7 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
             indices.append(_read_arch(space, arch))
         except ArchError as error:
             raise ArgumentError(f"{str(path)!r}, row {number}: {error}") from None
+        score = math.nan if score is None else score  # CSV readers make null of "nan" and of an empty cell
         if isinstance(score, bool) or not isinstance(score, (int, float)):
             raise ArgumentError(f"{str(path)!r}, row {number}: score {score!r} of {arch} is not a number")
         values.append(float(score))

@@ -34,3 +34,124 @@ def scores_dir() -> Path:
 def cifar_jpeg_dir() -> Path:
     """CIFAR-10 as Parquet files of encoded images."""
     return _shared("cifar10_jpeg75")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Results depend on the number of threads in the last bits; workers use one, so tests do."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_dir(tmp_path_factory):
+    """A data folder of the session's own, so that no test reads or writes the user's."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHANNEL_BENCH_DATA", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def published(published_dir, data_dir):
+    """The published tables, imported into the session's data folder."""
+    from channel_bench.published import install
+
+    install(source=published_dir, data_dir=data_dir)
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded data set."""
+    from channel_bench.datasets import load_dataset
+
+    return load_dataset("digits")
+
+
+def make_rows(space, num_archs: int, num_runs: int) -> list[dict]:
+    """Rows of a table with made-up accuracies, spread over the space; for tests of tables, never of results."""
+    rows = []
+    for index in range(0, 16384, 16384 // num_archs)[:num_archs]:
+        for run in range(num_runs):
+            accuracy = 50 + (index * 31 + run * 7) % 400 / 10
+            rows.append(
+                {
+                    "arch": space.text(index),
+                    "run": run,
+                    "seed": run,
+                    "status": "ok",
+                    "test_acc": accuracy - 1,
+                    "best_test_acc": accuracy,
+                    "best_epoch": 1,
+                    "train_acc": 99.0,
+                    "train_loss": 0.1,
+                    "test_loss": 0.5,
+                    "num_epochs": 2,
+                    "flops": space.flops(index),
+                    "params": space.params(index),
+                    "train_s": 1.5,
+                    "device": "cpu",
+                    "torch": "0",
+                }
+            )
+    return rows
+
+
+def make_info(space, **changes):
+    """Provenance for `make_rows`."""
+    from channel_bench.record import TableInfo
+
+    facts = {
+        "name": "made-up",
+        "space": space.name,
+        "space_fingerprint": space.fingerprint,
+        "dataset": "digits",
+        "dataset_digest": None,
+        "recipe": {"name": "mini", "epochs": 2},
+        "recipe_fingerprint": "0",
+        "accuracy": "best test accuracy over 2 epochs, percent",
+        "source": "made up by a test",
+        "code_version": "0",
+        "torch_versions": [],
+        "devices": ["cpu"],
+    }
+    return TableInfo(**(facts | changes))
+
+
+def write_table(path: Path, rows: list[dict], info, **writer) -> Path:
+    """Write rows as a table file."""
+    import pyarrow.parquet as pq
+
+    from channel_bench.record import make_arrow, with_info
+
+    pq.write_table(with_info(make_arrow(rows), info), path, **writer)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_table_path(tmp_path_factory) -> Path:
+    """A table file of 64 architectures x 2 runs of resnet-mini with made-up accuracies."""
+    import channel_bench as cb
+
+    space = cb.get_space("resnet-mini")
+    return write_table(tmp_path_factory.mktemp("table") / "small.parquet", make_rows(space, 64, 2), make_info(space))
+
+
+@pytest.fixture
+def run_cli(capfd):
+    """Run a command line in this process: (name, *arguments) -> (exit code, standard output, standard error)."""
+
+    def run(name: str, *arguments: object) -> tuple[int, str, str]:
+        from channel_bench.cli import app as bench
+        from channel_bench.terminal import run_app
+        from harness.cli import app as harness
+
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            run_app({"channel-bench": bench, "channel-harness": harness}[name], name, [str(part) for part in arguments])
+        output = capfd.readouterr()
+        return stopped.value.code, output.out, output.err
+
+    return run

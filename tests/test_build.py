@@ -1,0 +1,253 @@
+"""The builder: kill it or its workers at any moment, start it again, and every run is there once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import channel_bench as cb
+from channel_bench.build import build, collect, pick_archs
+from channel_bench.engines import Job
+from channel_bench.engines.local import LocalEngine
+from channel_bench.errors import ArchError, ArgumentError, BuildError, MissingDataError
+from channel_bench.recipe import get_recipe
+from channel_bench.record import CURVE_METRICS
+from channel_bench.store import RunStore
+from channel_bench.table import Table, verify
+from channel_bench.train import train_run
+
+SPACE = cb.get_space("resnet-mini")
+NUM_PLANNED = 12
+COMMAND = [sys.executable, "-m", "channel_bench.cli", "build", "resnet-mini"]
+PLAN = ["--archs", "6", "--runs", "2", "--epochs", "4", "--workers", "2", "--device", "cpu"]
+PATIENCE_S = 60
+
+
+def start(out: Path, *more: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*COMMAND, "--out", out, *PLAN, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell without job control starts tests with interrupts ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def parts(out: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Inode, time of change and content of every part: a run that was trained again would have another of each."""
+    found = {}
+    for path in out.glob("parts/*/*.json"):
+        status = path.stat()
+        found[path.name] = (status.st_ino, status.st_mtime_ns, path.read_bytes())
+    return found
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+        time.sleep(0.01)
+
+
+def workers_of(out: Path) -> list[int]:
+    """Live worker processes of a store, found by their command lines."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"channel_bench.engines.worker" in command and str(out).encode() in command:
+            found.append(int(entry.name))
+    return found
+
+
+def assert_complete(out: Path, table_path: Path) -> None:
+    collect(out, table_path)
+    facts = verify(table_path)
+    assert (facts["num_rows"], facts["num_archs"], facts["num_incomplete_archs"]) == (NUM_PLANNED, 6, 0)
+    assert not list(out.rglob(".writing-*"))
+
+
+@pytest.mark.parametrize("num_finished", [0, 1, 5, 11])
+def test_a_killed_builder_loses_nothing_and_trains_nothing_twice(tmp_path, num_finished):
+    out = tmp_path / "runs"
+    builder = start(out)
+    if num_finished:
+        wait_for(lambda: len(parts(out)) >= num_finished, f"{num_finished} runs")
+    else:
+        wait_for(lambda: workers_of(out), "workers")
+    builder.kill()
+    builder.communicate()
+    wait_for(lambda: not workers_of(out), "the workers of a killed builder to end")
+    before = parts(out)
+    assert len(before) >= num_finished
+
+    again = start(out)
+    output, errors = again.communicate(timeout=PATIENCE_S)
+    assert again.returncode == 0, errors
+    after = parts(out)
+    assert len(after) == NUM_PLANNED
+    assert {name: after[name] for name in before} == before
+    assert f"{NUM_PLANNED - len(before)} trained now" in output and f"{len(before)} were there" in output
+    assert_complete(out, tmp_path / "table.parquet")
+
+
+def test_killed_workers_are_replaced_and_the_build_completes(tmp_path):
+    out = tmp_path / "runs"
+    builder = start(out)
+    before = {}
+    for num_finished in (0, 2, 6):
+        wait_for(lambda n=num_finished: workers_of(out) and len(parts(out)) >= n, f"workers and {num_finished} runs")
+        before |= parts(out)
+        for victim in workers_of(out)[:1]:
+            os.kill(victim, signal.SIGKILL)
+    output, errors = builder.communicate(timeout=PATIENCE_S)
+    assert builder.returncode == 0, errors
+    assert f"{NUM_PLANNED} of {NUM_PLANNED} runs" in output
+    after = parts(out)
+    assert {name: after[name] for name in before} == before
+    assert_complete(out, tmp_path / "table.parquet")
+
+
+def test_an_interrupted_builder_stops_its_workers_and_says_how_to_go_on(tmp_path):
+    out = tmp_path / "runs"
+    builder = start(out)
+    wait_for(lambda: len(parts(out)) >= 1, "a run")
+    builder.send_signal(signal.SIGINT)
+    _, errors = builder.communicate(timeout=PATIENCE_S)
+    assert builder.returncode == 130
+    assert "interrupted; what was finished is kept" in errors and "Traceback" not in errors
+    wait_for(lambda: not workers_of(out), "the workers to end")
+    assert parts(out)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A small finished store and its table."""
+    folder = tmp_path_factory.mktemp("built")
+    recipe = get_recipe("mini", epochs=2)
+    report = build(SPACE, folder / "runs", archs=pick_archs(SPACE, "4"), num_runs=2, recipe=recipe, device="cpu")
+    assert (report.num_planned, report.num_found, report.num_trained) == (8, 0, 8)
+    collect(folder / "runs", folder / "table.parquet")
+    return folder
+
+
+def test_a_row_of_the_table_is_what_a_single_training_gives(built, digits):
+    table = Table.read(built / "table.parquet")
+    arch = pick_archs(SPACE, "4")[2]
+    record = train_run(SPACE, arch, get_recipe("mini", epochs=2), 1, digits, run=1)
+    assert table.accuracy(arch, run=1) == record.best_test_acc
+    assert table.accuracy(arch, run=1, metric="test_acc") == record.test_acc
+    curves = table.curves(arch)
+    for metric in CURVE_METRICS:
+        assert curves[metric].shape == (2, 2)
+        assert curves[metric][1].tolist() == np.float32(record.curves[metric]).tolist()
+
+
+def test_the_table_names_its_provenance(built, digits):
+    info = Table.read(built / "table.parquet").info
+    assert (info.space, info.dataset, info.dataset_digest) == ("resnet-mini", "digits", digits.digest)
+    assert info.recipe["epochs"] == 2 and info.recipe["name"] == "mini(epochs=2)"
+    assert info.recipe_fingerprint == get_recipe("mini", epochs=2).fingerprint
+    assert info.devices == ["cpu"] and info.torch_versions and "over 2 epochs" in info.accuracy
+    assert info.curves_file == "table.h5"
+    with h5py.File(built / "table.h5") as file:
+        assert file["test_acc"].shape == (4, 2, 2)
+
+
+def test_collecting_again_gives_the_same_content_under_another_name(built, tmp_path):
+    collect(built / "runs", tmp_path / "other.parquet")
+    first, second = Table.read(built / "table.parquet"), Table.read(tmp_path / "other.parquet")
+    assert first.info.content_sha256 == second.info.content_sha256
+    assert second.name == "other"
+
+
+def test_more_runs_and_architectures_add_to_a_store(built, tmp_path):
+    import shutil
+
+    out = tmp_path / "runs"
+    shutil.copytree(built / "runs", out)
+    recipe = get_recipe("mini", epochs=2)
+    report = build(SPACE, out, archs=pick_archs(SPACE, "5"), num_runs=3, recipe=recipe, device="cpu", num_workers=1)
+    assert (report.num_planned, report.num_found, report.num_trained) == (15, 8, 7)
+    damaged = RunStore.open(out).path((pick_archs(SPACE, "5")[0], 0))
+    damaged.write_text("damaged")
+    report = build(SPACE, out, archs=pick_archs(SPACE, "5"), num_runs=3, recipe=recipe, device="cpu", num_workers=1)
+    assert (report.num_found, report.num_trained, len(report.set_aside)) == (14, 1, 1)
+
+
+def test_a_diverged_run_is_recorded_and_not_tried_again(tmp_path):
+    recipe = get_recipe("mini", epochs=2, lr=1e30)
+    arguments = dict(archs=["4444444"], num_runs=1, recipe=recipe, device="cpu")
+    assert build(SPACE, tmp_path / "runs", **arguments).num_diverged == 1
+    assert build(SPACE, tmp_path / "runs", **arguments).num_found == 1
+    collect(tmp_path / "runs", tmp_path / "t.parquet")
+    assert verify(tmp_path / "t.parquet")["num_diverged"] == 1
+    with pytest.raises(MissingDataError):
+        Table.read(tmp_path / "t.parquet").accuracy("4444444")
+
+
+def test_a_job_that_always_fails_is_reported_after_its_retries(tmp_path):
+    # The worker refuses a negative seed each time; the other job must still be done.
+    store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini", epochs=1), "digits", json_digest())
+    engine = LocalEngine(
+        store=store.folder, dataset="digits", device="cpu", num_workers=1, lock=store.lock(), max_retries=1
+    )
+    outcomes = {outcome.job.seed: outcome for outcome in engine.run([Job("1111111", 0, -1), Job("1111111", 1, 1)])}
+    assert outcomes[-1].status == "failed" and "seed -1 is negative" in outcomes[-1].error
+    assert outcomes[1].status == "ok"
+    assert store.keys() == {("1111111", 1)}
+
+
+def json_digest():
+    from channel_bench.datasets import load_dataset
+
+    return load_dataset("digits").digest
+
+
+def test_workers_that_cannot_start_fail_the_build_with_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(BuildError, match="2 of 2 runs failed, .* could not start"):
+        build(SPACE, tmp_path / "runs", archs=["1111111", "1111112"], num_runs=1, device="cpu", num_workers=1)
+
+
+def test_picked_architectures_are_the_same_every_time_and_nested():
+    assert pick_archs(SPACE, "5") == pick_archs(SPACE, "24")[:5]
+    assert len(set(pick_archs(SPACE, "16384"))) == 16384 and len(pick_archs(SPACE, "all")) == 16384
+    assert pick_archs(SPACE, "4444444,1111111,4444444") == ["4444444", "1111111"]
+    for text in ("0", "-3", "16385"):
+        with pytest.raises(ArgumentError, match="allowed are 1..16384, or 'all'"):
+            pick_archs(SPACE, text)
+    with pytest.raises(ArchError):
+        pick_archs(SPACE, "many")
+
+
+def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
+    for arguments in ({"num_runs": 0}, {"num_runs": 1, "num_workers": 0}, {"num_runs": 1, "base_seed": -1}):
+        with pytest.raises(ArgumentError):
+            build(SPACE, tmp_path / "runs", archs=["1111111"], **arguments)
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(MissingDataError, match="not a folder of runs"):
+        collect(tmp_path, tmp_path / "t.parquet")
+    RunStore.create(tmp_path / "empty", SPACE, get_recipe("mini"), "digits", "x")
+    with pytest.raises(MissingDataError, match="has no finished runs yet"):
+        collect(tmp_path / "empty", tmp_path / "t.parquet")
+    with pytest.raises(ArgumentError, match="must end in .parquet"):
+        collect(tmp_path / "empty", tmp_path / "t.csv")
+
+
+def test_the_table_file_is_plain_parquet(built):
+    frame = pq.read_table(built / "table.parquet").to_pandas()
+    assert len(frame) == 8 and frame["status"].eq("ok").all()
+    metadata = json.loads(pq.read_schema(built / "table.parquet").metadata[b"channel_bench"])
+    assert metadata["space"] == "resnet-mini"

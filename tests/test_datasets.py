@@ -1,0 +1,178 @@
+"""Images: the split, the decoding, and augmentation against a slow reference and its distribution."""
+
+import dataclasses
+import hashlib
+import io
+import pickle
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import channel_bench as cb
+from channel_bench.datasets import augment, channel_statistics, load_dataset, normalise, train_batches
+from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
+from channel_bench.recipe import get_recipe
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_digits_are_the_scanned_ones_in_a_fixed_split(digits):
+    assert digits.image_shape == (1, 16, 16)
+    assert (len(digits.train_labels), len(digits.test_labels)) == (1200, 597)
+    labels = torch.cat([digits.train_labels, digits.test_labels])
+    assert Counter(labels.tolist()) == Counter(load_digits().target.tolist())
+    # Recorded tables name this digest; it must not drift with versions of scikit-learn, NumPy or torch.
+    assert digits.digest.startswith("1149aa9d6cea48fc")
+
+
+def test_standardised_training_images_have_zero_mean_and_unit_variance(digits):
+    images = normalise(digits.train_images, *channel_statistics(digits.train_images, get_recipe("mini")))
+    assert images.dtype == torch.float32
+    assert images.mean().item() == pytest.approx(0, abs=1e-5)
+    assert images.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+
+
+def all_crops(image: torch.Tensor, pad: int, flip: bool) -> list[torch.Tensor]:
+    padded = torch.nn.functional.pad(image, (pad,) * 4)
+    _, height, width = image.shape
+    offsets = range(2 * pad + 1)
+    crops = [padded[:, y : y + height, x : x + width] for y in offsets for x in offsets]
+    return crops + [crop.flip(2) for crop in crops] if flip else crops
+
+
+@pytest.mark.parametrize(("pad", "flip"), [(1, False), (2, True), (0, True), (3, False)])
+def test_every_augmented_image_is_one_of_the_possible_crops_and_all_occur_alike(pad, flip):
+    image = torch.randint(1, 255, (3, 8, 10), generator=seeded(), dtype=torch.uint8)
+    crops = all_crops(image, pad, flip)
+    recipe = get_recipe("paper", crop_padding=pad, flip=flip)
+    drawn = augment(image.expand(200 * len(crops), -1, -1, -1), recipe, seeded(1))
+    numbers = {crop.numpy().tobytes(): number for number, crop in enumerate(crops)}
+    counts = np.bincount([numbers[result.numpy().tobytes()] for result in drawn.contiguous()], minlength=len(crops))
+    # Chi-square with len(crops) - 1 degrees of freedom, mean d and variance 2 d: five standard deviations.
+    chi_square = ((counts - 200) ** 2 / 200).sum()
+    assert chi_square < len(crops) + 5 * np.sqrt(2 * len(crops))
+
+
+def test_without_crop_and_flip_images_stay_as_they_are(digits):
+    recipe = get_recipe("mini", crop_padding=0)
+    assert augment(digits.train_images[:5], recipe, seeded()) is not None
+    assert torch.equal(augment(digits.train_images[:5], recipe, seeded()), digits.train_images[:5])
+
+
+def test_an_epoch_visits_every_image_once_and_keeps_the_last_batch(digits):
+    recipe = get_recipe("mini", crop_padding=0)
+    statistics = channel_statistics(digits.train_images, recipe)
+    numbers = torch.arange(1200)
+    batches = list(train_batches(digits.train_images, numbers, recipe, statistics, seeded()))
+    assert [len(labels) for _, _, labels in batches] == [128] * 9 + [48]
+    assert [elapsed for elapsed, _, _ in batches] == [start / 1200 for start in range(0, 1200, 128)]
+    visited = torch.cat([labels for _, _, labels in batches])
+    assert sorted(visited.tolist()) == numbers.tolist() != visited.tolist()
+    expected = normalise(digits.train_images[visited], *statistics)
+    assert torch.equal(torch.cat([images for _, images, _ in batches]), expected)
+
+
+def test_jpeg_cifar_decodes_to_the_official_split_and_takes_its_folder_as_name(cifar_jpeg_dir):
+    data = load_dataset(cifar_jpeg_dir)
+    assert data.name == "cifar10-jpeg75"
+    assert data.train_images.shape == (50000, 3, 32, 32) and data.test_images.shape == (10000, 3, 32, 32)
+    assert data.train_labels.bincount().tolist() == [5000] * 10 and data.test_labels.bincount().tolist() == [1000] * 10
+    # JPEG moves single pixels, not channel means: those of the published recipe must come out.
+    mean, std = channel_statistics(data.train_images, dataclasses.replace(get_recipe("paper"), mean=None))
+    assert mean.flatten().tolist() == pytest.approx(get_recipe("paper").mean, abs=0.005)
+    assert std.flatten().tolist() == pytest.approx(get_recipe("paper").std, abs=0.01)
+
+
+def write_images(path, images, labels, bytes_of=None):
+    encoded = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        encoded.append({"bytes": bytes_of or buffer.getvalue(), "path": "x.png"})
+    pq.write_table(pa.table({"img": encoded, "label": pa.array(labels, pa.int64())}), path)
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "my_digits"
+    folder.mkdir()
+    write_images(folder / "train-0.parquet", rng.integers(0, 256, (30, 16, 16), np.uint8), [0, 1, 2] * 10)
+    write_images(folder / "train-1.parquet", rng.integers(0, 256, (10, 16, 16), np.uint8), [3] * 10)
+    write_images(folder / "test-0.parquet", rng.integers(0, 256, (8, 16, 16), np.uint8), [0, 1] * 4)
+    return folder
+
+
+def test_a_parquet_folder_is_read_losslessly_in_file_order(image_folder):
+    data = load_dataset(str(image_folder))
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 256, (30, 16, 16), np.uint8)
+    assert data.name == "my-digits"
+    assert (data.train_images[:30, 0].numpy() == first).all()
+    assert data.train_labels.tolist() == [0, 1, 2] * 10 + [3] * 10
+    assert data.test_images.shape == (8, 1, 16, 16)
+    assert data.digest == load_dataset(image_folder).digest
+
+
+def test_what_is_wrong_with_a_folder_is_named(image_folder, tmp_path):
+    with pytest.raises(MissingDataError, match="has no file train"):
+        load_dataset(tmp_path)
+    with pytest.raises(MissingDataError, match="does not exist"):
+        load_dataset(tmp_path / "nowhere" / "x")
+    with pytest.raises(UnknownNameError, match="did you mean 'digits'"):
+        load_dataset("digit")
+    write_images(image_folder / "train-1.parquet", np.zeros((1, 16, 16), np.uint8), [0], bytes_of=b"no image")
+    with pytest.raises(CorruptFileError, match="train-1.parquet"):
+        load_dataset(image_folder)
+    write_images(image_folder / "train-1.parquet", np.zeros((1, 8, 8), np.uint8), [0])
+    with pytest.raises(CorruptFileError, match="different sizes"):
+        load_dataset(image_folder)
+    pq.write_table(pa.table({"image": [1], "label": [0]}), image_folder / "train-1.parquet")
+    with pytest.raises(CorruptFileError, match="img.bytes and label"):
+        load_dataset(image_folder)
+    (image_folder / "train-1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CorruptFileError, match="train-1.parquet"):
+        load_dataset(image_folder)
+
+
+def test_a_dataset_that_does_not_fit_a_space_is_refused(digits):
+    with pytest.raises(ArgumentError, match=r"images of \(1, 16, 16\), space 'resnet' takes \(3, 32, 32\)"):
+        digits.check_fits(cb.get_space("resnet"))
+    with pytest.raises(ArgumentError, match="3 channel means, the images have 1 channels"):
+        channel_statistics(digits.train_images, get_recipe("paper"))
+
+
+def test_cifar10_is_read_through_torchvision(tmp_path, monkeypatch):
+    # The real reader on an archive in its own layout; only the checksums of the official files are replaced.
+    from torchvision.datasets import CIFAR10
+
+    with pytest.raises(MissingDataError, match="add --download"):
+        load_dataset("cifar10", data_dir=tmp_path)
+    folder = tmp_path / "cifar10" / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+
+    def write(name, content):
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    def batch(size):
+        return {"data": rng.integers(0, 256, (size, 3072), np.uint8), "labels": [i % 10 for i in range(size)]}
+
+    train, test = batch(20), batch(10)
+    monkeypatch.setattr(CIFAR10, "train_list", [write("data_batch_1", train)])
+    monkeypatch.setattr(CIFAR10, "test_list", [write("test_batch", test)])
+    names = write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": names[0], "key": "label_names", "md5": names[1]})
+    data = load_dataset("cifar10", data_dir=tmp_path)
+    assert data.name == "cifar10"
+    assert (data.train_images.numpy() == train["data"].reshape(-1, 3, 32, 32)).all()
+    assert data.test_labels.tolist() == test["labels"]

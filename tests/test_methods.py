@@ -1,0 +1,264 @@
+"""Tasks, the contract of methods, and what each built-in method does in a step."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+import channel_bench as cb
+from channel_bench.errors import ArgumentError, MethodError, UnknownNameError
+from channel_bench.recipe import get_recipe
+from harness import method as method_module
+from harness.method import get_method, list_methods, register, score_all
+from harness.methods import autoslim, uniform
+from harness.ranking import rank
+from harness.task import Task, make_task, supernet_recipe
+from harness.training import make_supernet, train_supernet
+
+SPACE = cb.get_space("resnet-mini")
+BUILT_IN = ["autoslim", "uniform"]
+
+
+def short_task(digits, seed=0, **changes):
+    return make_task(SPACE, digits, seed=seed, recipe=supernet_recipe(SPACE, 1), **changes)
+
+
+# -- the task ---------------------------------------------------------------------------------------------------
+
+
+def test_held_out_images_are_training_images_that_are_not_trained_on(digits):
+    task = make_task(SPACE, digits)
+    assert (len(task.train_labels), len(task.val_labels)) == (900, 300)
+    everything = sorted(image.numpy().tobytes() for image in torch.cat([task.train_images, task.val_images]))
+    assert everything == sorted(image.numpy().tobytes() for image in digits.train_images)
+    other_seed = make_task(SPACE, digits, seed=5)
+    assert torch.equal(task.val_images, other_seed.val_images)
+    literal = make_task(SPACE, digits, validate_on="test")
+    assert torch.equal(literal.val_images, digits.test_images) and len(literal.train_labels) == 1200
+
+
+def test_validation_batches_are_equal_and_cover_everything(digits, monkeypatch):
+    for limit, sizes in ((2500, [597]), (200, [199] * 3), (100, [3] * 199)):
+        monkeypatch.setattr("harness.task.MAX_VALIDATION_BATCH", limit)
+        batches = make_task(SPACE, digits, validate_on="test").validation_batches()
+        assert [len(labels) for _, labels in batches] == sizes
+        assert torch.equal(torch.cat([labels for _, labels in batches]), digits.test_labels)
+
+
+def test_a_task_has_no_way_to_the_table_or_the_hidden_test_images(digits):
+    task = make_task(SPACE, digits)
+    tensors = [getattr(task, field.name) for field in dataclasses.fields(Task)]
+    shown = {
+        image.numpy().tobytes()
+        for value in tensors
+        if isinstance(value, torch.Tensor) and value.ndim == 4
+        for image in value
+    }
+    hidden = {image.numpy().tobytes() for image in digits.test_images}
+    trained = {image.numpy().tobytes() for image in digits.train_images}
+    assert not shown & (hidden - trained)
+
+
+def test_bad_tasks_are_refused(digits):
+    with pytest.raises(ArgumentError, match="validate_on 'train' is not one of holdout, test"):
+        make_task(SPACE, digits, validate_on="train")
+    with pytest.raises(ArgumentError, match="seed -1 is negative"):
+        make_task(SPACE, digits, seed=-1)
+    with pytest.raises(ArgumentError, match="takes"):
+        make_task("resnet", digits)
+
+
+def test_streams_of_a_seed_differ_and_repeat(digits):
+    task = make_task(SPACE, digits, seed=3)
+    draws = [task.rng(stream).integers(2**60) for stream in (0, 1, 0)]
+    assert draws[0] == draws[2] != draws[1]
+    seeds = [task.generator(stream).initial_seed() for stream in (0, 1, 0)]
+    assert seeds[0] == seeds[2] != seeds[1]
+
+
+# -- built-in methods -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_seed_decides_all_scores_and_global_generators_are_left_alone(name, digits):
+    archs = SPACE.sample(50, np.random.default_rng(0))
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    first = get_method(name).fit(short_task(digits)).score(archs)
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+    torch.manual_seed(2)
+    assert (get_method(name).fit(short_task(digits)).score(archs) == first).all()
+    assert not (get_method(name).fit(short_task(digits, seed=1)).score(archs) == first).all()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_training_raises_the_accuracy_of_wide_and_narrow_sub_networks(name, digits):
+    notes = []
+    task = make_task(
+        SPACE, digits, recipe=supernet_recipe(SPACE, 25), on_epoch=lambda *arguments: notes.append(arguments)
+    )
+    scores = get_method(name).fit(task).score(np.array([(4,) * 7, (2,) * 7], np.int8))
+    assert scores.min() > 25  # chance is 10
+    assert [epoch for epoch, _, _ in notes] == list(range(1, 26)) and notes[0][1] == 25 and "loss" in notes[0][2]
+
+
+class RecordingNet:
+    """Stands in for the supernet: notes which architectures a step runs, on fixed logits."""
+
+    def __init__(self):
+        self.archs = []
+        self.weight = torch.nn.Parameter(torch.linspace(-1, 1, 10))
+
+    def __call__(self, images, arch):
+        self.archs.append(tuple(arch))
+        return self.weight * sum(arch) / 28 + torch.zeros(len(images), 10)
+
+    def parameters(self):
+        return [self.weight]
+
+
+def steps_of(monkeypatch, module, method, task, num_steps):
+    """Run a method's step function on a RecordingNet; gradient of the last step and all architectures."""
+    net = RecordingNet()
+    gradients = []
+
+    def train(task, supernet, step):
+        for _ in range(num_steps):
+            net.weight.grad = None
+            step(torch.zeros(5, 1, 16, 16), torch.arange(5))
+            gradients.append(net.weight.grad.clone())
+
+    monkeypatch.setattr(module, "make_supernet", lambda task: net)
+    monkeypatch.setattr(module, "train_supernet", train)
+    monkeypatch.setattr(module, "SupernetEvaluator", lambda supernet, task: None)
+    method.fit(task)
+    return net, gradients
+
+
+def test_uniform_draws_every_width_of_every_slot_alike(monkeypatch, digits):
+    net, _ = steps_of(monkeypatch, uniform, uniform.Uniform(), short_task(digits), 4000)
+    counts = np.array([[np.sum(np.array(net.archs)[:, slot] == digit) for digit in (1, 2, 3, 4)] for slot in range(7)])
+    assert counts.sum() == 7 * 4000
+    assert np.abs(counts - 1000).max() < 5 * np.sqrt(4000 * 0.25 * 0.75)
+    # So groups are trained in the ratio 4 : 3 : 2 : 1.
+    trained = counts[:, ::-1].cumsum(1)[:, ::-1].mean(0) / 1000
+    assert trained == pytest.approx([4, 3, 2, 1], abs=0.1)
+
+
+@pytest.mark.parametrize(("temperature", "distill"), [(1.0, True), (3.0, True), (1.0, False)])
+def test_autoslim_follows_the_sandwich_rule_and_sums_gradients(monkeypatch, digits, temperature, distill):
+    method = autoslim.AutoSlim(temperature=temperature, distill=distill)
+    net, gradients = steps_of(monkeypatch, autoslim, method, short_task(digits), 3)
+    assert len(net.archs) == 12
+    assert net.archs[0::4] == [(4,) * 7] * 3 and net.archs[1::4] == [(1,) * 7] * 3
+    assert len(set(net.archs[2::4] + net.archs[3::4])) > 1
+    labels = torch.arange(5)
+    reference = RecordingNet()
+    widest = reference(torch.zeros(5, 1), net.archs[8])
+    loss = functional.cross_entropy(widest, labels)
+    target = (widest.detach() / temperature).softmax(1)
+    for arch in net.archs[9:12]:
+        logits = reference(torch.zeros(5, 1), arch)
+        if distill:
+            loss = loss + functional.kl_div((logits / temperature).log_softmax(1), target, reduction="batchmean")
+        else:
+            loss = loss + functional.cross_entropy(logits, labels)
+    loss.backward()
+    assert torch.allclose(gradients[2], reference.weight.grad, atol=1e-6)
+
+
+def test_autoslim_with_two_subnets_runs_the_widest_and_the_narrowest(monkeypatch, digits):
+    net, _ = steps_of(monkeypatch, autoslim, autoslim.AutoSlim(num_subnets=2), short_task(digits), 1)
+    assert net.archs == [(4,) * 7, (1,) * 7]
+    for options in ({"num_subnets": 1}, {"temperature": 0}):
+        with pytest.raises(ArgumentError, match="allowed are"):
+            get_method("autoslim", **options)
+
+
+def test_a_supernet_that_diverges_is_an_error_and_not_a_ranking(digits):
+    task = make_task(SPACE, digits, recipe=get_recipe(supernet_recipe(SPACE, 2), lr=1e30))
+    with pytest.raises(MethodError, match="loss became nan in epoch"):
+        get_method("uniform").fit(task)
+
+
+def test_the_optimiser_takes_one_step_per_batch_by_the_schedule(digits):
+    task = make_task(SPACE, digits, recipe=get_recipe(supernet_recipe(SPACE, 2), batch_size=300, momentum=0.0))
+    net = make_supernet(task)
+    before = net.classifier_bias.detach().clone()
+
+    def step(images, labels):
+        net.classifier_bias.grad = torch.ones_like(before)
+        return torch.zeros(())
+
+    train_supernet(task, net, step)
+    moved = sum(task.recipe.lr_at(epoch + batch / 3) for epoch in range(2) for batch in range(3))
+    assert torch.allclose(before - net.classifier_bias, torch.full_like(before, moved))
+
+
+# -- registry and contract --------------------------------------------------------------------------------------
+
+
+def test_methods_are_found_by_name_and_refuse_unknown_options():
+    assert {info.name for info in list_methods()} >= set(BUILT_IN)
+    assert all(info.paper and info.summary for info in list_methods())
+    with pytest.raises(UnknownNameError, match="did you mean 'autoslim'"):
+        get_method("autoslm")
+    with pytest.raises(ArgumentError, match="method 'uniform' has no option 'num_subnets': it has none"):
+        get_method("uniform", num_subnets=3)
+    with pytest.raises(ArgumentError, match="method 'autoslim': .*not supported"):
+        get_method("autoslim", num_subnets="many")
+
+
+def test_a_name_cannot_be_taken_twice():
+    with pytest.raises(ArgumentError, match="'autoslim' is taken by harness.methods.autoslim"):
+
+        @register("autoslim", paper="x", summary="x")
+        class Other:
+            pass
+
+
+def test_a_method_of_another_package_is_found_by_its_entry_point(tmp_path, monkeypatch, digits):
+    (tmp_path / "far_away.py").write_text(
+        "import numpy as np\n"
+        "class Widest:\n"
+        "    '''Ranks by the sum of digits.'''\n"
+        "    def fit(self, task):\n"
+        "        return self\n"
+        "    def score(self, archs):\n"
+        "        return archs.sum(1).astype(float)\n"
+    )
+    info = tmp_path / "far_away-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: far-away\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[channel_bench.methods]\nwidest = far_away:Widest\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(method_module, "_registry", dict(method_module._registry))
+    found = {entry.name: entry for entry in list_methods()}["widest"]
+    assert found.summary == "Ranks by the sum of digits."
+    scores = rank("widest", get_method("widest"), short_task(digits))
+    assert scores.values.tolist() == SPACE.archs().sum(1).tolist()
+    assert scores.facts["dataset"] == "digits" and scores.facts["recipe"]["epochs"] == 1
+    (info / "entry_points.txt").write_text("[channel_bench.methods]\nbroken = far_away:Nothing\n")
+    with pytest.raises(MethodError, match=r"installed method 'broken' \(far_away:Nothing\) cannot be imported"):
+        list_methods()
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda archs: np.ones(3), r"float64 of shape \(3,\): it must return float64 of shape \(1024,\)"),
+        (lambda archs: np.ones((len(archs), 1)), "must return float64 of shape"),
+        (lambda archs: np.ones(len(archs), int), "returned int64"),
+        (lambda archs: np.full(len(archs), np.nan), "returned nan for architecture 1111111"),
+        (lambda archs: None, "returned object"),
+    ],
+)
+def test_an_evaluator_that_breaks_the_contract_is_told_how(result, message, digits):
+    class Evaluator:
+        score = staticmethod(result)
+
+    with pytest.raises(MethodError, match=message):
+        score_all(Evaluator(), short_task(digits))

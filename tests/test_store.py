@@ -1,0 +1,142 @@
+"""The run store: durable parts, first writer wins, damage is found, another kind of runs is refused."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+
+import channel_bench as cb
+from channel_bench import store as store_module
+from channel_bench.durable import TEMPORARY_PREFIX, publish_once, write_atomic
+from channel_bench.errors import CorruptFileError, MissingDataError, StorageError
+from channel_bench.recipe import get_recipe
+from channel_bench.record import CURVE_METRICS, RunRecord
+from channel_bench.store import RunStore
+
+SPACE = cb.get_space("resnet-mini")
+
+
+def make_record(arch="1234123", run=0, accuracy=50.0):
+    curves = dict.fromkeys(CURVE_METRICS, [1.0, accuracy])
+    costs = {"flops": SPACE.flops(arch), "params": SPACE.params(arch)}
+    return RunRecord.from_curves(
+        curves, arch=arch, run=run, seed=run, num_epochs=2, train_s=1.0, device="cpu", torch="0", **costs
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini"), "digits", "d1")
+
+
+def test_what_is_added_is_read_back_and_stays_what_it_was(store):
+    records = [make_record(arch, run) for arch in ("4444444", "1111111") for run in (0, 1)]
+    assert all(store.add(record) for record in records)
+    assert not store.add(make_record("4444444", 0, accuracy=99.0))
+    assert store.keys() == {(record.arch, record.run) for record in records}
+    assert list(RunStore.open(store.folder).records()) == sorted(records, key=lambda record: (record.arch, record.run))
+
+
+def publish_all(arguments):
+    folder, writer = arguments
+    return [name for name in range(100) if publish_once(folder / str(name), str(writer).encode() * 1000)]
+
+
+def test_of_racing_writers_each_file_has_one_winner_and_is_whole(tmp_path):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        won = pool.map(publish_all, [(tmp_path, writer) for writer in range(4)])
+    assert sorted(sum(won, [])) == list(range(100))
+    for writer, names in enumerate(won):
+        assert all((tmp_path / str(name)).read_bytes() == str(writer).encode() * 1000 for name in names)
+    assert not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*"))
+
+
+def test_without_hard_links_the_first_writer_still_wins(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert publish_once(tmp_path / "a", b"1")
+    assert not publish_once(tmp_path / "a", b"2")
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    write_atomic(tmp_path / "a", b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (write_atomic, publish_once):
+        with pytest.raises(StorageError, match="cannot write .*: No space left on device; what was there is unchanged"):
+            write(tmp_path / "a", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-20]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"50.0", b"60.0")),
+        lambda path: path.write_bytes(os.urandom(500)),
+        lambda path: os.replace(path, path.with_name("1234124-0.json")),
+    ],
+)
+def test_a_damaged_part_is_named_and_set_aside(store, damage):
+    store.add(make_record())
+    store.add(make_record(run=1))
+    damage(store.path(("1234123", 0)))
+    with pytest.raises(CorruptFileError, match=r"run '.*123412\d-0.json'"):
+        list(store.records())
+    (moved,) = store.set_aside_corrupt()
+    assert moved.exists() and moved.parent.name == "corrupt"
+    assert store.keys() == {("1234123", 1)}
+
+
+def test_runs_of_another_kind_are_refused(store):
+    other = [
+        (cb.get_space("mobilenet-mini"), get_recipe("mini"), "digits", "d1"),
+        (SPACE, get_recipe("mini", epochs=3), "digits", "d1"),
+        (SPACE, get_recipe("mini"), "other", "d1"),
+        (SPACE, get_recipe("mini"), "digits", "d2"),
+    ]
+    for kind in other:
+        with pytest.raises(StorageError, match="holds runs of another kind"):
+            RunStore.create(store.folder, *kind)
+    RunStore.create(store.folder, SPACE, get_recipe("mini"), "digits", "d1")
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path):
+    with pytest.raises(MissingDataError, match="not a folder of runs"):
+        RunStore.open(tmp_path)
+    (tmp_path / "store.json").write_text("{")
+    with pytest.raises(CorruptFileError, match="is unreadable"):
+        RunStore.open(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot make folder"):
+        RunStore.create(tmp_path / "file" / "runs", SPACE, get_recipe("mini"), "digits", "d1")
+
+
+def test_one_builder_at_a_time_and_its_children_count(store, monkeypatch):
+    monkeypatch.setattr(store_module, "LOCK_PATIENCE_S", 0.2)
+    lock = store.lock()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
+    with pytest.raises(StorageError, match="another builder is at work"):
+        store.lock()
+    os.close(lock)
+    with pytest.raises(StorageError, match="another builder is at work"):
+        store.lock()
+    child.communicate()
+    os.close(store.lock())
+
+
+def test_taking_the_lock_removes_what_killed_writers_left(store):
+    store.add(make_record())
+    leftover = store.path(("1234123", 0)).with_name(f"{TEMPORARY_PREFIX}abc")
+    leftover.write_text("half")
+    os.close(store.lock())
+    assert not leftover.exists() and store.keys() == {("1234123", 0)}

@@ -1,0 +1,265 @@
+"""The table: look-ups, questions and checks, on made-up rows with answers worked out the slow way, and on the
+published."""
+
+import math
+
+import h5py
+import numpy as np
+import pytest
+from conftest import make_info, make_rows, write_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+import channel_bench as cb
+from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
+from channel_bench.table import Table, verify
+
+SPACE = cb.get_space("resnet-mini")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return make_rows(SPACE, 64, 2)
+
+
+@pytest.fixture(scope="module")
+def table(small_table_path):
+    return Table.read(small_table_path)
+
+
+def means(rows):
+    by_arch = {}
+    for row in rows:
+        by_arch.setdefault(row["arch"], []).append(row["best_test_acc"])
+    return {arch: sum(values) / len(values) for arch, values in by_arch.items()}
+
+
+def test_every_look_up_equals_its_row(table, rows):
+    for row in rows:
+        assert table.accuracy(row["arch"], run=row["run"]) == row["best_test_acc"]
+        assert table.accuracy(row["arch"], run=row["run"], metric="test_acc") == row["test_acc"]
+    expected = means(rows)
+    for arch, mean in expected.items():
+        assert table.accuracy(arch) == pytest.approx(mean, abs=1e-12)
+        assert isinstance(table.accuracy(arch), float)
+        assert table.accuracy(SPACE.arch(arch)) == table.accuracy({"index": SPACE.index(arch)}) == table.accuracy(arch)
+    batch = table.accuracy(list(expected))
+    assert batch.tolist() == [table.accuracy(arch) for arch in expected]
+    assert len(table) == 64 and table.num_runs == 2
+
+
+def test_missing_is_an_error_and_never_a_number(table):
+    with pytest.raises(MissingDataError, match="no finished run of architecture 4444444: it holds 64 of 16384"):
+        table.accuracy("4444444")
+    with pytest.raises(MissingDataError, match="architecture 1111112"):
+        table.accuracy(["1111111", "1111112"])
+    with pytest.raises(MissingDataError):
+        table.query("4444444")
+    with pytest.raises(ArchError):
+        table.accuracy("5")
+    for run in (-1, 2):
+        with pytest.raises(ArgumentError, match="is not one of 0, 1"):
+            table.accuracy("1111111", run=run)
+    with pytest.raises(ArgumentError, match="metric 'acc' is not one of best_test_acc, test_acc"):
+        table.accuracy("1111111", metric="acc")
+
+
+def test_a_result_carries_what_the_rows_say(table, rows):
+    expected = means(rows)
+    for arch in list(expected)[::7]:
+        result = table.query(arch)
+        values = [row["best_test_acc"] for row in rows if row["arch"] == arch]
+        assert result.accuracies == tuple(values)
+        assert result.mean == pytest.approx(np.mean(values)) and result.std == pytest.approx(np.std(values, ddof=1))
+        better = sum(mean > expected[arch] for mean in expected.values())
+        assert result.rank == table.rank(arch) == 1 + better
+        assert (result.flops, result.channels) == (SPACE.flops(arch), SPACE.channels(arch))
+        assert result.num_ranked == 64
+
+
+def test_runs_that_are_missing_or_diverged_stay_out_of_the_mean(tmp_path, rows):
+    rows = [dict(row) for row in rows]
+    rows[0] |= {"status": "diverged", "best_test_acc": None, "test_acc": None}
+    del rows[3]
+    table = Table.read(write_table(tmp_path / "t.parquet", rows, make_info(SPACE)))
+    first, second = rows[0]["arch"], rows[2]["arch"]
+    assert table.query(first).accuracies == (None, rows[1]["best_test_acc"])
+    assert table.accuracy(first) == rows[1]["best_test_acc"]
+    assert table.query(second).std is None
+    with pytest.raises(MissingDataError, match="no finished run 0 of architecture 1111111"):
+        table.accuracy(first, run=0)
+    facts = verify(tmp_path / "t.parquet")
+    assert (facts["num_rows"], facts["num_incomplete_archs"], facts["num_diverged"]) == (127, 1, 1)
+
+
+def test_top_is_sorted_and_within_budget(table, rows):
+    expected = means(rows)
+    flops = {arch: SPACE.flops(arch) for arch in expected}
+    budget = sorted(flops.values())[20]
+    fitting = sorted(
+        (arch for arch in expected if flops[arch] <= budget), key=lambda arch: (-expected[arch], flops[arch])
+    )
+    assert [result.arch for result in table.top(5, max_flops=budget)] == fitting[:5]
+    assert len(table.top(1000)) == 64
+    latency = np.arange(16384.0)
+    assert {result.index for result in table.top(64, max_latency=600.0, latency=latency)} == {0, 256, 512}
+    with pytest.raises(ArgumentError, match="no trained architecture has flops <= 1: the least is"):
+        table.top(1, max_flops=1)
+    with pytest.raises(ArgumentError, match="cannot list 0 architectures"):
+        table.top(0)
+    with pytest.raises(ArgumentError, match="go together"):
+        table.top(1, max_latency=1)
+    with pytest.raises(ArgumentError, match=r"latency has shape \(3,\)"):
+        table.top(1, max_latency=1, latency=np.ones(3))
+
+
+@pytest.mark.parametrize("cost", ["flops", "params"])
+def test_the_front_is_what_pairwise_comparison_leaves(table, rows, cost):
+    points = {arch: (getattr(SPACE, cost)(arch), mean) for arch, mean in means(rows).items()}
+
+    def dominated(arch):
+        c, m = points[arch]
+        return any((c2 <= c and m2 >= m) and (c2 < c or m2 > m) for c2, m2 in points.values())
+
+    front = table.pareto(cost)
+    assert [getattr(result, cost) for result in front] == sorted(getattr(result, cost) for result in front)
+    # Of architectures with equal cost and mean the front names one.
+    assert {points[result.arch] for result in front} == {points[arch] for arch in points if not dominated(arch)}
+    with pytest.raises(ArgumentError, match="cost 'latency' is not one of flops, params"):
+        table.pareto("latency")
+
+
+def test_the_frame_has_a_row_per_architecture(table, rows):
+    frame = table.frame()
+    assert len(frame) == 64 and frame["arch"].tolist() == sorted(means(rows))
+    for row in frame.iloc[::9].to_dict("records"):
+        result = table.query(row["arch"])
+        assert (row["mean"], row["rank"], row["flops"], row["slot4"]) == (
+            result.mean,
+            result.rank,
+            result.flops,
+            result.channels[4],
+        )
+        assert row["std"] == pytest.approx(result.std)
+
+
+def test_files_that_are_not_what_was_written_are_refused(tmp_path, rows, small_table_path):
+    def refused(content, message, info=None):
+        path = write_table(tmp_path / "t.parquet", content, info or make_info(SPACE))
+        with pytest.raises(CorruptFileError, match=message):
+            Table.read(path)
+
+    changed = [dict(row) for row in rows]
+    changed[5]["flops"] += 1
+    refused(changed, "flops of .* by the closed form")
+    refused([*rows, rows[0]], "duplicate")
+    refused([], "has no rows")
+    refused(rows, "trained with other networks", make_info(SPACE, space_fingerprint="x"))
+    refused([rows[0] | {"arch": "111111"}], "row 0: '111111' is not an architecture")
+    refused([rows[0] | {"run": -1}], "negative")
+    path = tmp_path / "t.parquet"
+    data = bytearray(small_table_path.read_bytes())
+    for cut in (0, 3, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(CorruptFileError, match="not a Parquet file, or damaged"):
+            Table.read(path)
+    import pyarrow.parquet as pq
+
+    whole = pq.read_table(small_table_path)
+    accuracies = whole.column("best_test_acc").to_pylist()
+    column = whole.schema.get_field_index("best_test_acc")
+    edited = whole.set_column(column, whole.schema.field(column), [[99.0, *accuracies[1:]]])
+    pq.write_table(edited, path)
+    with pytest.raises(CorruptFileError, match="was changed after it was written"):
+        Table.read(path)
+    pq.write_table(whole.drop_columns(["seed"]), path)
+    with pytest.raises(CorruptFileError, match="other columns"):
+        Table.read(path)
+    with pytest.raises(MissingDataError, match="does not exist"):
+        Table.read(tmp_path / "none.parquet")
+    with pytest.raises(CorruptFileError, match="cannot read table"):
+        Table.read(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"best_test_acc": 101.0}, {"best_test_acc": None}, {"status": "diverged"}])
+def test_verify_finds_accuracies_that_cannot_be(tmp_path, rows, change):
+    path = write_table(tmp_path / "t.parquet", [rows[0] | change, *rows[1:]], make_info(SPACE))
+    with pytest.raises(CorruptFileError, match="best_test_acc of 1111111"):
+        verify(path)
+
+
+def test_curves_come_from_the_file_beside_the_table_and_from_no_other(tmp_path, rows):
+    path = write_table(tmp_path / "t.parquet", rows, make_info(SPACE, curves_file="t.h5"))
+    table = Table.read(path)
+    with pytest.raises(MissingDataError, match="curves file .* does not exist"):
+        table.curves("1111111")
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.attrs["content_sha256"] = table.info.content_sha256
+        file["arch"] = np.array(["1111111", "2222222"], "S7")
+        for metric in ("train_loss", "train_acc", "test_loss", "test_acc"):
+            file[metric] = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    assert table.curves("2222222")["test_acc"].tolist() == [[6, 7, 8], [9, 10, 11]]
+    with pytest.raises(MissingDataError, match="no learning curves of architecture 4444444"):
+        table.curves("4444444")
+    with h5py.File(tmp_path / "t.h5", "a") as file:
+        file.attrs["content_sha256"] = "other"
+    with pytest.raises(CorruptFileError, match="belong to another table"):
+        table.curves("1111111")
+    (tmp_path / "t.h5").write_bytes(b"damaged")
+    with pytest.raises(CorruptFileError, match="cannot read curves"):
+        table.curves("1111111")
+
+
+def test_load_finds_tables_by_path_and_says_how_to_get_others(small_table_path, tmp_path):
+    assert len(cb.load("resnet-mini", table=small_table_path)) == 64
+    assert len(cb.load("resnet-mini", table=str(small_table_path))) == 64
+    with pytest.raises(ArgumentError, match="is of space 'resnet-mini', not 'resnet'"):
+        cb.load("resnet", table=small_table_path)
+    with pytest.raises(MissingDataError, match="run 'channel-bench download'"):
+        cb.load("resnet", data_dir=tmp_path)
+    with pytest.raises(MissingDataError, match="build one with 'channel-bench build resnet-mini"):
+        cb.load("resnet-mini")
+    with pytest.raises(UnknownNameError, match="did you mean 'cifar10-published'"):
+        cb.load("resnet", table="cifar10-publishd")
+    with pytest.raises(UnknownNameError):
+        cb.load("resnets")
+
+
+# -- the published tables ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["resnet", "mobilenet"])
+def full(request, published):
+    return cb.load(request.param, data_dir=published)
+
+
+def test_published_accuracies_arrive_as_they_were_published(full, published_dir):
+    import json
+
+    from conftest import PUBLISHED_FILES
+
+    results = json.loads((published_dir / PUBLISHED_FILES[full.space.name]).read_text())
+    texts = full.space.texts()
+    assert full.cells().tolist() == [results[text]["acc"] for text in texts]
+    assert full.accuracies() == pytest.approx([results[text]["mean"] for text in texts], abs=1e-9)
+    assert full.frame()["std"].tolist() == pytest.approx([results[text]["std"] for text in texts], abs=1e-9)
+    assert "best test accuracy over 60 epochs" in full.info.accuracy
+    with pytest.raises(MissingDataError, match="has no test_acc"):
+        full.accuracy("1111111", metric="test_acc")
+    with pytest.raises(MissingDataError, match="has no learning curves"):
+        full.curves("1111111")
+
+
+def test_published_extremes(published):
+    resnet, mobilenet = cb.load("resnet", data_dir=published), cb.load("mobilenet", data_dir=published)
+    assert resnet.top(1)[0].arch == "4344424" and round(resnet.top(1)[0].mean, 3) == 93.893
+    assert mobilenet.top(1)[0].arch == "4444342" and round(mobilenet.top(1)[0].mean, 3) == 91.887
+    assert resnet.query("1111112").rank == mobilenet.query("1111113").rank == 16384
+    assert round(resnet.accuracy("4444444"), 3) == 93.617 and round(mobilenet.accuracy("1111111"), 3) == 89.287
+
+
+@given(index=st.integers(0, 16383))
+def test_scalar_and_batch_look_ups_agree(full, index):
+    text = full.space.text(index)
+    assert full.accuracy(text) == full.accuracy([text])[0] == full.accuracies()[index]
+    assert math.isclose(full.accuracy(text), sum(full.query(text).accuracies) / 3, abs_tol=1e-9)
