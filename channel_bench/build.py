@@ -85,6 +85,7 @@ def build(
     device: str = "auto",
     base_seed: int = 0,
     data_dir: Path | None = None,
+    download: bool = False,
     on_start: Callable[[int, int], None] | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> BuildReport:
@@ -102,6 +103,7 @@ def build(
         device: "auto", "cpu", "cuda", "cuda:1" ...
         base_seed: Seed of run 0.
         data_dir: Folder of downloaded data.
+        download: Fetch the data set where it is missing.
         on_start: Called once with the number of planned runs and of those found.
         on_outcome: Called with each outcome, in the caller's thread.
 
@@ -128,7 +130,7 @@ def build(
     recipe = recipe or get_recipe(space.recipe)
     source = dataset or space.dataset
     chosen_device = pick_device(device)
-    data = load_dataset(source, data_dir=data_dir)
+    data = load_dataset(source, data_dir=data_dir, download=download)
     data.check_fits(space)
     store = RunStore.create(out, space, recipe, data.name, data.digest)
     lock = store.lock()

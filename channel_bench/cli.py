@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from channel_bench.space import get_space, list_spaces
-from channel_bench.terminal import make_app, parse_quantity, print_json, print_table, progress, run_app, say
+from channel_bench.terminal import make_app, parse_quantity, print_json, print_table, progress, resumable, run_app, say
 
 if TYPE_CHECKING:
     from channel_bench.engines import Outcome
@@ -41,6 +41,7 @@ DatasetOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Override the recipe's epochs.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; they change results in the last bits.")]
 
 
@@ -133,7 +134,7 @@ def train(
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     dataset: DatasetOption = None,
-    download_data: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+    download_data: DownloadOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
@@ -188,6 +189,7 @@ def build(
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     dataset: DatasetOption = None,
+    download_data: DownloadOption = False,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes [default: one per CPU core, or one on a GPU].")
     ] = None,
@@ -204,7 +206,10 @@ def build(
     found = get_space(space)
     chosen_archs = pick_archs(found, archs)
     chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs)
-    with progress(f"building {found.name}", len(chosen_archs) * max(runs, 0)) as advance:
+    with (
+        resumable(f"every finished run in {out}"),
+        progress(f"building {found.name}", len(chosen_archs) * max(runs, 0)) as advance,
+    ):
 
         def started(num_planned: int, num_found: int) -> None:
             say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
@@ -226,6 +231,7 @@ def build(
             device=device,
             base_seed=base_seed,
             data_dir=data_dir,
+            download=download_data,
             on_start=started,
             on_outcome=finished,
         )

@@ -15,7 +15,6 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,6 @@ def install(
     source: Path | None = None,
     base_url: str = BASE_URL,
     data_dir: Path | None = None,
-    on_file: Callable[[str, Path], None] | None = None,
 ) -> list[Path]:
     """Fetch, check and convert the published results of both spaces.
 
@@ -76,7 +74,6 @@ def install(
         source: Folder of local copies of the two JSON files; None downloads them.
         base_url: Folder to download from, for mirrors.
         data_dir: Where the tables go.
-        on_file: Called with the space and the path of each table that was written.
 
     Returns:
         Paths of the tables.
@@ -102,8 +99,6 @@ def install(
     for name, contents in tables.items():
         path = table_path(get_space(name), data_dir)
         write_atomic(path, contents)
-        if on_file is not None:
-            on_file(name, path)
         paths.append(path)
     return paths
 

@@ -208,6 +208,7 @@ class Table:
                 raise MissingDataError(f"table {self.name!r} has no {metric}: it holds the {self.info.accuracy}")
             cells = np.full((NUM_ARCHS, self.num_runs), np.nan)
             cells[self._rows, self._runs] = np.where(valid_rows(column), column_values(column), np.nan)
+            cells.flags.writeable = False
             self._cells[metric] = cells
         return self._cells[metric]
 

@@ -56,7 +56,7 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
         command = context.command_path if context is not None else name
         _fail(command, f"{error.format_message()} (see '{command} --help')")
     except (KeyboardInterrupt, typer.Abort):
-        print(f"{name}: interrupted; what was finished is kept, start the same command to go on", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of a pipe (head, less) closed it; that is how pipes end.
@@ -112,6 +112,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
 def say(message: str) -> None:
     """A line for people, on standard error so that standard output stays clean."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def resumable(what: str) -> Iterator[None]:
+    """Tell a person who interrupts the block what is kept, and that the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"{what} is kept; start the same command again to go on")
+        raise
 
 
 @contextlib.contextmanager

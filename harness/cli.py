@@ -15,6 +15,7 @@ from channel_bench.cli import (
     DataDirOption,
     DatasetOption,
     DeviceOption,
+    DownloadOption,
     EpochsOption,
     JsonOption,
     MetricOption,
@@ -81,6 +82,7 @@ def rank(
     table: TableOption = None,
     no_truth: Annotated[bool, typer.Option("--no-truth", help="Only write the scores; needs no table.")] = False,
     dataset: DatasetOption = None,
+    download_data: DownloadOption = False,
     validate_on: Annotated[
         str, typer.Option(help="Score on held-out training images (holdout) or on the test images (test).")
     ] = "holdout",
@@ -122,7 +124,7 @@ def rank(
 
     torch.set_num_threads(threads)
     target = pick_device(device)
-    data = load_dataset(dataset or found.dataset, data_dir=data_dir, device=target)
+    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
     task = make_task(found, data, seed=seed, recipe=supernet_recipe(found, epochs), validate_on=validate_on)
     scores = rank_with_progress(method, chosen, task)
     if out is not None:

@@ -19,7 +19,7 @@ from channel_bench.datasets import load_dataset
 from channel_bench.engines import Outcome
 from channel_bench.space import get_space
 from channel_bench.table import Table
-from channel_bench.terminal import progress, say
+from channel_bench.terminal import progress, resumable, say
 from harness.method import get_method
 from harness.ranking import rank_with_progress
 from harness.report import Comparison, compare
@@ -45,7 +45,10 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0) -
     space = get_space(SPACE)
     archs = pick_archs(space, str(num_archs))
     say(f"1/4 training {num_archs} networks of {SPACE} x {num_runs} runs on handwritten digits")
-    with progress("training networks", num_archs * num_runs) as advance:
+    with (
+        resumable(f"every finished run in {out / 'runs'}"),
+        progress("training networks", num_archs * num_runs) as advance,
+    ):
 
         def finished(outcome: Outcome) -> None:
             advance(1, f"{outcome.job.arch}: {outcome.best_test_acc or 0:.1f}%")
