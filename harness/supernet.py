@@ -35,6 +35,8 @@ IMAGE = -1
 class _Layer:
     """A convolution with its normalisation."""
 
+    conv: str
+    """Name of the convolution in the stand-alone model (channel_bench/models); its normalisation is the next module."""
     reads: int
     """Slot of its input channels, or IMAGE."""
     writes: int
@@ -43,43 +45,53 @@ class _Layer:
     stride: int = 1
     depthwise: bool = False
 
+    @property
+    def norm(self) -> str:
+        """Name of the normalisation in the stand-alone model."""
+        parent, _, position = self.conv.rpartition(".")
+        return f"{parent}.{int(position) + 1}"
+
+    @property
+    def key(self) -> str:
+        """Name of the weights here; a ParameterDict allows no dots."""
+        return self.conv.replace(".", "_")
+
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """A piece of the forward pass."""
 
     depth: int
     """It and the stages before it depend on slots 0 .. depth - 1 only."""
-    layers: tuple[str, ...]
+    layers: tuple[_Layer, ...]
     skip: bool = False
     """Whether its input is added to its output."""
     relu_after: bool = False
     """Whether an activation follows the sum. Inside, one follows every layer but the last."""
 
 
-def _resnet_stages() -> tuple[dict[str, _Layer], list[_Stage]]:
-    layers = {"stem": _Layer(IMAGE, 0, 3, 2)}
-    stages = [_Stage(1, ("stem",), relu_after=True)]
+def _resnet_stages() -> list[Stage]:
+    stages = [Stage(1, (_Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
     for block, skip_in, hidden, skip_out in ((1, 0, 1, 0), (2, 0, 2, 0), (3, 0, 3, 4), (4, 4, 5, 4), (5, 4, 6, 4)):
-        names = (f"block{block}.0", f"block{block}.3")
-        layers[names[0]] = _Layer(skip_in, hidden, 3, 2 if block == 3 else 1)
-        layers[names[1]] = _Layer(hidden, skip_out, 3)
-        stages.append(_Stage(max(hidden, skip_out) + 1, names, skip=block != 3, relu_after=True))
-    return layers, stages
+        layers = (
+            _Layer(f"block{block}.0", skip_in, hidden, 3, 2 if block == 3 else 1),
+            _Layer(f"block{block}.3", hidden, skip_out, 3),
+        )
+        stages.append(Stage(max(hidden, skip_out) + 1, layers, skip=block != 3, relu_after=True))
+    return stages
 
 
-def _mobilenet_stages() -> tuple[dict[str, _Layer], list[_Stage]]:
-    layers = {"stem": _Layer(IMAGE, 0, 3, 2)}
-    stages = [_Stage(1, ("stem",), relu_after=True)]
+def _mobilenet_stages() -> list[Stage]:
+    stages = [Stage(1, (_Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
     for block, skip_in, hidden, skip_out in ((1, 0, 1, 0), (2, 0, 2, 0), (3, 0, 3, 4), (4, 4, 5, 4)):
-        names = (f"block{block}.0", f"block{block}.3", f"block{block}.6")
-        layers[names[0]] = _Layer(skip_in, hidden, 1)
-        layers[names[1]] = _Layer(hidden, hidden, 3, 2 if block == 3 else 1, depthwise=True)
-        layers[names[2]] = _Layer(hidden, skip_out, 1)
-        stages.append(_Stage(max(hidden, skip_out) + 1, names, skip=block != 3))
-    layers["out"] = _Layer(4, 6, 1)
-    stages.append(_Stage(7, ("out",), relu_after=True))
-    return layers, stages
+        layers = (
+            _Layer(f"block{block}.0", skip_in, hidden, 1),
+            _Layer(f"block{block}.3", hidden, hidden, 3, 2 if block == 3 else 1, depthwise=True),
+            _Layer(f"block{block}.6", hidden, skip_out, 1),
+        )
+        stages.append(Stage(max(hidden, skip_out) + 1, layers, skip=block != 3))
+    stages.append(Stage(7, (_Layer("out.0", 4, 6, 1),), relu_after=True))
+    return stages
 
 
 class Supernet(nn.Module):
@@ -100,17 +112,16 @@ class Supernet(nn.Module):
         self.space = space
         self.num_groups = num_groups
         self._group_sizes = [most // NUM_WIDTHS for most in space.max_channels]
-        self._layers, self.stages = {"resnet": _resnet_stages, "mobilenet": _mobilenet_stages}[space.family]()
-        weights, scales, shifts = {}, {}, {}
-        for name, layer in self._layers.items():
+        self.stages = {"resnet": _resnet_stages, "mobilenet": _mobilenet_stages}[space.family]()
+        self.layers = [layer for stage in self.stages for layer in stage.layers]
+        self.weights, self.scales, self.shifts = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
+        for layer in self.layers:
             inputs = 1 if layer.depthwise else space.input_shape[0] if layer.reads == IMAGE else self._full(layer.reads)
             outputs = self._full(layer.writes)
-            key = name.replace(".", "_")  # a name in a ParameterDict has no dot
-            weights[key] = _uniform((outputs, inputs, layer.kernel, layer.kernel), generator)
-            scales[key] = nn.Parameter(torch.ones(outputs))
-            shifts[key] = nn.Parameter(torch.zeros(outputs))
-        self.weights, self.scales, self.shifts = (nn.ParameterDict(group) for group in (weights, scales, shifts))
-        self._feature_slot = self._layers[self.stages[-1].layers[-1]].writes
+            self.weights[layer.key] = _uniform((outputs, inputs, layer.kernel, layer.kernel), generator)
+            self.scales[layer.key] = nn.Parameter(torch.ones(outputs))
+            self.shifts[layer.key] = nn.Parameter(torch.zeros(outputs))
+        self._feature_slot = self.layers[-1].writes
         features = self._full(self._feature_slot)
         self.classifier_weight = _uniform((space.num_classes, features), generator)
         self.classifier_bias = nn.Parameter(
@@ -140,12 +151,12 @@ class Supernet(nn.Module):
             x = self.run_stage(stage, x, arch, path)
         return self.classify(x, arch, path)
 
-    def run_stage(self, stage: _Stage, x: Tensor, arch: Sequence[int], path: str = "left") -> Tensor:
+    def run_stage(self, stage: Stage, x: Tensor, arch: Sequence[int], path: str = "left") -> Tensor:
         """Output of a stage; depends on the first `stage.depth` digits of arch only."""
         y = x
-        for position, name in enumerate(stage.layers):
-            y = self._convolve(name, y, arch, path)
-            if position < len(stage.layers) - 1:
+        for layer in stage.layers:
+            y = self._convolve(layer, y, arch, path)
+            if layer is not stage.layers[-1]:
                 y = functional.relu(y)
         if stage.skip:
             y = x + y
@@ -156,32 +167,26 @@ class Supernet(nn.Module):
         channels = self.channels_of(self._feature_slot, arch[self._feature_slot], path)
         return functional.linear(x.mean((2, 3)), self.classifier_weight[:, channels], self.classifier_bias)
 
-    def _convolve(self, name: str, x: Tensor, arch: Sequence[int], path: str) -> Tensor:
-        layer, key = self._layers[name], name.replace(".", "_")
-        outputs = self.channels_of(layer.writes, arch[layer.writes], path)
-        weight = self.weights[key][outputs]
-        if not layer.depthwise and layer.reads != IMAGE:
-            weight = weight[:, self.channels_of(layer.reads, arch[layer.reads], path)]
+    def _convolve(self, layer: _Layer, x: Tensor, arch: Sequence[int], path: str) -> Tensor:
+        weight, scale, shift = self._cut_layer(layer, arch, path)
         groups = len(weight) if layer.depthwise else 1
         y = functional.conv2d(x, weight, stride=layer.stride, padding=layer.kernel // 2, groups=groups)
-        return functional.batch_norm(y, None, None, self.scales[key][outputs], self.shifts[key][outputs], training=True)
+        return functional.batch_norm(y, None, None, scale, shift, training=True)
+
+    def _cut_layer(self, layer: _Layer, arch: Sequence[int], path: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight, scale and shift of a layer in a sub-network, as views."""
+        outputs = self.channels_of(layer.writes, arch[layer.writes], path)
+        weight = self.weights[layer.key][outputs]
+        if not layer.depthwise and layer.reads != IMAGE:
+            weight = weight[:, self.channels_of(layer.reads, arch[layer.reads], path)]
+        return weight, self.scales[layer.key][outputs], self.shifts[layer.key][outputs]
 
     def cut_out(self, arch: Sequence[int], path: str = "left") -> dict[str, Tensor]:
         """Weights of one sub-network under the names of the stand-alone model (channel_bench/models)."""
         state: dict[str, Tensor] = {}
-        for name, layer in self._layers.items():
-            key = name.replace(".", "_")
-            outputs = self.channels_of(layer.writes, arch[layer.writes], path)
-            weight = self.weights[key][outputs]
-            if not layer.depthwise and layer.reads != IMAGE:
-                weight = weight[:, self.channels_of(layer.reads, arch[layer.reads], path)]
-            conv, position = (f"{name}.0", 0) if "." not in name else (name, int(name.rpartition(".")[2]))
-            norm = f"{conv.rpartition('.')[0]}.{position + 1}"
-            state |= {
-                f"{conv}.weight": weight,
-                f"{norm}.weight": self.scales[key][outputs],
-                f"{norm}.bias": self.shifts[key][outputs],
-            }
+        for layer in self.layers:
+            weight, scale, shift = self._cut_layer(layer, arch, path)
+            state |= {f"{layer.conv}.weight": weight, f"{layer.norm}.weight": scale, f"{layer.norm}.bias": shift}
         features = self.channels_of(self._feature_slot, arch[self._feature_slot], path)
         state |= {"classifier.weight": self.classifier_weight[:, features], "classifier.bias": self.classifier_bias}
         return {name: tensor.detach().clone() for name, tensor in state.items()}

@@ -61,10 +61,9 @@ def test_only_the_channels_of_a_sub_network_get_gradients(name):
     net = make_supernet(name)
     arch = (1, 2, 3, 2, 1, 3, 2)
     functional.cross_entropy(net(images(), arch), torch.arange(6)).backward()
-    for key, scale in net.scales.items():
-        layer = net._layers[key.replace("_", ".")]
+    for layer in net.layers:
         used = net.channels_of(layer.writes, arch[layer.writes])
-        touched = scale.grad.abs() + net.shifts[key].grad.abs() > 0
+        touched = net.scales[layer.key].grad.abs() + net.shifts[layer.key].grad.abs() > 0
         assert touched[used].any() and not touched[used.stop :].any()
 
 
