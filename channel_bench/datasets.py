@@ -5,7 +5,7 @@
     (torch.Size([1200, 1, 16, 16]), torch.uint8)
 
 Images are decoded once and stay uint8 where they are trained on; crop, flip and normalisation happen for a whole
-batch in a few tensor operations, driven by an explicit generator (`augment`, `normalise`).
+batch in a few tensor operations, driven by an explicit generator (`TrainLoader`).
 """
 
 from __future__ import annotations
@@ -170,64 +170,76 @@ def load_dataset(
     raise unknown_name("data set", str(source), ["digits", "cifar10", "a folder of Parquet files"])
 
 
-def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Crop and flip a batch at random, as the recipe says.
+@dataclass(frozen=True)
+class EpochPlan:
+    """Every random draw of an epoch, by position in the order of training; made in a few calls, whatever its length."""
 
-    The images are padded with zeros and cropped back to their size at a uniformly random offset, then mirrored with
-    probability 1/2; each image draws for itself. Padding comes before normalisation, so the border is black.
-
-    Args:
-        images: uint8 (batch, channels, height, width).
-        recipe: `crop_padding` and `flip` are used.
-        generator: On the images' device.
-
-    Returns:
-        uint8 tensor of the same shape.
-    """
-    batch, _, height, width = images.shape
-    if recipe.crop_padding == 0 and not recipe.flip:
-        return images
-    pad = recipe.crop_padding
-
-    def draw(low: int, high: int) -> Tensor:
-        return torch.randint(low, high, (batch, 1), generator=generator, device=images.device)
-
-    rows = draw(0, 2 * pad + 1) + torch.arange(height, device=images.device)
-    columns = torch.arange(width, device=images.device).expand(batch, width)
-    if recipe.flip:
-        columns = torch.where(draw(0, 2).bool(), columns.flip(1), columns)
-    columns = draw(0, 2 * pad + 1) + columns
-    padded = functional.pad(images, (pad, pad, pad, pad))
-    # Advanced indices around the channel slice put the channels last: (batch, height, width, channels).
-    picked = padded[torch.arange(batch, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return picked.permute(0, 3, 1, 2)
+    order: Tensor
+    """int64 (num_images,), which image comes at which position."""
+    rows: Tensor
+    """int64 (num_images,), first row of the crop in the padded image."""
+    columns: Tensor
+    """int64 (num_images,), first column of the crop."""
+    mirrored: Tensor
+    """bool (num_images,), whether the crop is mirrored left to right."""
 
 
-def train_batches(
-    images: Tensor,
-    labels: Tensor,
-    recipe: Recipe,
-    statistics: tuple[Tensor, Tensor],
-    generator: torch.Generator,
-) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """One epoch of training batches: shuffled, augmented, normalised; the last, smaller batch is kept.
+class TrainLoader:
+    """Training batches of one data set and recipe: shuffled, cropped, mirrored, normalised on the device.
 
     Args:
         images: uint8 (num_images, channels, height, width).
         labels: int64 (num_images,).
-        recipe: Batch size and augmentation.
-        statistics: Mean and standard deviation, as `channel_statistics` returns them.
-        generator: On the images' device; drives order and augmentation.
-
-    Yields:
-        Share of the epoch that is over, in [0, 1), float32 (batch, channels, height, width), int64 (batch,).
+        recipe: Batch size, augmentation and normalisation.
     """
-    num_images = len(labels)
-    order = torch.randperm(num_images, generator=generator, device=images.device)
-    for start in range(0, num_images, recipe.batch_size):
-        chosen = order[start : start + recipe.batch_size]
-        batch = normalise(augment(images[chosen], recipe, generator), *statistics)
-        yield start / num_images, batch, labels[chosen]
+
+    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
+        """Pad the images once; with zeros and before normalisation, so the border is black."""
+        pad = recipe.crop_padding
+        self.labels = labels
+        self.recipe = recipe
+        self.statistics = channel_statistics(images, recipe)
+        self._padded = functional.pad(images, (pad, pad, pad, pad))
+        self._rows = torch.arange(images.shape[2], device=images.device)
+        self._columns = torch.arange(images.shape[3], device=images.device)
+
+    def plan(self, generator: torch.Generator) -> EpochPlan:
+        """Draw an epoch: a permutation, and for each position a uniform crop and a mirroring with probability 1/2."""
+        count, device = len(self.labels), self.labels.device
+
+        def draw(high: int) -> Tensor:
+            return torch.randint(high, (count,), generator=generator, device=device)
+
+        order = torch.randperm(count, generator=generator, device=device)
+        offsets = 2 * self.recipe.crop_padding + 1
+        return EpochPlan(order, draw(offsets), draw(offsets), draw(2).bool() & self.recipe.flip)
+
+    def crops(self, order: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor) -> Tensor:
+        """Cut out what a plan says, for tensors (...) of any shape.
+
+        Returns:
+            uint8 (..., channels, height, width).
+        """
+        across = torch.where(mirrored[..., None], self._columns.flip(0), self._columns) + columns[..., None]
+        down = self._rows + rows[..., None]
+        # Advanced indices on both sides of the channel slice put the channels last.
+        picked = self._padded[order[..., None, None], :, down[..., :, None], across[..., None, :]]
+        return picked.movedim(-1, -3)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """One epoch; the last, smaller batch is kept.
+
+        Args:
+            generator: On the images' device.
+
+        Yields:
+            Share of the epoch that is over, in [0, 1), float32 (batch, channels, height, width), int64 (batch,).
+        """
+        plan = self.plan(generator)
+        for start in range(0, len(self.labels), self.recipe.batch_size):
+            part = slice(start, start + self.recipe.batch_size)
+            crops = self.crops(plan.order[part], plan.rows[part], plan.columns[part], plan.mirrored[part])
+            yield start / len(self.labels), normalise(crops, *self.statistics), self.labels[plan.order[part]]
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from channel_bench.datasets import Dataset, channel_statistics, normalise, train_batches
+from channel_bench.datasets import Dataset, TrainLoader, normalise
 from channel_bench.errors import ArgumentError
 from channel_bench.models import build_model
 from channel_bench.recipe import Recipe
@@ -71,11 +71,11 @@ def train_run(
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    statistics = channel_statistics(dataset.train_images, recipe)
-    test_images = normalise(dataset.test_images, *statistics)
+    loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
+    test_images = normalise(dataset.test_images, *loader.statistics)
     curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
     for epoch in range(recipe.epochs):
-        train_loss, train_acc = _train_epoch(model, optimizer, recipe, epoch, dataset, statistics, batches)
+        train_loss, train_acc = _train_epoch(model, optimizer, loader, epoch, batches)
         test_loss, test_acc = evaluate(model, test_images, dataset.test_labels)
         values = dict(zip(CURVE_METRICS, (train_loss, train_acc, test_loss, test_acc), strict=True))
         for name, value in values.items():
@@ -109,21 +109,19 @@ def _generators(index: int, seed: int, device: torch.device) -> tuple[torch.Gene
 def _train_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
+    loader: TrainLoader,
     epoch: int,
-    dataset: Dataset,
-    statistics: tuple[Tensor, Tensor],
     generator: torch.Generator,
 ) -> tuple[float, float]:
     """One pass over the training images; mean loss in nats and accuracy in percent on the batches as they came."""
     model.train()
-    images, labels = dataset.train_images, dataset.train_labels
+    num_images, device = len(loader.labels), loader.labels.device
     # Sums stay on the device and are read once per epoch: reading a batch's loss would wait for the GPU at every step.
-    loss_sum = torch.zeros((), dtype=torch.float64, device=dataset.device)
-    num_correct = torch.zeros((), dtype=torch.int64, device=dataset.device)
-    for elapsed, batch, targets in train_batches(images, labels, recipe, statistics, generator):
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=device)
+    for elapsed, batch, targets in loader.epoch(generator):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(epoch + elapsed)
+            group["lr"] = loader.recipe.lr_at(epoch + elapsed)
         logits = model(batch)
         loss = functional.cross_entropy(logits, targets)
         optimizer.zero_grad()
@@ -131,7 +129,6 @@ def _train_epoch(
         optimizer.step()
         loss_sum += loss.detach() * len(targets)
         num_correct += (logits.detach().argmax(1) == targets).sum()
-    num_images = len(labels)
     return (loss_sum / num_images).item(), 100 * num_correct.item() / num_images
 
 

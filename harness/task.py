@@ -9,14 +9,14 @@ does that, and every score file says which it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from channel_bench.datasets import Dataset, channel_statistics, normalise, train_batches
+from channel_bench.datasets import Dataset, TrainLoader, channel_statistics, normalise
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import Space, get_space
@@ -101,10 +101,9 @@ class Task:
         size = len(images) // num_batches
         return list(zip(images.split(size), self.val_labels.split(size), strict=True))
 
-    def train_batches(self, generator: torch.Generator) -> Iterator[tuple[float, Tensor, Tensor]]:
-        """One epoch of training batches (`channel_bench.datasets.train_batches`)."""
-        statistics = channel_statistics(self.train_images, self.recipe)
-        return train_batches(self.train_images, self.train_labels, self.recipe, statistics, generator)
+    def train_loader(self) -> TrainLoader:
+        """Training batches by the recipe: shuffled, augmented, normalised."""
+        return TrainLoader(self.train_images, self.train_labels, self.recipe)
 
 
 def supernet_recipe(space: Space, epochs: int | None = None) -> Recipe:

@@ -42,10 +42,10 @@ def train_supernet(task: Task, supernet: Supernet, step: StepFunction) -> None:
     optimizer = torch.optim.SGD(
         supernet.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    generator = task.generator(BATCHES, task.device)
+    loader, generator = task.train_loader(), task.generator(BATCHES, task.device)
     for epoch in range(recipe.epochs):
         loss_sum = torch.zeros((), device=task.device)
-        for elapsed, images, labels in task.train_batches(generator):
+        for elapsed, images, labels in loader.epoch(generator):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr_at(epoch + elapsed)
             optimizer.zero_grad()

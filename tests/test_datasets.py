@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import channel_bench as cb
-from channel_bench.datasets import augment, channel_statistics, load_dataset, normalise, train_batches
+from channel_bench.datasets import TrainLoader, channel_statistics, load_dataset, normalise
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
 from channel_bench.recipe import get_recipe
 
@@ -52,8 +52,11 @@ def all_crops(image: torch.Tensor, pad: int, flip: bool) -> list[torch.Tensor]:
 def test_every_augmented_image_is_one_of_the_possible_crops_and_all_occur_alike(pad, flip):
     image = torch.randint(1, 255, (3, 8, 10), generator=seeded(), dtype=torch.uint8)
     crops = all_crops(image, pad, flip)
+    count = 200 * len(crops)
     recipe = get_recipe("paper", crop_padding=pad, flip=flip)
-    drawn = augment(image.expand(200 * len(crops), -1, -1, -1), recipe, seeded(1))
+    loader = TrainLoader(image.expand(count, -1, -1, -1), torch.zeros(count, dtype=torch.int64), recipe)
+    plan = loader.plan(seeded(1))
+    drawn = loader.crops(plan.order, plan.rows, plan.columns, plan.mirrored)
     numbers = {crop.numpy().tobytes(): number for number, crop in enumerate(crops)}
     counts = np.bincount([numbers[result.numpy().tobytes()] for result in drawn.contiguous()], minlength=len(crops))
     # Chi-square with len(crops) - 1 degrees of freedom, mean d and variance 2 d: five standard deviations.
@@ -61,23 +64,26 @@ def test_every_augmented_image_is_one_of_the_possible_crops_and_all_occur_alike(
     assert chi_square < len(crops) + 5 * np.sqrt(2 * len(crops))
 
 
-def test_without_crop_and_flip_images_stay_as_they_are(digits):
-    recipe = get_recipe("mini", crop_padding=0)
-    assert augment(digits.train_images[:5], recipe, seeded()) is not None
-    assert torch.equal(augment(digits.train_images[:5], recipe, seeded()), digits.train_images[:5])
-
-
 def test_an_epoch_visits_every_image_once_and_keeps_the_last_batch(digits):
     recipe = get_recipe("mini", crop_padding=0)
-    statistics = channel_statistics(digits.train_images, recipe)
     numbers = torch.arange(1200)
-    batches = list(train_batches(digits.train_images, numbers, recipe, statistics, seeded()))
+    loader = TrainLoader(digits.train_images, numbers, recipe)
+    batches = list(loader.epoch(seeded()))
     assert [len(labels) for _, _, labels in batches] == [128] * 9 + [48]
     assert [elapsed for elapsed, _, _ in batches] == [start / 1200 for start in range(0, 1200, 128)]
     visited = torch.cat([labels for _, _, labels in batches])
     assert sorted(visited.tolist()) == numbers.tolist() != visited.tolist()
-    expected = normalise(digits.train_images[visited], *statistics)
+    expected = normalise(digits.train_images[visited], *loader.statistics)
     assert torch.equal(torch.cat([images for _, images, _ in batches]), expected)
+
+
+def test_crops_of_a_batch_of_plans_are_those_of_each_plan(digits):
+    loader = TrainLoader(digits.train_images, digits.train_labels, get_recipe("mini", crop_padding=2, flip=True))
+    plans = [vars(loader.plan(seeded(seed))) for seed in range(3)]
+    stacked = loader.crops(**{name: torch.stack([plan[name] for plan in plans]) for name in plans[0]})
+    assert stacked.shape == (3, 1200, 1, 16, 16)
+    for number, plan in enumerate(plans):
+        assert torch.equal(stacked[number], loader.crops(**plan))
 
 
 def test_jpeg_cifar_decodes_to_the_official_split_and_takes_its_folder_as_name(cifar_jpeg_dir):
