@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from channel_bench.durable import write_atomic
-from channel_bench.engines import Job, Outcome
+from channel_bench.engines import Outcome
 from channel_bench.engines.local import LocalEngine
 from channel_bench.errors import ArgumentError, BuildError, MissingDataError
 from channel_bench.recipe import Recipe, get_recipe
-from channel_bench.record import CURVE_METRICS, RunRecord, TableInfo, make_arrow, read_info, with_info
+from channel_bench.record import CURVE_METRICS, Job, RunRecord, TableInfo, make_arrow, read_info, with_info
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
 from channel_bench.store import RunStore
 

@@ -67,6 +67,18 @@ SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run to train: what decides it besides space, recipe and data set."""
+
+    arch: str
+    """Seven digits."""
+    run: int
+    """Number that the record carries."""
+    seed: int
+    """>= 0."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One finished run: a row of `SCHEMA`, and its curves."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from channel_bench.datasets import Dataset, TrainLoader, normalise
+from channel_bench.datasets import Dataset, EpochPlan, TrainLoader, normalise
 from channel_bench.errors import ArgumentError
 from channel_bench.models import build_model
+from channel_bench.models.stacked import StackedModel
 from channel_bench.recipe import Recipe
-from channel_bench.record import CURVE_METRICS, RunRecord
+from channel_bench.record import CURVE_METRICS, Job, RunRecord
 from channel_bench.space import Space
 
 EVAL_BATCH_SIZE = 2000
@@ -61,16 +62,13 @@ def train_run(
         ArgumentError: The data set does not fit the space, or seed is negative.
     """
     dataset.check_fits(space)
-    if seed < 0:
-        raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
+    _check_seed(seed)
     text = space.text(arch)
     started = time.perf_counter()
     device = dataset.device
     weights, batches = _generators(space.index(text), seed, device)
     model = build_model(space, text, weights).to(device)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    optimizer = _make_optimizer(model, recipe)
     loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
     test_images = normalise(dataset.test_images, *loader.statistics)
     curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
@@ -86,15 +84,79 @@ def train_run(
             break  # NaN stays NaN; the record says so instead of an accuracy
     for values_so_far in curves.values():
         values_so_far.extend([math.nan] * (recipe.epochs - len(values_so_far)))
+    return _make_record(space, Job(text, run, seed), recipe, curves, time.perf_counter() - started, device)
+
+
+def train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
+    """Train several networks of one space together, as one program (models/stacked.py).
+
+    Each network gets the initial weights, the order and the augmentation that `train_run` would give it, so the first
+    steps agree up to the order of floating-point sums; after some dozens of steps that difference has grown as chaotic
+    systems let it, and results agree in distribution. A diverging network does not disturb the others.
+
+    Args:
+        space: The search space.
+        jobs: The runs; architectures of similar widths waste the least.
+        recipe: How to train.
+        dataset: Images of the space's input shape.
+
+    Returns:
+        A record per job, in order; `train_s` is the wall time divided by the number of jobs.
+
+    Raises:
+        ArchError: A job's arch is not an architecture of the space.
+        ArgumentError: The data set does not fit the space, there are no jobs, or a seed is negative.
+    """
+    dataset.check_fits(space)
+    if not jobs:
+        raise ArgumentError("a stack needs at least one job")
+    for job in jobs:
+        _check_seed(job.seed)
+    started = time.perf_counter()
+    device = dataset.device
+    generators = [_generators(space.index(job.arch), job.seed, device) for job in jobs]
+    model = StackedModel(space, [job.arch for job in jobs], [weights for weights, _ in generators]).to(device)
+    optimizer = _make_optimizer(model, recipe)
+    loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
+    test_images = normalise(dataset.test_images, *loader.statistics)
+    curves: dict[str, list[Tensor]] = {name: [] for name in CURVE_METRICS}
+    for epoch in range(recipe.epochs):
+        plans = [loader.plan(batches) for _, batches in generators]
+        values = (
+            *_train_stack_epoch(model, optimizer, loader, epoch, plans),
+            *_evaluate_stack(model, test_images, dataset.test_labels),
+        )
+        for name, value in zip(CURVE_METRICS, values, strict=True):
+            curves[name].append(value)
+    per_net = {name: torch.stack(values).double().cpu().T.tolist() for name, values in curves.items()}
+    train_s = (time.perf_counter() - started) / len(jobs)
+    return [
+        _make_record(space, job, recipe, {name: values[number] for name, values in per_net.items()}, train_s, device)
+        for number, job in enumerate(jobs)
+    ]
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
+
+
+def _make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def _make_record(
+    space: Space, job: Job, recipe: Recipe, curves: dict[str, list[float]], train_s: float, device: torch.device
+) -> RunRecord:
     return RunRecord.from_curves(
         curves,
-        arch=text,
-        run=run,
-        seed=seed,
+        arch=job.arch,
+        run=job.run,
+        seed=job.seed,
         num_epochs=recipe.epochs,
-        flops=space.flops(text),
-        params=space.params(text),
-        train_s=round(time.perf_counter() - started, 4),
+        flops=space.flops(job.arch),
+        params=space.params(job.arch),
+        train_s=round(train_s, 4),
         device=device_name(device),
         torch=torch.__version__,
     )
@@ -130,6 +192,55 @@ def _train_epoch(
         loss_sum += loss.detach() * len(targets)
         num_correct += (logits.detach().argmax(1) == targets).sum()
     return (loss_sum / num_images).item(), 100 * num_correct.item() / num_images
+
+
+def _train_stack_epoch(
+    model: StackedModel,
+    optimizer: torch.optim.Optimizer,
+    loader: TrainLoader,
+    epoch: int,
+    plans: Sequence[EpochPlan],
+) -> tuple[Tensor, Tensor]:
+    """As `_train_epoch` for S networks, each on its own plan; loss and accuracy are tensors (S,) on the device."""
+    model.train()
+    num_images, device = len(loader.labels), loader.labels.device
+    loss_sum = torch.zeros(len(plans), dtype=torch.float64, device=device)
+    num_correct = torch.zeros(len(plans), dtype=torch.int64, device=device)
+    order, rows, columns, mirrored = (
+        # (num_images, S): images of a batch first, as the model wants them
+        torch.stack([getattr(plan, name) for plan in plans], 1)
+        for name in ("order", "rows", "columns", "mirrored")
+    )
+    for start in range(0, num_images, loader.recipe.batch_size):
+        for group in optimizer.param_groups:
+            group["lr"] = loader.recipe.lr_at(epoch + start / num_images)
+        part = slice(start, start + loader.recipe.batch_size)
+        crops = loader.crops(order[part], rows[part], columns[part], mirrored[part])
+        targets = loader.labels[order[part]]
+        logits = model(normalise(crops, *(statistic[None] for statistic in loader.statistics)))
+        losses = functional.cross_entropy(logits.movedim(2, 1), targets, reduction="none")
+        optimizer.zero_grad()
+        # The mean over a network's batch, summed over networks: no network's gradient knows of the others.
+        losses.mean(0).sum().backward()
+        optimizer.step()
+        loss_sum += losses.detach().sum(0)
+        num_correct += (logits.detach().argmax(2) == targets).sum(0)
+    return loss_sum / num_images, 100 * num_correct.double() / num_images
+
+
+@torch.no_grad()
+def _evaluate_stack(model: StackedModel, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """As `evaluate` for S networks on the same images; loss and accuracy are tensors (S,) on the device."""
+    model.eval()
+    loss_sum = torch.zeros(model.num_nets, dtype=torch.float64, device=images.device)
+    num_correct = torch.zeros(model.num_nets, dtype=torch.int64, device=images.device)
+    size = max(1, EVAL_BATCH_SIZE // model.num_nets)
+    for some_images, some_labels in zip(images.split(size), labels.split(size), strict=True):
+        logits = model(some_images[:, None].expand(-1, model.num_nets, -1, -1, -1))
+        targets = some_labels[:, None].expand(-1, model.num_nets)
+        loss_sum += functional.cross_entropy(logits.movedim(2, 1), targets, reduction="none").sum(0)
+        num_correct += (logits.argmax(2) == targets).sum(0)
+    return loss_sum / len(labels), 100 * num_correct.double() / len(labels)
 
 
 @torch.no_grad()

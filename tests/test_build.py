@@ -15,11 +15,10 @@ import pytest
 
 import channel_bench as cb
 from channel_bench.build import build, collect, pick_archs
-from channel_bench.engines import Job
 from channel_bench.engines.local import LocalEngine
 from channel_bench.errors import ArchError, ArgumentError, BuildError, MissingDataError
 from channel_bench.recipe import get_recipe
-from channel_bench.record import CURVE_METRICS
+from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.store import RunStore
 from channel_bench.table import Table, verify
 from channel_bench.train import train_run

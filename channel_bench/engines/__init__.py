@@ -9,17 +9,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from channel_bench.record import Job
+
 READY = "ready"
 """First line of a worker process that is set up."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run to train."""
-
-    arch: str
-    run: int
-    seed: int
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from channel_bench.engines import READY, Job, Outcome
+from channel_bench.engines import READY, Outcome
+from channel_bench.record import Job
 
 
 class LocalEngine:

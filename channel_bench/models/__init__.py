@@ -10,6 +10,7 @@ because the slots tie them; nothing is padded or projected.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,12 +37,15 @@ def build_model(space: Space, arch: Any, generator: torch.Generator) -> nn.Modul
     Raises:
         ArchError: arch is not an architecture of the space.
     """
-    # On the meta device layers are made without memory and without drawing weights from the global generator.
-    with torch.device("meta"):
-        model = _FAMILIES[space.family](space.channels(arch), space.input_shape[0], space.num_classes)
-    model.to_empty(device="cpu")
+    model = blank_model(space, space.channels(arch)).to_empty(device="cpu")
     initialise(model, generator)
     return model
+
+
+def blank_model(space: Space, channels: Sequence[int]) -> ResNet | MobileNet:
+    """A network of these channels on the meta device: shapes without memory, and nothing drawn from a generator."""
+    with torch.device("meta"):
+        return _FAMILIES[space.family](channels, space.input_shape[0], space.num_classes)
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
