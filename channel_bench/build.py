@@ -19,19 +19,32 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from channel_bench.durable import write_atomic
+from channel_bench.durable import check_writable, write_atomic
 from channel_bench.engines import Outcome
 from channel_bench.engines.local import LocalEngine
-from channel_bench.errors import ArgumentError, BuildError, MissingDataError
+from channel_bench.errors import ArgumentError, BuildError, MissingDataError, StorageError
 from channel_bench.recipe import Recipe, get_recipe
-from channel_bench.record import CURVE_METRICS, Job, RunRecord, TableInfo, make_arrow, read_info, with_info
+from channel_bench.record import (
+    CURVE_METRICS,
+    Job,
+    RunRecord,
+    TableInfo,
+    make_arrow,
+    parquet_bytes,
+    read_info,
+    with_info,
+)
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
 from channel_bench.store import RunStore
 
 PICK_SEED = 20210421
 """Seed of the order in which a number of architectures is picked; any number of them contains every smaller one."""
+
+
+MAX_COUNT = 2**15 - 1
+"""Largest number of a run; the schema's column has 16 bits."""
+MAX_SEED = 2**62
 
 
 @dataclass(frozen=True)
@@ -44,8 +57,8 @@ class BuildReport:
     num_trained: int
     num_diverged: int
     """Of the trained ones, those whose loss became NaN or infinite."""
-    set_aside: list[str]
-    """Files of damaged runs that were moved away and trained again."""
+    set_aside: list[Path]
+    """Where damaged runs were moved; those that are planned have been trained again."""
 
 
 def pick_archs(space: Space, text: str) -> list[str]:
@@ -64,7 +77,8 @@ def pick_archs(space: Space, text: str) -> list[str]:
     """
     if text == "all":
         return space.texts()
-    if text.removeprefix("-").isdigit() and len(text) < NUM_SLOTS:
+    text = text.strip()
+    if text.isascii() and text.removeprefix("-").isdigit() and len(text) < NUM_SLOTS:
         if not 1 <= int(text) <= NUM_ARCHS:
             raise ArgumentError(f"cannot build {text} architectures: allowed are 1..{NUM_ARCHS}, or 'all'")
         order = np.random.RandomState(PICK_SEED).permutation(NUM_ARCHS)
@@ -86,7 +100,7 @@ def build(
     base_seed: int = 0,
     data_dir: Path | None = None,
     download: bool = False,
-    on_start: Callable[[int, int], None] | None = None,
+    on_start: Callable[[int, int, list[Path]], None] | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> BuildReport:
     """Train every planned run that is not in the store yet.
@@ -104,7 +118,7 @@ def build(
         base_seed: Seed of run 0.
         data_dir: Folder of downloaded data.
         download: Fetch the data set where it is missing.
-        on_start: Called once with the number of planned runs and of those found.
+        on_start: Called once with the number of planned runs, of those found, and the damaged ones that were moved.
         on_outcome: Called with each outcome, in the caller's thread.
 
     Returns:
@@ -115,7 +129,7 @@ def build(
         StorageError: The store cannot be written, holds other runs, or is in use.
         BuildError: Some runs failed repeatedly; all others are kept.
     """
-    from channel_bench.datasets import load_dataset
+    from channel_bench.datasets import channel_statistics, load_dataset
     from channel_bench.train import pick_device
 
     for name, value in (
@@ -123,16 +137,19 @@ def build(
         ("workers", 1 if num_workers is None else num_workers),
         ("threads", threads),
     ):
-        if value < 1:
-            raise ArgumentError(f"number of {name} is {value}: allowed are 1 and above")
-    if base_seed < 0:
-        raise ArgumentError(f"base seed {base_seed} is negative: allowed are 0 and above")
+        if not 1 <= value <= MAX_COUNT:
+            raise ArgumentError(f"number of {name} is {value}: allowed are 1..{MAX_COUNT}")
+    if not 0 <= base_seed <= MAX_SEED:
+        raise ArgumentError(f"base seed {base_seed} is out of range: allowed are 0..{MAX_SEED}")
     recipe = recipe or get_recipe(space.recipe)
     source = dataset or space.dataset
     chosen_device = pick_device(device)
     data = load_dataset(source, data_dir=data_dir, download=download)
     data.check_fits(space)
-    store = RunStore.create(out, space, recipe, data.name, data.digest)
+    channel_statistics(
+        data.train_images[:2], recipe
+    )  # refuses a recipe for other images before a folder is bound to it
+    store = RunStore.create(out, space, recipe, data.name, data.digest, base_seed)
     lock = store.lock()
     try:
         set_aside = store.set_aside_corrupt()
@@ -140,11 +157,11 @@ def build(
         there = store.keys()
         missing = [job for job in planned if (job.arch, job.run) not in there]
         if on_start is not None:
-            on_start(len(planned), len(planned) - len(missing))
+            on_start(len(planned), len(planned) - len(missing), set_aside)
         # The longest first, so that no worker is left alone with one at the end.
         missing.sort(key=lambda job: -space.flops(job.arch))
         engine = LocalEngine(
-            store=out,
+            store=store,
             dataset=source,
             device=str(chosen_device),
             num_workers=num_workers or _default_workers(chosen_device.type),
@@ -168,9 +185,7 @@ def build(
             f" {first.job.run}: {first.error}; start the same command again to retry"
         )
     num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
-    return BuildReport(
-        len(planned), len(planned) - len(missing), len(outcomes), num_diverged, [str(path) for path in set_aside]
-    )
+    return BuildReport(len(planned), len(planned) - len(missing), len(outcomes), num_diverged, set_aside)
 
 
 def _default_workers(device_type: str) -> int:
@@ -197,11 +212,14 @@ def collect(runs: Path, out: Path) -> pa.Table:
     """
     if out.suffix != ".parquet":
         raise ArgumentError(f"table {str(out)!r} must end in .parquet")
+    curves_path = out.with_suffix(".h5")
+    if curves_path.exists() and not out.exists():
+        raise StorageError(f"{str(curves_path)!r} is there without a table: choose another name or move it")
+    check_writable(out)
     store = RunStore.open(runs)
     records = list(store.records())
     if not records:
         raise MissingDataError(f"{str(runs)!r} has no finished runs yet")
-    curves_path = out.with_suffix(".h5")
     info = TableInfo(
         name=out.stem,
         space=store.space.name,
@@ -218,11 +236,8 @@ def collect(runs: Path, out: Path) -> pa.Table:
         curves_file=curves_path.name,
     )
     table = with_info(make_arrow(record.row() for record in records), info)
-    # The curves first: a table whose curves are newer says so when they are asked for, never the other way round.
-    write_atomic(curves_path, _curves_file(records, read_info(table.schema, str(out)).content_sha256))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_atomic(out, sink.getvalue().to_pybytes())
+    curves = _curves_file(records, read_info(table.schema, str(out)).content_sha256)
+    write_atomic((curves_path, curves), (out, parquet_bytes(table)))
     return table
 
 

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from channel_bench.space import get_space, list_spaces
-from channel_bench.terminal import make_app, parse_quantity, print_json, print_table, progress, resumable, run_app, say
+from channel_bench.terminal import (
+    main_of,
+    make_app,
+    parse_quantity,
+    print_json,
+    print_table,
+    print_version,
+    progress,
+    resumable,
+    say,
+)
 
 if TYPE_CHECKING:
     from channel_bench.engines import Outcome
@@ -32,6 +42,7 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Folder of downloaded data [default: $CHANNEL_BENCH_DATA or the user's cache]."),
 ]
+VersionOption = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MetricOption = Annotated[str, typer.Option("--metric", help="best_test_acc (best epoch) or test_acc (last epoch).")]
 RecipeOption = Annotated[str | None, typer.Option("--recipe", help="Name of a recipe [default: that of the space].")]
@@ -48,15 +59,12 @@ ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; they
 @app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: VersionOption = False,
 ) -> None:
     """The table of Channel-Bench-Macro: download, query, rebuild."""
     if version:
-        from channel_bench import __version__
-
-        print(__version__)
-        raise typer.Exit()
-    if context.invoked_subcommand is None:
+        print_version()
+    elif context.invoked_subcommand is None:
         print(context.get_help())
 
 
@@ -69,8 +77,11 @@ def download(
     data_dir: DataDirOption = None,
 ) -> None:
     """Fetch the published results, check their SHA-256, and write them as table files."""
+    from channel_bench.errors import ArgumentError
     from channel_bench.published import BASE_URL, install
 
+    if source is not None and url is not None:
+        raise ArgumentError("--from and --url exclude each other: copies on this machine, or a mirror")
     paths = install(source=source, base_url=url or BASE_URL, data_dir=data_dir)
     for path in paths:
         print(f"wrote {path}")
@@ -211,7 +222,9 @@ def build(
         progress(f"building {found.name}", len(chosen_archs) * max(runs, 0)) as advance,
     ):
 
-        def started(num_planned: int, num_found: int) -> None:
+        def started(num_planned: int, num_found: int, set_aside: list[Path]) -> None:
+            for damaged in set_aside:
+                say(f"a damaged run was set aside as {damaged}; it is trained again if it is planned")
             say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
             advance(num_found, "")
 
@@ -235,8 +248,6 @@ def build(
             on_start=started,
             on_outcome=finished,
         )
-    for damaged in report.set_aside:
-        say(f"a damaged run was set aside as {damaged} and trained again")
     print(
         f"{report.num_found + report.num_trained} of {report.num_planned} runs are in {out}:"
         f" {report.num_trained} trained now, {report.num_diverged} of them diverged, {report.num_found} were there"
@@ -250,7 +261,7 @@ def collect(
 ) -> None:
     """Write the runs of a folder as one table file, with learning curves in an HDF5 file beside it."""
     from channel_bench.build import collect as run_collect
-    from channel_bench.table import verify as run_verify
+    from channel_bench.verify import verify as run_verify
 
     run_collect(runs, out)
     facts = run_verify(out)
@@ -263,7 +274,7 @@ def verify(
     json_output: JsonOption = False,
 ) -> None:
     """Check a table file: schema, content hash, keys, costs, accuracies, curves."""
-    from channel_bench.table import verify as run_verify
+    from channel_bench.verify import verify as run_verify
 
     facts = run_verify(table)
     if json_output:
@@ -287,7 +298,8 @@ def _print_results(table: Table, results: list[Result], metric: str, json_output
                 "space": table.space.name,
                 "table": table.name,
                 "dataset": table.info.dataset,
-                "accuracy": table.info.accuracy,
+                "metric": metric,
+                "accuracy": table.meaning(metric),
                 "results": [dataclasses.asdict(result) for result in results],
             }
         )
@@ -306,13 +318,12 @@ def _print_results(table: Table, results: list[Result], metric: str, json_output
         ]
         for result in results
     ]
-    meaning = table.info.accuracy if metric == "best_test_acc" else "test accuracy after the last epoch, percent"
     print_table(
         ["arch", "mean", "std", "rank", *runs, "flops", "params", "channels"],
         rows,
         title=f"space {table.space.name}, table {table.name}, data set {table.info.dataset}",
         caption=(
-            f"accuracy: {meaning}; mean and std (ddof=1) over {table.num_runs} runs; rank among {len(table):,}"
+            f"accuracy: {table.meaning(metric)}; std with ddof=1; rank among {len(table):,}"
             "; flops are multiply-accumulates"
         ),
     )
@@ -333,7 +344,7 @@ def _shown(value: object) -> str:
 
 def main() -> None:
     """Entry point of the console script."""
-    run_app(app, "channel-bench")
+    main_of(app, "channel-bench")
 
 
 if __name__ == "__main__":

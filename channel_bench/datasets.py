@@ -37,6 +37,7 @@ UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
 
 NUM_TRAIN_DIGITS = 1200
+_NAMES = ("digits", "cifar10")
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ class Dataset:
                 f"data set {self.name!r} has images of {self.image_shape}, space {space.name!r} takes"
                 f" {space.input_shape}"
             )
-        most = int(max(self.train_labels.max(), self.test_labels.max()))
-        if most >= space.num_classes:
-            raise ArgumentError(
-                f"data set {self.name!r} has label {most}, space {space.name!r} has {space.num_classes} classes"
-            )
+        labels = torch.cat([self.train_labels, self.test_labels])
+        for label in (int(labels.min()), int(labels.max())):
+            if not 0 <= label < space.num_classes:
+                raise ArgumentError(
+                    f"data set {self.name!r} has label {label}, space {space.name!r} takes 0..{space.num_classes - 1}"
+                )
 
 
 def channel_statistics(train_images: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -167,7 +169,7 @@ def load_dataset(
         return _parquet_folder(Path(source), device)
     if Path(source).suffix or len(Path(source).parts) > 1:
         raise MissingDataError(f"data set folder {str(source)!r} does not exist or is not a folder")
-    raise unknown_name("data set", str(source), ["digits", "cifar10", "a folder of Parquet files"])
+    raise unknown_name("data set", str(source), [*_NAMES, "a folder of Parquet files"])
 
 
 @dataclass(frozen=True)
@@ -288,17 +290,19 @@ def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) 
 def _parquet_folder(folder: Path, device: torch.device | str) -> Dataset:
     splits = []
     for split in ("train", "test"):
-        files = sorted(folder.glob(f"{split}*.parquet"))
+        # Repositories of data sets keep their files in a folder "data".
+        files = sorted(folder.glob(f"{split}*.parquet")) or sorted((folder / "data").glob(f"{split}*.parquet"))
         if not files:
             raise MissingDataError(f"data set folder {str(folder)!r} has no file {split}*.parquet")
         parts = [_read_encoded(file) for file in files]
-        try:
-            splits.append((np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])))
-        except ValueError:
-            raise CorruptFileError(
-                f"files {split}*.parquet in {str(folder)!r} hold images of different sizes"
-            ) from None
-    return make_dataset(folder.resolve().name.replace("_", "-"), splits[0], splits[1], device)
+        if len({images.shape[1:] for images, _ in parts}) > 1:
+            raise CorruptFileError(f"files {split}*.parquet in {str(folder)!r} hold images of different sizes")
+        splits.append((np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])))
+    if splits[0][0].shape[1:] != splits[1][0].shape[1:]:
+        raise CorruptFileError(f"training and test images in {str(folder)!r} have different sizes")
+    name = folder.resolve().name.replace("_", "-")
+    # What comes from a folder never carries the name of the official archive or of the embedded data.
+    return make_dataset(f"{name}-parquet" if name in _NAMES else name, splits[0], splits[1], device)
 
 
 def _read_encoded(file: Path) -> tuple[UInt8Array, IntArray]:
@@ -307,17 +311,21 @@ def _read_encoded(file: Path) -> tuple[UInt8Array, IntArray]:
     import pyarrow.parquet as pq
     from PIL import Image
 
+    def decode(data: bytes) -> UInt8Array:
+        image = Image.open(io.BytesIO(data))
+        if image.mode not in ("L", "RGB"):
+            raise ValueError(f"an image has mode {image.mode}, allowed are 8-bit grey (L) and RGB")
+        return np.asarray(image)
+
     try:
         table = pq.read_table(file, columns=["img", "label"])
-        encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
-        labels = table.column("label").to_numpy().astype(np.int64)
-        images = [np.asarray(Image.open(io.BytesIO(data))) for data in encoded]
-        stacked = np.stack(images)
+        labels = table.column("label")
+        if not pa.types.is_integer(labels.type) or labels.null_count:
+            raise ValueError(f"labels are {labels.type} with {labels.null_count} nulls, allowed are integers")
+        images = np.stack([decode(data) for data in table.column("img").combine_chunks().field("bytes").to_pylist()])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CorruptFileError(
             f"cannot read images from {str(file)!r} (columns img.bytes and label): {reason}"
         ) from None
-    if stacked.dtype != np.uint8:
-        raise CorruptFileError(f"images in {str(file)!r} are {stacked.dtype}, allowed is 8 bits per channel")
-    return (stacked.transpose(0, 3, 1, 2) if stacked.ndim == 4 else stacked[:, None]), labels
+    return (images.transpose(0, 3, 1, 2) if images.ndim == 4 else images[:, None]), labels.to_numpy().astype(np.int64)

@@ -1,8 +1,8 @@
 """Files that are there whole or not at all, also after a power cut or a kill -9.
 
-Every file this project writes goes through one of two functions: `write_atomic` replaces, `publish_once` lets the
-first writer win. Both write a temporary file in the same folder, fsync it, move it into place in one step, and fsync
-the folder. What fails (no space, no permission) leaves what was there untouched and no temporary file behind.
+Every result is written by one of two functions: `write_atomic` replaces files, `publish_once` lets the first writer
+win. Both write a temporary file in the same folder, fsync it, move it into place in one step, and fsync the folder.
+What fails (no space, no permission) leaves what was there untouched and no temporary file behind.
 """
 
 from __future__ import annotations
@@ -19,16 +19,38 @@ from channel_bench.errors import StorageError, os_reason
 TEMPORARY_PREFIX = ".writing-"
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file, replacing one that is there.
+def write_atomic(*files: tuple[Path, bytes]) -> None:
+    """Write files, replacing those that are there.
+
+    Several files are all written out before the first is moved into place, so that a full disk changes none of them.
+
+    Args:
+        *files: Pairs of a path and its contents.
 
     Raises:
-        StorageError: The file system refused; the old file, if any, is untouched.
+        StorageError: The file system refused; the old files, if any, are untouched.
     """
+    with contextlib.ExitStack() as stack:
+        temporaries = [stack.enter_context(_temporary(path)) for path, _ in files]
+        for temporary, (path, data) in zip(temporaries, files, strict=True):
+            if path.is_dir():
+                raise StorageError(f"cannot write {str(path)!r}: it is a folder")
+            _write_synced(temporary, data)
+        for temporary, (path, _) in zip(temporaries, files, strict=True):
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path that cannot be written, before the work whose result goes there.
+
+    Raises:
+        StorageError: The folder cannot be made or written, or the path is a folder.
+    """
+    if path.is_dir():
+        raise StorageError(f"cannot write {str(path)!r}: it is a folder")
     with _temporary(path) as temporary:
-        _write_synced(temporary, data)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _write_synced(temporary, b"")
 
 
 def publish_once(path: Path, data: bytes) -> bool:
@@ -54,7 +76,7 @@ def publish_once(path: Path, data: bytes) -> bool:
             if path.exists():
                 return False
             os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return True
 
 
@@ -65,7 +87,12 @@ def make_folder(folder: Path) -> None:
         StorageError: The file system refused.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir(exist_ok=True)
+            sync_folder(parent.parent)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
         raise StorageError(f"cannot make folder {str(folder)!r}: {os_reason(error)}") from None
 
@@ -98,7 +125,8 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -20,6 +20,9 @@ from typing import Any
 
 from channel_bench.errors import ArgumentError, unknown_name
 
+MAX_EPOCHS = 2**15 - 1
+"""The schema's column has 16 bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -56,7 +59,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
-        _check(self, "epochs", self.epochs >= 1, "a whole number >= 1", int)
+        _check(self, "epochs", 1 <= self.epochs <= MAX_EPOCHS, f"a whole number 1..{MAX_EPOCHS}", int)
         _check(self, "batch_size", self.batch_size >= 2, "a whole number >= 2 (batch normalisation)", int)
         _check(self, "lr", self.lr > 0, "a finite number > 0")
         _check(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")

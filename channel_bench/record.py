@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from channel_bench.errors import CorruptFileError
 
@@ -162,8 +163,12 @@ class TableInfo:
     devices: list[str]
     curves_file: str | None = None
     """Name of the HDF5 file of curves beside the table; None where there are none."""
+    num_rows: int = 0
+    """Rows of the table; this and the next two are filled in by `with_info`."""
     content_sha256: str = ""
-    """Filled in by `write_metadata`."""
+    """`content_hash` of the rows."""
+    info_sha256: str = ""
+    """SHA-256 of all other fields, so that a table is not relabelled unnoticed."""
     format: int = FORMAT
 
 
@@ -178,9 +183,22 @@ def canonical_order(table: pa.Table) -> pa.Table:
 
 
 def with_info(table: pa.Table, info: TableInfo) -> pa.Table:
-    """Attach provenance and the content hash to a table in canonical order."""
-    info = dataclasses.replace(info, content_sha256=content_hash(table))
+    """Attach provenance, count and hashes to a table in canonical order."""
+    info = dataclasses.replace(info, num_rows=len(table), content_sha256=content_hash(table))
+    info = dataclasses.replace(info, info_sha256=_info_hash(info))
     return table.replace_schema_metadata({METADATA_KEY: json.dumps(dataclasses.asdict(info), sort_keys=True).encode()})
+
+
+def _info_hash(info: TableInfo) -> str:
+    facts = dataclasses.asdict(dataclasses.replace(info, info_sha256=""))
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the contents of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
 
 
 def read_info(schema: pa.Schema, path: str) -> TableInfo:
@@ -200,9 +218,12 @@ def read_info(schema: pa.Schema, path: str) -> TableInfo:
             raise CorruptFileError(
                 f"{path!r} has table format {values.get('format')}, this version reads format {FORMAT}"
             )
-        return TableInfo(**values)
+        info = TableInfo(**values)
     except (ValueError, TypeError, AttributeError) as error:
         raise CorruptFileError(f"{path!r} has unreadable channel-bench metadata: {error}") from None
+    if _info_hash(info) != info.info_sha256:
+        raise CorruptFileError(f"{path!r} was changed after it was written: the hash of its metadata differs")
+    return info
 
 
 def content_hash(table: pa.Table) -> str:

@@ -14,14 +14,16 @@ a half, three quarters or all of the slot's maximum. 4^7 = 16,384 architectures 
 An architecture is accepted as
 
 - text of 7 digits, ``"4344424"``, or 7 comma-separated numbers, ``"256,192,256,512,512,256,512"``;
-- 7 integers (tuple, list, NumPy): digits where all are 1..4, otherwise absolute channels;
-- 7 floats: width ratios, each 0.25, 0.5, 0.75 or 1.0;
+- 7 integers (tuple, list, NumPy, pandas): digits where all are 1..4, otherwise absolute channels. In a space so narrow
+  that channels look like digits (resnet-mini) bare integers are always digits;
+- 7 floats: width ratios, each 0.25, 0.5, 0.75 or 1.0, not all 1.0, which could as well be digits;
 - one integer: the index, base 4 over (digit - 1), slot 0 most significant;
 - a dict with one key that leaves no doubt: ``{"digits": ...}``, ``{"ratios": ...}``, ``{"channels": ...}`` or
-  ``{"index": ...}``. Needed only for channels of a space so narrow that they look like digits (resnet-mini).
+  ``{"index": ...}``.
 
-A batch is a 2-D array of any of the above, a sequence of texts, or a dict whose value is a batch. Anything else
-raises ArchError: nothing is rounded, floored or guessed.
+A batch is a 2-D array, a sequence of texts or of 7-number sequences, or a dict whose value is a batch; a flat
+sequence of numbers is one architecture, so a batch of indices is ``{"index": ...}``. Anything else raises ArchError:
+nothing is rounded, floored or guessed.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import hashlib
 import itertools
 import json
 import numbers
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +55,7 @@ RATIOS = (0.25, 0.5, 0.75, 1.0)
 
 _PLACE_VALUES = NUM_WIDTHS ** np.arange(NUM_SLOTS - 1, -1, -1, dtype=np.int64)
 _TEXT_TO_BASE4 = str.maketrans("1234", "0123")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?|-?\.[0-9]+")
 _ENCODINGS = "7 digits 1..4, 7 width ratios, 7 channel counts, or an index"
 
 
@@ -88,14 +92,13 @@ class Space:
         Raises:
             ArchError: The value is not an architecture of this space.
         """
+        value = _plain(value)
         if isinstance(value, str):
             return self._parse_text(value)
         if isinstance(value, dict):
             return self._parse_dict(value)
-        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-            return self._parse_index(int(value))
-        if isinstance(value, np.ndarray) and value.ndim == 1:
-            value = value.tolist()
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self._parse_index(value)
         if isinstance(value, (tuple, list)):
             return self._parse_sequence(value)
         raise ArchError(f"{_shown(value)} is not an architecture: allowed are {_ENCODINGS}")
@@ -134,18 +137,19 @@ class Space:
         """
         if not is_batch(batch):
             return np.array([self.arch(batch)], np.int8)
-        if isinstance(batch, dict):
-            ((kind, values),) = batch.items()
-            return self._batch_of_kind(kind, np.asarray(values))
-        # Lengths first and through C loops: a table's column of 49,152 texts is read this way when it is loaded.
-        if isinstance(batch, (list, tuple)) and set(map(type, batch)) == {str} and set(map(len, batch)) == {NUM_SLOTS}:
-            codes = np.frombuffer("".join(batch).encode("ascii", "replace"), np.uint8).reshape(-1, NUM_SLOTS)
-            if ((codes >= ord("1")) & (codes <= ord("4"))).all():
-                return (codes - ord("0")).astype(np.int8)
         if isinstance(batch, np.ndarray) and batch.ndim == 2 and batch.dtype.kind in "iu":
             if batch.shape[1] == NUM_SLOTS and ((batch >= 1) & (batch <= NUM_WIDTHS)).all():
                 return batch.astype(np.int8)
-        return self._one_by_one(list(batch))
+        batch = _plain(batch)
+        if isinstance(batch, dict):
+            ((kind, values),) = batch.items()
+            return self._one_by_one([{kind: row} for row in _plain(values)])
+        # Lengths first and through C loops: a table's column of 49,152 texts is read this way when it is loaded.
+        if set(map(type, batch)) == {str} and set(map(len, batch)) == {NUM_SLOTS}:
+            codes = np.frombuffer("".join(batch).encode("ascii", "replace"), np.uint8).reshape(-1, NUM_SLOTS)
+            if ((codes >= ord("1")) & (codes <= ord("4"))).all():
+                return (codes - ord("0")).astype(np.int8)
+        return self._one_by_one(batch)
 
     def text(self, value: Any) -> str:
         """The architecture as text of 7 digits; the key used in every file."""
@@ -153,9 +157,12 @@ class Space:
 
     def channels(self, value: Any) -> tuple[int, ...]:
         """Absolute channels of the seven slots."""
-        return tuple(
-            digit * most // NUM_WIDTHS for digit, most in zip(self.arch(value), self.max_channels, strict=True)
-        )
+        (channels,) = self.channel_counts([self.arch(value)]).tolist()
+        return tuple(channels)
+
+    def channel_counts(self, batch: Any) -> IntArray:
+        """Absolute channels of a batch, int64 (num_archs, 7)."""
+        return self.digits(batch).astype(np.int64) * np.array(self.max_channels) // NUM_WIDTHS
 
     def ratios(self, value: Any) -> tuple[float, ...]:
         """Width ratios of the seven slots, each 0.25, 0.5, 0.75 or 1.0."""
@@ -169,7 +176,7 @@ class Space:
 
     def __getitem__(self, index: int) -> Arch:
         """Architecture of an index; negative indices are refused, as everywhere else."""
-        return self._parse_index(index)
+        return self._parse_dict({"index": index})
 
     def __contains__(self, value: object) -> bool:
         """Whether `arch` would accept the value."""
@@ -232,8 +239,7 @@ class Space:
         return self._cost(cost.params, archs)
 
     def _cost(self, count: Any, archs: Any) -> Any:
-        digits = self.archs() if archs is None else self.digits(archs)
-        channels = digits.astype(np.int64) * np.array(self.max_channels) // NUM_WIDTHS
+        channels = self.channel_counts(self.archs() if archs is None else archs)
         counts = count(self.family, channels, self.input_shape, self.num_classes)
         return counts if archs is None or is_batch(archs) else int(counts[0])
 
@@ -247,13 +253,10 @@ class Space:
 
     def _parse_text(self, text: str) -> Arch:
         if "," in text:
-            try:
-                values = [float(part) if "." in part else int(part) for part in text.split(",")]
-            except ValueError:
-                raise ArchError(
-                    f"{text!r} is not an architecture: between the commas stand integers or ratios"
-                ) from None
-            return self._parse_sequence(values)
+            parts = [part.strip() for part in text.split(",")]
+            if not all(_NUMBER.fullmatch(part) for part in parts):
+                raise ArchError(f"{_shown(text)} is not an architecture: between the commas stand integers or ratios")
+            return self._parse_sequence([float(part) if "." in part else int(part) for part in parts])
         if len(text) != NUM_SLOTS or text.strip("1234"):
             raise ArchError(
                 f"{_shown(text)} is not an architecture: allowed is text of 7 digits 1..4, such as '4344424'"
@@ -262,78 +265,86 @@ class Space:
 
     def _parse_index(self, index: int) -> Arch:
         if not 0 <= index < NUM_ARCHS:
-            hint = f"; for digits pass the text '{index}'" if str(index) in self else ""
-            raise ArchError(f"index {index} is out of range: allowed are 0..{NUM_ARCHS - 1}{hint}")
+            hint = f"; for digits pass the text '{index}'" if 0 < index < 10**NUM_SLOTS and str(index) in self else ""
+            raise ArchError(f"index {_shown(index)} is out of range: allowed are 0..{NUM_ARCHS - 1}{hint}")
         return tuple(int(index // place) % NUM_WIDTHS + 1 for place in _PLACE_VALUES.tolist())
 
     def _parse_dict(self, value: dict[str, Any]) -> Arch:
         if len(value) != 1:
             raise ArchError(f"an architecture as a dict has exactly one key, got {sorted(map(str, value))}")
         ((kind, values),) = value.items()
+        values = _plain(values)
+        if kind not in ("digits", "ratios", "channels", "index"):
+            raise ArchError(f"unknown encoding {kind!r}: allowed are 'digits', 'ratios', 'channels', 'index'")
         if kind == "index":
-            if isinstance(values, bool) or not isinstance(values, numbers.Integral):
+            if isinstance(values, bool) or not isinstance(values, int):
                 raise ArchError(f"index {_shown(values)} is not an integer 0..{NUM_ARCHS - 1}")
-            return self._parse_index(int(values))
-        if isinstance(values, np.ndarray):
-            values = values.tolist()
+            return self._parse_index(values)
         if not isinstance(values, (tuple, list)):
             raise ArchError(f"{kind!r} of an architecture must be 7 numbers, got {_shown(values)}")
         return self._parse_sequence(values, kind)
 
     def _parse_sequence(self, values: Sequence[Any], kind: str | None = None) -> Arch:
+        values = [_plain(number) for number in values]
         if len(values) != NUM_SLOTS:
             raise ArchError(
                 f"an architecture has {NUM_SLOTS} slots, got {len(values)} values {_shown(values)}"
                 "; a batch of indices is written {'index': values}"
             )
         for slot, number in enumerate(values):
-            if isinstance(number, bool) or not isinstance(number, numbers.Real):
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise ArchError(f"value {_shown(number)} of slot {slot} is not a number: allowed are {_ENCODINGS}")
-        if kind is None:
-            kind = self._guess_kind(values)
+        kind = kind or self._kind_of(values)
         arch = []
         for slot, number in enumerate(values):
             allowed = self._allowed(kind, slot)
             if number not in allowed:
+                hint = (
+                    "; channels are written {'channels': values}"
+                    if kind == "digits" and self._looks_like_digits
+                    else ""
+                )
                 raise ArchError(
-                    f"{kind.rstrip('s')} {number} of slot {slot} is not one of {', '.join(map(str, allowed))}"
+                    f"{kind.rstrip('s')} {_shown(number)} of slot {slot} is not one of"
+                    f" {', '.join(map(str, allowed))}{hint}"
                 )
             arch.append(allowed.index(number) + 1)
         return tuple(arch)
 
-    def _guess_kind(self, values: Sequence[Any]) -> str:
-        if not all(isinstance(number, numbers.Integral) for number in values):
+    @property
+    def _looks_like_digits(self) -> bool:
+        """Whether channels of some architecture are all 1..4, so that bare integers cannot be told apart."""
+        return max(self.max_channels) // NUM_WIDTHS <= NUM_WIDTHS
+
+    def _kind_of(self, values: Sequence[float]) -> str:
+        """Encoding of 7 bare numbers."""
+        if not all(isinstance(number, int) for number in values):
+            if all(number == 1 for number in values):
+                raise ArchError(
+                    "7 times 1.0 is the ratio of the widest and the digit of the narrowest: write {'ratios': values} or"
+                    " {'digits': values}"
+                )
             return "ratios"
-        if all(1 <= number <= NUM_WIDTHS for number in values):
+        if self._looks_like_digits or all(1 <= number <= NUM_WIDTHS for number in values):
             return "digits"
         # Small numbers that fit no slot are mistyped digits, not channels; only the message depends on this.
-        looks_like_digits = max(values) < 10 and any(
-            number not in self._allowed("channels", slot) for slot, number in enumerate(values)
-        )
-        return "digits" if looks_like_digits else "channels"
+        fits = all(number in self._allowed("channels", slot) for slot, number in enumerate(values))
+        return "digits" if max(values) < 10 and not fits else "channels"
 
     def _allowed(self, kind: str, slot: int) -> tuple[float, ...]:
         if kind == "digits":
             return tuple(range(1, NUM_WIDTHS + 1))
         if kind == "ratios":
             return RATIOS
-        if kind == "channels":
-            return tuple(digit * self.max_channels[slot] // NUM_WIDTHS for digit in range(1, NUM_WIDTHS + 1))
-        raise ArchError(f"unknown encoding {kind!r}: allowed are 'digits', 'ratios', 'channels', 'index'")
+        assert kind == "channels"
+        return tuple(digit * self.max_channels[slot] // NUM_WIDTHS for digit in range(1, NUM_WIDTHS + 1))
 
-    def _batch_of_kind(self, kind: str, values: npt.NDArray[Any]) -> Int8Array:
-        if kind == "index" and values.ndim == 1 and values.dtype.kind in "iu":
-            outside = np.flatnonzero((values < 0) | (values >= NUM_ARCHS))
-            if outside.size:
-                row = int(outside[0])
-                raise ArchError(f"row {row}: index {values[row]} is out of range: allowed are 0..{NUM_ARCHS - 1}")
-            return self.archs()[values]
-        return self._one_by_one([{kind: row} for row in values.tolist()])
-
-    def _one_by_one(self, rows: list[Any]) -> Int8Array:
+    def _one_by_one(self, rows: Sequence[Any]) -> Int8Array:
         digits = np.empty((len(rows), NUM_SLOTS), np.int8)
         for number, row in enumerate(rows):
             try:
+                if isinstance(row, numbers.Number):
+                    raise ArchError(f"a batch of indices is written {{'index': values}}, got {_shown(row)}")
                 digits[number] = self.arch(row)
             except ArchError as error:
                 raise ArchError(f"row {number}: {error}") from None
@@ -342,21 +353,33 @@ class Space:
 
 def is_batch(value: Any) -> bool:
     """Whether a value stands for several architectures rather than one (see the module docstring)."""
+    if isinstance(value, (str, bytes, numbers.Number)):
+        return False
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        return True
+    value = _plain(value)
     if isinstance(value, dict):
         if len(value) != 1:
             return False
         ((kind, inner),) = value.items()
-        return np.ndim(inner) == (1 if kind == "index" else 2)
-    if isinstance(value, np.ndarray):
-        return value.ndim == 2 or (value.ndim == 1 and value.dtype.kind in "USO")
-    if isinstance(value, (list, tuple)):
-        return not value or not isinstance(value[0], numbers.Real)
-    return not isinstance(value, (str, numbers.Number)) and hasattr(value, "__len__") and hasattr(value, "__iter__")
+        inner = _plain(inner)
+        return isinstance(inner, (list, tuple)) if kind == "index" else is_batch(inner)
+    return isinstance(value, (list, tuple)) and (not value or not isinstance(value[0], numbers.Number))
+
+
+def _plain(value: Any) -> Any:
+    """A value in Python's own types: NumPy scalars and arrays, pandas Series and bytes are converted, others left."""
+    if isinstance(value, (np.ndarray, np.generic)) or type(value).__name__ == "Series":
+        value = value.tolist()
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 
 
 def _shown(value: Any) -> str:
     """A value for an error message, on one line and not longer than a line."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python refuses to print integers of thousands of digits
+        return f"an integer of {value.bit_length()} bits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -393,6 +416,6 @@ def get_space(name: str | Space) -> Space:
     """
     if isinstance(name, Space):
         return name
-    if name not in _SPACES:
+    if not isinstance(name, str) or name not in _SPACES:
         raise unknown_name("space", name, _SPACES)
     return _SPACES[name]

@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from channel_bench._version import __version__
-from channel_bench.durable import make_folder, publish_once, remove_leftovers
+from channel_bench.durable import make_folder, publish_once, remove_leftovers, sync_folder
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
 from channel_bench.recipe import Recipe
 from channel_bench.record import RunRecord
@@ -33,7 +34,7 @@ from channel_bench.space import Space, get_space
 RunKey = tuple[str, int]
 """(architecture as text, number of the run)."""
 
-LOCK_PATIENCE_S = 10.0
+LOCK_PATIENCE_S = 5.0
 """How long a builder waits for a lock: the workers of a builder that was killed let go within moments."""
 
 
@@ -47,8 +48,14 @@ class StoreInfo:
     recipe_fingerprint: str
     dataset: str
     dataset_digest: str
+    base_seed: int
+    """Seed of run 0; run r has this plus r, so that no two runs of an architecture share a seed."""
     code_version: str = __version__
     format: int = 1
+
+
+_KIND = ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest", "base_seed")
+_PART_NAME = re.compile(r"([1-4]{7})-(0|[1-9][0-9]*)\.json")
 
 
 class RunStore:
@@ -63,7 +70,9 @@ class RunStore:
         self.info = info
 
     @classmethod
-    def create(cls, folder: Path, space: Space, recipe: Recipe, dataset: str, dataset_digest: str) -> RunStore:
+    def create(
+        cls, folder: Path, space: Space, recipe: Recipe, dataset: str, dataset_digest: str, base_seed: int = 0
+    ) -> RunStore:
         """Open a folder for runs of this kind, making it where it is missing.
 
         Raises:
@@ -77,10 +86,11 @@ class RunStore:
             recipe_fingerprint=recipe.fingerprint,
             dataset=dataset,
             dataset_digest=dataset_digest,
+            base_seed=base_seed,
         )
         publish_once(folder / "store.json", (json.dumps(dataclasses.asdict(info), indent=1) + "\n").encode())
         store = cls.open(folder)
-        for name in ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest"):
+        for name in _KIND:
             there, wanted = getattr(store.info, name), getattr(info, name)
             if there != wanted:
                 raise StorageError(
@@ -99,13 +109,21 @@ class RunStore:
         """
         path = folder / "store.json"
         try:
-            return cls(folder, StoreInfo(**json.loads(path.read_text())))
+            store = cls(folder, StoreInfo(**json.loads(path.read_text())))
+            if store.recipe.fingerprint != store.info.recipe_fingerprint:
+                raise ValueError("its recipe was changed after the first run")
+            return store
         except (FileNotFoundError, NotADirectoryError):
             raise MissingDataError(f"{str(folder)!r} is not a folder of runs: it has no store.json") from None
         except OSError as error:
             raise StorageError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of all runs."""
+        return Recipe.from_dict(self.info.recipe)
 
     @property
     def space(self) -> Space:
@@ -144,9 +162,9 @@ class RunStore:
         """All runs that have a part, by file name."""
         found = set()
         for path in self.folder.glob("parts/[1-4][1-4]/*.json"):
-            arch, _, run = path.stem.partition("-")
-            if run.isdigit():
-                found.add((arch, int(run)))
+            name = _PART_NAME.fullmatch(path.name)
+            if name is not None:
+                found.add((name[1], int(name[2])))
         return found
 
     def records(self) -> Iterator[RunRecord]:
@@ -191,6 +209,7 @@ class RunStore:
                 make_folder(self.folder / "corrupt")
                 target = self.folder / "corrupt" / f"{self.path(key).name}.{time.time_ns()}"
                 os.replace(self.path(key), target)
+                sync_folder(target.parent)
                 moved.append(target)
         return moved
 
@@ -215,10 +234,13 @@ class RunStore:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except BlockingIOError:
                 if time.monotonic() > deadline:
                     os.close(descriptor)
                     raise StorageError(f"another builder is at work in {str(self.folder)!r}: wait or stop it") from None
                 time.sleep(0.05)
+            except OSError as error:
+                os.close(descriptor)
+                raise StorageError(f"cannot lock {str(self.folder)!r}: {os_reason(error)}") from None
         remove_leftovers(self.folder)
         return descriptor

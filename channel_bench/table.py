@@ -14,7 +14,6 @@ missing: an architecture without a finished run raises, nothing is imputed.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, os_reason
+from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, StorageError, os_reason
 from channel_bench.record import (
     ACCURACY_METRICS,
     CURVE_METRICS,
@@ -62,7 +61,7 @@ class Result:
     std: float | None
     """Sample standard deviation over those runs (ddof=1); None for a single run."""
     rank: int
-    """1 is the best; architectures of equal mean share the best rank among them."""
+    """1 is the best; architectures whose means are equal to 0.0001 points share the best rank among them."""
     num_ranked: int
     """How many architectures the rank is among."""
 
@@ -118,16 +117,21 @@ class Table:
             arrow = pq.ParquetFile(path).read(use_threads=False)
         except FileNotFoundError:
             raise MissingDataError(f"table file {str(path)!r} does not exist") from None
+        except PermissionError as error:
+            raise StorageError(f"cannot read table {str(path)!r}: {os_reason(error)}") from None
         except (pa.ArrowException, OSError) as error:
-            reason = (
-                os_reason(error) if isinstance(error, OSError) and error.strerror else "not a Parquet file, or damaged"
-            )
+            known = isinstance(error, OSError) and error.strerror
+            reason = error.strerror if known else "not a Parquet file, or damaged"
             raise CorruptFileError(f"cannot read table {str(path)!r}: {reason}") from None
         info = read_info(arrow.schema, str(path))
-        if arrow.schema.remove_metadata() != SCHEMA.remove_metadata():
-            raise CorruptFileError(
-                f"table {str(path)!r} has other columns than this version's: {', '.join(arrow.schema.names)}"
-            )
+        there = {field.name: str(field.type) for field in arrow.schema}
+        wanted = {field.name: str(field.type) for field in SCHEMA}
+        if there != wanted:
+            differ = [f"{name} is {there.get(name, 'missing')}" for name in wanted if there.get(name) != wanted[name]]
+            differ += [f"{name} is unknown" for name in there if name not in wanted]
+            raise CorruptFileError(f"table {str(path)!r} has other columns than this version's: {'; '.join(differ)}")
+        if len(arrow) != info.num_rows:
+            raise CorruptFileError(f"table {str(path)!r} has {len(arrow)} rows, {info.num_rows} were written")
         if content_hash(arrow) != info.content_sha256:
             raise CorruptFileError(f"table {str(path)!r} was changed after it was written: its content hash differs")
         table = cls(arrow, info, path)
@@ -176,9 +180,7 @@ class Table:
             ArgumentError: No such run or metric.
             MissingDataError: The table has no finished run of an architecture, or not this metric.
         """
-        values = self._means.get((metric, run))
-        if values is None:
-            values = self._values(metric, run)
+        values = self._values(metric, run)
         index = self.space.index(archs)
         found = values[index]
         if np.isnan(found).any() if isinstance(index, np.ndarray) else found != found:
@@ -189,7 +191,7 @@ class Table:
             )
         return found if isinstance(index, np.ndarray) else float(found)
 
-    def accuracies(self, metric: str = "best_test_acc", run: int | None = None) -> FloatArray:
+    def accuracies(self, run: int | None = None, metric: str = "best_test_acc") -> FloatArray:
         """Accuracy of every architecture of the space, percent, float64 (16384,) in index order; NaN where missing."""
         return self._values(metric, run).copy()
 
@@ -215,7 +217,8 @@ class Table:
     def _values(self, metric: str, run: int | None) -> FloatArray:
         """Read-only float64 (16384,): one run, or the mean over those that are there."""
         key = (metric, run)
-        if key not in self._means:
+        values = self._means.get(key)
+        if values is None:
             cells = self.cells(metric)
             if run is None:
                 there = np.isfinite(cells)
@@ -223,12 +226,26 @@ class Table:
                 sums = np.where(there, cells, 0.0).sum(1)
                 values = np.divide(sums, counts, out=np.full(NUM_ARCHS, np.nan), where=counts > 0)
             else:
-                if not 0 <= run < self.num_runs:
-                    raise ArgumentError(f"run {run} is not one of {', '.join(map(str, range(self.num_runs)))}")
+                if not isinstance(run, (int, np.integer)) or not 0 <= run < self.num_runs:
+                    raise ArgumentError(f"run {run!r} is not one of {', '.join(map(str, range(self.num_runs)))}")
                 values = cells[:, run].copy()
             values.flags.writeable = False
             self._means[key] = values
-        return self._means[key]
+        return values
+
+    def _ranked(self, metric: str) -> FloatArray:
+        """Means to 0.0001 points, which brings back ties that single precision broke (published.py)."""
+        return self._values(metric, None).round(4)
+
+    def meaning(self, metric: str = "best_test_acc", run: int | None = None) -> str:
+        """What an accuracy of this table is, in words, for everything that shows one."""
+        what = self.info.accuracy if metric == "best_test_acc" else "test accuracy after the last epoch, percent"
+        if run is not None:
+            return f"{what}; run {run}"
+        counts = np.isfinite(self.cells(metric)).sum(1)
+        num_fewer = int(((counts > 0) & (counts < self.num_runs)).sum())
+        fewer = f", of {num_fewer:,} architectures fewer" if num_fewer else ""
+        return f"{what}; mean over {self.num_runs} runs{fewer}"
 
     # -- questions ----------------------------------------------------------------------------------------------
 
@@ -244,7 +261,6 @@ class Table:
         mean = self.accuracy(text, metric=metric)
         runs = self.cells(metric)[index]
         there = runs[np.isfinite(runs)]
-        values = self._values(metric, None)
         return Result(
             arch=text,
             index=index,
@@ -255,13 +271,13 @@ class Table:
             accuracies=tuple(None if math.isnan(value) else value for value in runs.tolist()),
             mean=mean,
             std=float(there.std(ddof=1)) if len(there) > 1 else None,
-            rank=1 + int((values > mean).sum()),
-            num_ranked=int(np.isfinite(values).sum()),
+            rank=self.rank(text, metric),
+            num_ranked=int(np.isfinite(self._values(metric, None)).sum()),
         )
 
     def rank(self, arch: Any, metric: str = "best_test_acc") -> int:
-        """Rank by mean accuracy: 1 + the number of architectures that are strictly better."""
-        return 1 + int((self._values(metric, None) > self.accuracy(self.space.text(arch), metric=metric)).sum())
+        """Rank by mean accuracy: 1 + the number of architectures that are better by 0.0001 points or more."""
+        return 1 + int((self._ranked(metric) > round(self.accuracy(self.space.text(arch), metric=metric), 4)).sum())
 
     def top(
         self,
@@ -289,11 +305,11 @@ class Table:
         Raises:
             ArgumentError: k < 1, max_latency without latency, or no trained architecture fits the budgets.
         """
-        if k < 1:
-            raise ArgumentError(f"cannot list {k} architectures: allowed are 1 and above")
+        if not isinstance(k, (int, np.integer)) or k < 1:
+            raise ArgumentError(f"cannot list {k!r} architectures: allowed are 1 and above")
         if (max_latency is None) != (latency is None):
             raise ArgumentError("max_latency and latency go together: a table holds no latencies")
-        values = self._values(metric, None)
+        values = self._ranked(metric)
         flops = self.space.flops()
         fits = np.isfinite(values)
         budgets = [
@@ -304,6 +320,8 @@ class Table:
         for name, costs, most in budgets:
             if most is None or costs is None:
                 continue
+            if isinstance(most, bool) or not isinstance(most, (int, float, np.number)):
+                raise ArgumentError(f"max_{name} is {most!r}: allowed are numbers")
             if np.shape(costs) != (NUM_ARCHS,):
                 raise ArgumentError(f"{name} has shape {np.shape(costs)}: allowed is ({NUM_ARCHS},), in index order")
             if not (fits & (costs <= most)).any():
@@ -328,7 +346,7 @@ class Table:
         if cost not in COSTS:
             raise ArgumentError(f"cost {cost!r} is not one of {', '.join(COSTS)}")
         costs = getattr(self.space, cost)()
-        values = self._values(metric, None)
+        values = self._ranked(metric)
         trained = np.flatnonzero(np.isfinite(values))
         order = trained[np.lexsort((-values[trained], costs[trained]))]
         best_so_far = np.maximum.accumulate(np.concatenate([[-np.inf], values[order][:-1]]))
@@ -345,7 +363,7 @@ class Table:
         trained = np.flatnonzero(np.isfinite(values))
         texts = self.space.texts()
         frame = pd.DataFrame({"arch": [texts[index] for index in trained]})
-        channels = self.space.archs()[trained].astype(int) * np.array(self.space.max_channels) // 4
+        channels = self.space.channel_counts(self.space.archs()[trained])
         for slot in range(channels.shape[1]):
             frame[f"slot{slot}"] = channels[:, slot]
         for name in COSTS:
@@ -354,7 +372,7 @@ class Table:
         frame[runs] = self.cells(metric)[trained]
         frame["mean"] = values[trained]
         frame["std"] = frame[runs].std(axis=1, ddof=1)
-        frame["rank"] = frame["mean"].rank(method="min", ascending=False).astype(int)
+        frame["rank"] = frame["mean"].round(4).rank(method="min", ascending=False).astype(int)
         return frame
 
     def curves(self, arch: Any) -> dict[str, npt.NDArray[np.float32]]:
@@ -409,7 +427,7 @@ def load(space: str | Space, table: str | Path | None = None, data_dir: str | Pa
     from channel_bench.published import TABLE_NAME, published_spaces, table_path
 
     space = get_space(space)
-    if table is not None and (Path(table).suffix or Path(table).exists()):
+    if table is not None and (Path(table).suffix or (str(table) and Path(table).exists())):
         found = Table.read(table)
         if found.space != space:
             raise ArgumentError(f"table {str(table)!r} is of space {found.space.name!r}, not {space.name!r}")
@@ -430,37 +448,3 @@ def load(space: str | Space, table: str | Path | None = None, data_dir: str | Pa
         f"space {space.name!r} has no table to download: build one with 'channel-bench build {space.name}' and"
         " 'channel-bench collect', then pass its path"
     )
-
-
-def verify(path: str | Path) -> dict[str, Any]:
-    """Check a table file from the outside in: schema, content hash, keys, costs, accuracies, counts, curves.
-
-    Returns:
-        What was found: the provenance, and counts of architectures, runs and diverged runs.
-
-    Raises:
-        MissingDataError: There is no such file.
-        CorruptFileError: A check failed; the message says which.
-    """
-    table = Table.read(path)
-    statuses = table.arrow.column("status").to_pylist()
-    for metric in ACCURACY_METRICS:
-        column = table.arrow.column(metric)
-        if column.null_count == len(column):
-            continue
-        for key, status, value in zip(
-            table.arrow.column("arch").to_pylist(), statuses, column.to_pylist(), strict=True
-        ):
-            if (value is None) != (status != "ok") or (value is not None and not 0 <= value <= 100):
-                raise CorruptFileError(f"table {str(path)!r}: {metric} of {key} is {value} with status {status!r}")
-    if table.info.curves_file is not None:
-        table.curves(int(table._rows[0]))
-    per_arch = np.bincount(table._rows)
-    return {
-        **dataclasses.asdict(table.info),
-        "num_rows": len(statuses),
-        "num_archs": int((per_arch > 0).sum()),
-        "num_runs": table.num_runs,
-        "num_incomplete_archs": int(((per_arch > 0) & (per_arch < table.num_runs)).sum()),
-        "num_diverged": statuses.count("diverged"),
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -58,11 +59,21 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     except (KeyboardInterrupt, typer.Abort):
         print(f"{name}: interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) closed it; that is how pipes end.
-        sys.stderr.close()
-        raise SystemExit(0) from None
     raise SystemExit(0)
+
+
+def main_of(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command line as the program that it is: a reader that closes the pipe (head, less) ends it silently."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    run_app(app, name)
+
+
+def print_version() -> None:
+    """Print the version of the package."""
+    from channel_bench import __version__
+
+    print(__version__)
 
 
 def _fail(name: str, message: str) -> NoReturn:
@@ -88,20 +99,20 @@ def _finite(value: Any) -> Any:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", caption: str = "") -> None:
     """Print a table; texts are left-aligned, everything else right-aligned.
 
-    Where output is not a terminal, columns keep their full width, so that it can be searched and cut.
+    Columns always keep their full width: a cut architecture or accuracy would be wrong, an overlong line is only ugly.
     """
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=max(200, console.width))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, column in enumerate(columns):
         is_text = all(isinstance(row[position], str) for row in rows)
         table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else "-" if cell is None else f"{cell:,}" for cell in row))
+    natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.width = max(console.width, natural)
     if title:
         console.print(title, style="bold", markup=False, soft_wrap=True)
     console.print(table)

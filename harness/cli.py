@@ -21,10 +21,12 @@ from channel_bench.cli import (
     MetricOption,
     TableOption,
     ThreadsOption,
+    VersionOption,
 )
+from channel_bench.durable import check_writable
 from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space, list_spaces
-from channel_bench.terminal import make_app, print_json, print_table, run_app, say
+from channel_bench.terminal import main_of, make_app, print_json, print_table, print_version, say
 
 app = make_app("channel-harness", "The judge of width-search methods: rank, score, compare with the trained truth.")
 
@@ -33,9 +35,11 @@ RunOption = Annotated[int | None, typer.Option("--run", help="One run as the tru
 
 
 @app.callback(invoke_without_command=True)
-def _main(context: typer.Context) -> None:
+def _main(context: typer.Context, version: VersionOption = False) -> None:
     """The judge of width-search methods: rank, score, compare with the trained truth."""
-    if context.invoked_subcommand is None:
+    if version:
+        print_version()
+    elif context.invoked_subcommand is None:
         print(context.get_help())
 
 
@@ -45,6 +49,7 @@ def demo(
         Path, typer.Option("--out", "-o", help="Folder to write to; the same folder again continues.")
     ] = Path("channel-bench-demo"),
     archs: Annotated[int, typer.Option(help="Networks to train, each twice.")] = 40,
+    epochs: EpochsOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the supernet.")] = 0,
     json_output: JsonOption = False,
 ) -> None:
@@ -52,7 +57,7 @@ def demo(
     from harness.demo import run_demo
     from harness.report import print_comparison
 
-    comparison = run_demo(out, archs, seed=seed)
+    comparison = run_demo(out, archs, seed=seed, epochs=epochs)
     print_comparison(comparison, json_output)
     say(f"wrote {out}/runs, {out}/table.parquet, {out}/table.h5 and {out}/scores.parquet")
 
@@ -110,7 +115,9 @@ def rank(
     # What can be wrong is found before the long work starts.
     truth = None if no_truth else load(found, table, data_dir)
     if truth is not None:
-        truth.accuracies(metric, run)
+        truth.accuracies(run, metric)
+    if out is not None:
+        check_writable(out)
     from harness.method import get_method
 
     chosen = get_method(method, **options)
@@ -126,7 +133,7 @@ def rank(
     target = pick_device(device)
     data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
     task = make_task(found, data, seed=seed, recipe=supernet_recipe(found, epochs), validate_on=validate_on)
-    scores = rank_with_progress(method, chosen, task)
+    scores = rank_with_progress(method, chosen, task, options)
     if out is not None:
         write_scores(scores, out)
         say(f"wrote {out}")
@@ -174,13 +181,19 @@ def baselines(
     print_comparison(compare(None, load(space, table, data_dir), metric, run), json_output)
 
 
+_WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
+
+
 def _options(texts: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value that is JSON (3, 0.5, true) is read as such, anything else stays text."""
-    options = {}
+    """NAME=VALUE pairs; numbers, yes/no and JSON are read as such, anything else stays text."""
+    options: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise ArgumentError(f"--option {text!r} is not NAME=VALUE")
+        if value.lower() in _WORDS:
+            options[name] = _WORDS[value.lower()]
+            continue
         try:
             options[name] = json.loads(value)
         except ValueError:
@@ -190,7 +203,7 @@ def _options(texts: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of the console script."""
-    run_app(app, "channel-harness")
+    main_of(app, "channel-harness")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import torch
 
 from channel_bench.build import build, collect, pick_archs
 from channel_bench.datasets import load_dataset
+from channel_bench.durable import check_writable
 from channel_bench.engines import Outcome
+from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space
 from channel_bench.table import Table
 from channel_bench.terminal import progress, resumable, say
@@ -24,13 +26,13 @@ from harness.method import get_method
 from harness.ranking import rank_with_progress
 from harness.report import Comparison, compare
 from harness.scores import write_scores
-from harness.task import make_task
+from harness.task import make_task, supernet_recipe
 
 SPACE = "resnet-mini"
 METHOD = "autoslim"
 
 
-def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0) -> Comparison:
+def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, epochs: int | None = None) -> Comparison:
     """Build a small table, train a supernet, score all widths, compare.
 
     Args:
@@ -38,12 +40,19 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0) -
         num_archs: Architectures to train, >= 2.
         num_runs: Runs of each.
         seed: Seed of the supernet.
+        epochs: Epochs of the supernet; default those of its recipe.
 
     Returns:
         The comparison, for printing.
     """
     space = get_space(SPACE)
+    # What can be wrong is found before the long work starts.
     archs = pick_archs(space, str(num_archs))
+    if num_archs < 2:
+        raise ArgumentError(f"{num_archs} architectures have no correlation: allowed are 2 and above")
+    recipe = supernet_recipe(space, epochs)
+    task = make_task(space, load_dataset(space.dataset), seed=seed, recipe=recipe)
+    check_writable(out / "scores.parquet")
     say(f"1/4 training {num_archs} networks of {SPACE} x {num_runs} runs on handwritten digits")
     with (
         resumable(f"every finished run in {out / 'runs'}"),
@@ -59,7 +68,7 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0) -
             archs=archs,
             num_runs=num_runs,
             device="cpu",
-            on_start=lambda planned, found: advance(found, ""),
+            on_start=lambda planned, found, set_aside: advance(found, ""),
             on_outcome=finished,
         )
     say("2/4 collecting the table")
@@ -67,7 +76,7 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0) -
     table = Table.read(out / "table.parquet")
     say(f"3/4 training the {METHOD} supernet, then scoring all 16,384 widths")
     torch.set_num_threads(1)
-    scores = rank_with_progress(METHOD, get_method(METHOD), make_task(space, load_dataset(space.dataset), seed=seed))
+    scores = rank_with_progress(METHOD, get_method(METHOD), task)
     write_scores(scores, out / "scores.parquet")
     say("4/4 comparing the scores with the networks that were trained")
     return compare(scores, table)

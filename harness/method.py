@@ -65,7 +65,8 @@ class MethodInfo:
     name: str
     paper: str
     summary: str
-    factory: Callable[..., Method]
+    factory: Callable[..., Method] | None
+    """Makes the method; None where an installed one cannot be used, and `summary` says why."""
 
 
 MethodClass = TypeVar("MethodClass", bound=type)
@@ -87,9 +88,14 @@ def register(name: str, *, paper: str, summary: str) -> Callable[[MethodClass], 
 
     def decorate(cls: MethodClass) -> MethodClass:
         known = _registry.get(name)
-        if known is not None and (known.factory.__module__, known.factory.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
+        if (
+            known is not None
+            and known.factory is not None
+            and (known.factory.__module__, known.factory.__qualname__)
+            != (
+                cls.__module__,
+                cls.__qualname__,
+            )
         ):
             raise ArgumentError(f"method name {name!r} is taken by {known.factory.__module__}")
         _registry[name] = MethodInfo(name, paper, summary, cls)
@@ -99,29 +105,20 @@ def register(name: str, *, paper: str, summary: str) -> Callable[[MethodClass], 
 
 
 def list_methods() -> list[MethodInfo]:
-    """All methods, built in and installed, by name; importing them loads torch.
-
-    Raises:
-        MethodError: An installed method cannot be imported.
-    """
-    for name in _BUILT_IN:
-        importlib.import_module(f"harness.methods.{name}")
-    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+    """All methods, built in and installed, by name; importing them loads torch. Broken ones are listed as such."""
+    found = {name: _find(name) for name in _BUILT_IN} | dict(_registry)
+    for entry_point in _entry_points():
         try:
-            loaded = entry_point.load()
-        except Exception as error:
-            raise MethodError(
-                f"installed method {entry_point.name!r} ({entry_point.value}) cannot be imported:"
-                f" {type(error).__name__}: {error}"
-            ) from error
-        if entry_point.name not in _registry:
-            summary = (loaded.__doc__ or "").strip().splitlines()[0] if loaded.__doc__ else ""
-            _registry[entry_point.name] = MethodInfo(entry_point.name, entry_point.value, summary, loaded)
-    return [_registry[name] for name in sorted(_registry)]
+            found[entry_point.name] = _load(entry_point)
+        except MethodError as error:
+            # Under another key where the name is that of a built-in method, which stays what it is.
+            key = entry_point.name if entry_point.name not in found else f"{entry_point.name} ({entry_point.value})"
+            found[key] = MethodInfo(key, entry_point.value, f"cannot be used: {error}", None)
+    return [found[name] for name in sorted(found)]
 
 
 def get_method(name: str, **options: Any) -> Method:
-    """Make a method by name.
+    """Make a method by name; of the installed ones only this one is imported.
 
     Args:
         name: Registered name.
@@ -129,20 +126,66 @@ def get_method(name: str, **options: Any) -> Method:
 
     Raises:
         UnknownNameError: No method has this name.
+        MethodError: An installed method cannot be imported.
         ArgumentError: The method has no such option, or refuses its value.
     """
-    known = {info.name: info for info in list_methods()}
-    if name not in known:
-        raise unknown_name("method", name, known)
-    factory = known[name].factory
-    allowed = [parameter for parameter in inspect.signature(factory).parameters if parameter not in ("args", "kwargs")]
-    unknown = [option for option in options if option not in allowed]
-    if unknown:
-        raise ArgumentError(f"method {name!r} has no option {unknown[0]!r}: it has {', '.join(allowed) or 'none'}")
+    factory = _find(name).factory
+    assert factory is not None
+    allowed = inspect.signature(factory).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values())
+    for option, value in options.items():
+        if option not in allowed and takes_any:
+            continue
+        if option not in allowed:
+            raise ArgumentError(f"method {name!r} has no option {option!r}: it has {', '.join(allowed) or 'none'}")
+        _check_type(name, option, value, allowed[option].default)
     try:
         return factory(**options)
     except TypeError as error:
         raise ArgumentError(f"method {name!r}: {error}") from None
+
+
+def _check_type(method: str, option: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than the option's default; 'distill=off' as a text would count as true."""
+    kind = type(default)
+    if kind not in (bool, int, float, str):
+        return
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits and not (kind is float and type(value) is int):
+        raise ArgumentError(
+            f"option {option!r} of method {method!r} is {value!r}: allowed are values of type {kind.__name__}"
+        )
+
+
+def _entry_points() -> list[importlib.metadata.EntryPoint]:
+    return list(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _find(name: str) -> MethodInfo:
+    if name in _BUILT_IN:
+        importlib.import_module(f"harness.methods.{name}")
+    if name in _registry:
+        return _registry[name]
+    installed = {entry_point.name: entry_point for entry_point in _entry_points()}
+    if name not in installed:
+        raise unknown_name("method", name, [*_BUILT_IN, *_registry, *installed])
+    return _load(installed[name])
+
+
+def _load(entry_point: importlib.metadata.EntryPoint) -> MethodInfo:
+    if entry_point.name in _BUILT_IN:
+        raise MethodError(f"the name {entry_point.name!r} belongs to a built-in method")
+    try:
+        factory = entry_point.load()
+    except Exception as error:
+        raise MethodError(
+            f"installed method {entry_point.name!r} ({entry_point.value}) cannot be imported:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    if entry_point.name in _registry:
+        return _registry[entry_point.name]  # the class registered itself, with its paper
+    summary = (inspect.getdoc(factory) or "").partition("\n")[0]
+    return MethodInfo(entry_point.name, entry_point.value, summary, factory)
 
 
 def score_all(

@@ -19,22 +19,23 @@ from harness.scores import Scores, make_scores
 from harness.task import Task
 
 
-def rank_with_progress(name: str, method: Method, task: Task) -> Scores:
+def rank_with_progress(name: str, method: Method, task: Task, options: dict[str, Any] | None = None) -> Scores:
     """`rank`, with a bar for training and one for scoring where standard error is a terminal."""
     with progress(f"training {name}", task.recipe.epochs) as advance:
         observed = dataclasses.replace(task, on_epoch=lambda epoch, num_epochs, note: advance(1, note))
         evaluator, fit_s = _fit(method, observed)
     with progress("scoring widths", NUM_ARCHS) as advance:
-        return _score(name, method, task, evaluator, fit_s, lambda count: advance(count, ""))
+        return _score(name, task, evaluator, fit_s, options, lambda count: advance(count, ""))
 
 
-def rank(name: str, method: Method, task: Task) -> Scores:
+def rank(name: str, method: Method, task: Task, options: dict[str, Any] | None = None) -> Scores:
     """Fit a method to a task and score every architecture.
 
     Args:
         name: Name that the scores carry.
         method: The method.
         task: What it may see.
+        options: The options that the method was made with, for the facts.
 
     Returns:
         Scores with the facts of how they came about.
@@ -43,7 +44,7 @@ def rank(name: str, method: Method, task: Task) -> Scores:
         MethodError: The method broke its contract, or its training diverged.
     """
     evaluator, fit_s = _fit(method, task)
-    return _score(name, method, task, evaluator, fit_s, None)
+    return _score(name, task, evaluator, fit_s, options, None)
 
 
 def _fit(method: Method, task: Task) -> tuple[Evaluator, float]:
@@ -53,10 +54,10 @@ def _fit(method: Method, task: Task) -> tuple[Evaluator, float]:
 
 def _score(
     name: str,
-    method: Method,
     task: Task,
     evaluator: Evaluator,
     fit_s: float,
+    options: dict[str, Any] | None,
     on_scored: Callable[[int], None] | None,
 ) -> Scores:
     started = time.perf_counter()
@@ -68,7 +69,7 @@ def _score(
         "num_val": len(task.val_labels),
         "recipe": task.recipe.to_dict(),
         "seed": task.seed,
-        "options": _options(method),
+        "options": options or {},
         "fit_s": round(fit_s, 2),
         "score_s": round(time.perf_counter() - started, 2),
         "device": device_name(task.device),
@@ -76,11 +77,3 @@ def _score(
         "code_version": __version__,
     }
     return make_scores(name, task.space, np.arange(NUM_ARCHS), values, facts)
-
-
-def _options(method: Method) -> dict[str, Any]:
-    """Plain values that a method keeps: its options."""
-    if dataclasses.is_dataclass(method) and not isinstance(method, type):
-        return dataclasses.asdict(method)
-    plain = (bool, int, float, str, type(None))
-    return {key: value for key, value in vars(method).items() if isinstance(value, plain)}

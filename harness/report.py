@@ -73,7 +73,7 @@ def compare(scores: Scores | None, table: Table, metric: str = "best_test_acc", 
     """
     if scores is not None and scores.space != table.space:
         raise ArgumentError(f"scores are of space {scores.space.name!r}, table {table.name!r} of {table.space.name!r}")
-    truth = table.accuracies(metric, run)
+    truth = table.accuracies(run, metric)
     scored = np.zeros(NUM_ARCHS, bool)
     scored[slice(None) if scores is None else scores.indices] = True
     both = scored & np.isfinite(truth)
@@ -91,12 +91,11 @@ def compare(scores: Scores | None, table: Table, metric: str = "best_test_acc", 
     rows = [
         Row(name, kind, **dataclasses.asdict(correlations(values[both], truth[both]))) for name, kind, values in columns
     ]
-    what = table.info.accuracy if metric == "best_test_acc" else "test accuracy after the last epoch, percent"
     return Comparison(
         space=table.space.name,
         table=table.name,
         dataset=table.info.dataset,
-        truth=f"{what}; {f'mean over {table.num_runs} runs' if run is None else f'run {run}'}",
+        truth=table.meaning(metric, run),
         rows=rows,
         missing=[] if scores is None else scores.missing,
         num_untrained=int((scored & ~np.isfinite(truth)).sum()),
@@ -110,6 +109,8 @@ def print_comparison(comparison: Comparison, json_output: bool = False) -> None:
         print_json(dataclasses.asdict(comparison))
         return
     notes = [f"truth: {comparison.truth}", "Kendall is tau-b; higher scores are taken to be better"]
+    if comparison.facts:
+        notes.append("scores: " + _provenance(comparison))
     if comparison.missing:
         named = ", ".join(comparison.missing[:NUM_NAMED])
         more = f" and {len(comparison.missing) - NUM_NAMED:,} more" if len(comparison.missing) > NUM_NAMED else ""
@@ -127,6 +128,22 @@ def print_comparison(comparison: Comparison, json_output: bool = False) -> None:
         title=f"space {comparison.space}, table {comparison.table}, data set {comparison.dataset}",
         caption="\n".join(notes),
     )
+
+
+def _provenance(comparison: Comparison) -> str:
+    """How the scores came about, as far as their file says."""
+    facts = comparison.facts
+    told = [f"data set {facts['dataset']}"] if "dataset" in facts else []
+    if facts.get("dataset", comparison.dataset) != comparison.dataset:
+        told.append(f"which is NOT the table's {comparison.dataset}")
+    if "validated_on" in facts:
+        told.append(
+            {"holdout": "validated on held-out training images"}.get(facts["validated_on"], "validated on test images")
+        )
+    if isinstance(facts.get("recipe"), dict):
+        told.append(f"recipe {facts['recipe'].get('name')}")
+    told += [f"{name} {facts[name]}" for name in ("seed", "device") if name in facts]
+    return ", ".join(told) or "nothing is known about how they came about"
 
 
 def _decimals(value: float) -> str:

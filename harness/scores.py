@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,13 @@ import pyarrow.parquet as pq
 
 from channel_bench.durable import write_atomic
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, os_reason
-from channel_bench.space import NUM_ARCHS, Space
+from channel_bench.record import parquet_bytes
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
 
-ARCH_COLUMNS = ("arch", "architecture", "subnet", "width", "channels", "index")
+ARCH_COLUMNS = ("arch", "architecture", "subnet", "width", "channels")
 SCORE_COLUMNS = ("score", "scores")
+INDEX_COLUMN = "index"
+"""Taken for architectures only where there is no other column: data frames number their rows under this name, too."""
 METADATA_KEY = b"channel_bench_scores"
 
 
@@ -100,9 +104,7 @@ def write_scores(scores: Scores, path: Path) -> None:
     texts = [scores.space.text(int(index)) for index in scores.indices]
     facts = {"method": scores.method, "space": scores.space.name, **scores.facts}
     table = pa.table({"arch": texts, "score": scores.values})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(facts).encode()}), sink, compression="zstd")
-    write_atomic(path, sink.getvalue().to_pybytes())
+    write_atomic((path, parquet_bytes(table.replace_schema_metadata({METADATA_KEY: json.dumps(facts).encode()}))))
 
 
 def read_scores(path: Path, space: Space, *, arch_column: str | None = None, score_column: str | None = None) -> Scores:
@@ -123,35 +125,59 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
     columns, facts = _read_columns(path)
     if facts.get("space", space.name) != space.name:
         raise ArgumentError(f"{str(path)!r} holds scores of space {facts['space']!r}, not {space.name!r}")
-    arch_values = columns[_pick(columns, arch_column, ARCH_COLUMNS, "architectures", "--arch-column", path)]
-    score_values = columns[_pick(columns, score_column, SCORE_COLUMNS, "scores", "--score-column", path)]
+    score_name = _pick(columns, score_column, SCORE_COLUMNS, "scores", "--score-column", path)
+    rest = [name for name in columns if name != score_name]
+    usual = (INDEX_COLUMN,) if rest == [INDEX_COLUMN] else ARCH_COLUMNS
+    arch_name = _pick(columns, arch_column, usual, "architectures", "--arch-column", path)
     indices, values = [], []
-    for number, (arch, score) in enumerate(zip(arch_values, score_values, strict=True)):
+    for number, (arch, score) in enumerate(zip(columns[arch_name], columns[score_name], strict=True)):
         try:
-            indices.append(_read_arch(space, arch))
+            indices.append(_read_arch(space, arch, arch_name))
         except ArchError as error:
             raise ArgumentError(f"{str(path)!r}, row {number}: {error}") from None
-        score = math.nan if score is None else score  # CSV readers make null of "nan" and of an empty cell
-        if isinstance(score, bool) or not isinstance(score, (int, float)):
-            raise ArgumentError(f"{str(path)!r}, row {number}: score {score!r} of {arch} is not a number")
-        values.append(float(score))
+        values.append(_read_score(path, number, arch, score))
     try:
-        return make_scores(facts.pop("method", path.stem), space, indices, values, facts)
+        return make_scores(str(facts.pop("method", path.stem)), space, indices, values, facts)
     except ArgumentError as error:
         raise ArgumentError(f"{str(path)!r}: {error}") from None
 
 
-def _read_arch(space: Space, value: Any) -> int:
+def _read_arch(space: Space, value: Any, column: str) -> int:
     """Index of an architecture in a file, where digits often arrive as one integer (4344424)."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and value >= NUM_ARCHS and str(value) in space:
-        value = str(value)
+    if column == INDEX_COLUMN:
+        return int(space.index({"index": value}))
     if isinstance(value, str):
-        value = value.strip().strip("()[]").replace("-", ",").replace(" ", "").strip(",")
-        if value.isdigit() and len(value) < 7:
+        value = value.strip().strip("()[]").strip()
+        if re.fullmatch(r"[0-9]+([-, ]+[0-9]+){6}", value):
+            value = re.sub(r"[-, ]+", ",", value)
+        elif re.fullmatch(r"[0-9]{1,5}", value):
             value = int(value)
-    return int(space.index(value))
+    if column == "channels" and isinstance(value, str) and "," in value:
+        value = [int(part) for part in value.split(",")]
+    if column == "channels" and isinstance(value, (list, tuple)):
+        value = {"channels": value}
+    if isinstance(value, int) and NUM_ARCHS <= value < 10**NUM_SLOTS and str(value) in space:
+        value = str(value)
+    return int(space.index(space.arch(value)))
+
+
+def _read_score(path: Path, number: int, arch: Any, score: Any) -> float:
+    """A score as a float; CSV readers make null of "nan" and of an empty cell."""
+    if score is None:
+        return math.nan
+    try:
+        if isinstance(score, (bool, str, bytes)):
+            raise TypeError
+        return float(score)
+    except (TypeError, ValueError, OverflowError):
+        shown = repr(score) if not isinstance(score, int) else "an integer too large for a score"
+        raise ArgumentError(
+            f"{str(path)!r}, row {number}: score {shown[:60]} of {str(arch)[:60]} is not a number"
+        ) from None
 
 
 def _pick(
@@ -171,7 +197,8 @@ def _pick(
 def _read_columns(path: Path) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
     """All columns of a file, and the facts in its metadata."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise ArgumentError(f"score file {str(path)!r} must end in {', '.join(readers)}")
     try:
         data = path.read_bytes()
@@ -182,24 +209,36 @@ def _read_columns(path: Path) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]
     if not data.strip():
         raise CorruptFileError(f"score file {str(path)!r} is empty")
     try:
-        return readers[path.suffix](data)
-    except (pa.ArrowException, ValueError, TypeError, OSError) as error:
+        columns, facts = readers[suffix](data)
+    except (pa.ArrowException, ValueError, TypeError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise CorruptFileError(f"cannot read {str(path)!r} as {path.suffix[1:].upper()}: {reason}") from None
+        raise CorruptFileError(f"cannot read {str(path)!r} as {suffix[1:].upper()}: {reason}") from None
+    names = [name.strip().lower() for name in columns]
+    if len(set(names)) != len(names):
+        raise ArgumentError(f"{str(path)!r} has more than one column of a name: {', '.join(columns)}")
+    return dict(zip(names, columns.values(), strict=True)), facts
 
 
 def _read_csv(data: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    return pa_csv.read_csv(io.BytesIO(data)).to_pydict(), {}
+    return _columns_of(pa_csv.read_csv(io.BytesIO(data))), {}
 
 
 def _read_parquet(data: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
     table = pq.read_table(pa.BufferReader(data))
     facts = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    return table.to_pydict(), facts
+    if not isinstance(facts, dict):
+        raise ValueError("its metadata is not an object")
+    return _columns_of(table), facts
+
+
+def _columns_of(table: pa.Table) -> dict[str, Sequence[Any]]:
+    if len(set(table.column_names)) != len(table.column_names):
+        raise ValueError(f"more than one column of a name: {', '.join(table.column_names)}")
+    return table.to_pydict()
 
 
 def _read_json(data: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    content = json.loads(data)
+    content = json.loads(data, object_pairs_hook=_object)
     if isinstance(content, dict) and len(content) == 1 and isinstance(next(iter(content.values())), list):
         content = next(iter(content.values()))
     if isinstance(content, dict):
@@ -208,6 +247,14 @@ def _read_json(data: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
         raise ValueError("expected a list of objects, or an object that maps architectures to scores")
     names = list(content[0])
     for number, row in enumerate(content):
-        if list(row) != names:
+        if row.keys() != set(names):
             raise ValueError(f"row {number} has the keys {', '.join(row)}, the first row {', '.join(names)}")
     return {name: [row[name] for row in content] for name in names}, {}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a key that is there twice would silently hide the first."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key is there more than once in an object")
+    return result

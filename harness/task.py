@@ -1,4 +1,4 @@
-"""What a method may see: the space, images to train and validate on, a budget, a device, a seed. Never the table.
+"""What a method may see: the space, images to train and validate on, a recipe as budget, a device, a seed. No table.
 
     >>> task = make_task("resnet-mini", load_dataset("digits"), seed=0)
 
@@ -64,7 +64,7 @@ class Task:
     validate_on: str
     """What the validation images are: "holdout" (training images taken out of training) or "test"."""
     recipe: Recipe
-    """How to train a supernet."""
+    """How to train a supernet; its epochs are the budget."""
     seed: int
     """Seed of everything random; derive generators with `generator` and `rng`."""
     on_epoch: Callable[[int, int, str], None] | None = None
@@ -87,8 +87,8 @@ class Task:
     def validation_batches(self) -> list[tuple[Tensor, Tensor]]:
         """Normalised validation images and labels, in one fixed partition into equal batches.
 
-        Batch normalisation uses the statistics of the batch, so every sub-network must see the same batches, and equal
-        ones so that accuracies average.
+        Batch normalisation uses the statistics of the batch, so every sub-network must see the same batches. Where the
+        number of images has no fitting divisor, batches differ by one image.
 
         Returns:
             (float32 (batch, channels, height, width), int64 (batch,)) per batch; at most MAX_VALIDATION_BATCH images
@@ -96,10 +96,8 @@ class Task:
         """
         images = normalise(self.val_images, *channel_statistics(self.train_images, self.recipe))
         num_batches = -(-len(images) // MAX_VALIDATION_BATCH)
-        while len(images) % num_batches:
-            num_batches += 1
-        size = len(images) // num_batches
-        return list(zip(images.split(size), self.val_labels.split(size), strict=True))
+        pairs = zip(images.tensor_split(num_batches), self.val_labels.tensor_split(num_batches), strict=True)
+        return list(pairs)
 
     def train_loader(self) -> TrainLoader:
         """Training batches by the recipe: shuffled, augmented, normalised."""
@@ -145,6 +143,8 @@ def make_task(
         # The same images for every seed and method.
         order = torch.from_numpy(np.random.RandomState(0).permutation(num_images)).to(dataset.device)
         num_held_out = min(MAX_HOLDOUT, num_images // 4)
+        if num_held_out < 2:
+            raise ArgumentError(f"{num_images} training images are too few to hold a quarter of them out")
         held_out, kept = order[:num_held_out], order[num_held_out:]
         val = (dataset.train_images[held_out], dataset.train_labels[held_out])
         train = (dataset.train_images[kept], dataset.train_labels[kept])

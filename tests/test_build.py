@@ -1,5 +1,6 @@
 """The builder: kill it or its workers at any moment, start it again, and every run is there once."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,12 +17,13 @@ import pytest
 import channel_bench as cb
 from channel_bench.build import build, collect, pick_archs
 from channel_bench.engines.local import LocalEngine
-from channel_bench.errors import ArchError, ArgumentError, BuildError, MissingDataError
+from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.store import RunStore
-from channel_bench.table import Table, verify
+from channel_bench.table import Table
 from channel_bench.train import train_run
+from channel_bench.verify import verify
 
 SPACE = cb.get_space("resnet-mini")
 NUM_PLANNED = 12
@@ -197,12 +199,10 @@ def test_a_diverged_run_is_recorded_and_not_tried_again(tmp_path):
         Table.read(tmp_path / "t.parquet").accuracy("4444444")
 
 
-def test_a_job_that_always_fails_is_reported_after_its_retries(tmp_path):
-    # The worker refuses a negative seed each time; the other job must still be done.
+def test_a_job_that_is_refused_is_reported_and_the_others_are_done(tmp_path):
+    # The worker refuses a negative seed, once and for all; the other job must still be done.
     store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini", epochs=1), "digits", json_digest())
-    engine = LocalEngine(
-        store=store.folder, dataset="digits", device="cpu", num_workers=1, lock=store.lock(), max_retries=1
-    )
+    engine = LocalEngine(store=store, dataset="digits", device="cpu", num_workers=1, lock=store.lock())
     outcomes = {outcome.job.seed: outcome for outcome in engine.run([Job("1111111", 0, -1), Job("1111111", 1, 1)])}
     assert outcomes[-1].status == "failed" and "seed -1 is negative" in outcomes[-1].error
     assert outcomes[1].status == "ok"
@@ -213,6 +213,75 @@ def json_digest():
     from channel_bench.datasets import load_dataset
 
     return load_dataset("digits").digest
+
+
+def test_a_worker_that_dies_after_its_run_is_durable_does_not_train_it_again(tmp_path, monkeypatch):
+    # kill -9 between making a run durable and saying so, arranged inside the worker.
+    store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini", epochs=1), "digits", json_digest())
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, channel_bench.store as store\n"
+        "add = store.RunStore.add\n"
+        "def add_and_die(self, record):\n"
+        "    add(self, record)\n"
+        "    with open(self.folder / 'trained', 'a') as file:\n"
+        "        file.write(f'{record.arch} {record.run}\\n')\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "store.RunStore.add = add_and_die\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    jobs = [Job("1111111", 0, 0), Job("1111111", 1, 1)]
+    engine = LocalEngine(store=store, dataset="digits", device="cpu", num_workers=1, lock=store.lock())
+    outcomes = list(engine.run(jobs))
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+    assert sorted((store.folder / "trained").read_text().splitlines()) == ["1111111 0", "1111111 1"]
+    assert outcomes[0].best_test_acc == store.read(("1111111", 0)).best_test_acc
+
+
+def test_a_system_that_starts_no_processes_ends_the_build_and_does_not_hang(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    archs = pick_archs(SPACE, "30")
+    with pytest.raises(BuildError, match="30 of 30 runs failed, .*Too many open files"):
+        build(SPACE, tmp_path / "runs", archs=archs, num_runs=1, device="cpu", num_workers=3)
+
+
+def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tmp_path):
+    import shutil
+
+    shutil.copytree(built / "runs", tmp_path / "runs")
+    store = RunStore.open(tmp_path / "runs")
+    first, second = sorted(store.keys())[:2]
+    store.path(second).unlink()
+    store.add(dataclasses.replace(store.read(first), run=1))
+    collect(tmp_path / "runs", tmp_path / "t.parquet")
+    with pytest.raises(CorruptFileError, match="runs 0 and 1 of .* have one seed"):
+        verify(tmp_path / "t.parquet")
+    store.path(second).unlink()
+    store.add(dataclasses.replace(store.read(first), run=1, seed=1, num_epochs=1))
+    collect(tmp_path / "runs", tmp_path / "t.parquet")
+    with pytest.raises(CorruptFileError, match="was trained for 1 epochs, its recipe has 2"):
+        verify(tmp_path / "t.parquet")
+
+
+def test_damaged_curves_do_not_pass_verification(built, tmp_path):
+    collect(built / "runs", tmp_path / "t.parquet")
+    assert verify(tmp_path / "t.parquet")["num_rows"] == 8
+    with h5py.File(tmp_path / "t.h5", "a") as file:
+        file["test_acc"][3, 1] = 77
+    with pytest.raises(CorruptFileError, match="learning curve of .* run 1 contradicts its row"):
+        verify(tmp_path / "t.parquet")
+
+
+def test_collect_replaces_nothing_that_is_not_its_own(built, tmp_path):
+    (tmp_path / "notes.h5").write_text("mine")
+    with pytest.raises(StorageError, match="notes.h5' is there without a table"):
+        collect(built / "runs", tmp_path / "notes.parquet")
+    (tmp_path / "d.parquet").mkdir()
+    with pytest.raises(StorageError, match="it is a folder"):
+        collect(built / "runs", tmp_path / "d.parquet")
+    assert (tmp_path / "notes.h5").read_text() == "mine" and not (tmp_path / "d.h5").exists()
 
 
 def test_workers_that_cannot_start_fail_the_build_with_one_line(tmp_path, monkeypatch):
@@ -233,9 +302,17 @@ def test_picked_architectures_are_the_same_every_time_and_nested():
 
 
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
-    for arguments in ({"num_runs": 0}, {"num_runs": 1, "num_workers": 0}, {"num_runs": 1, "base_seed": -1}):
+    for arguments in (
+        {"num_runs": 0},
+        {"num_runs": 1, "num_workers": 0},
+        {"num_runs": 1, "base_seed": -1},
+        {"num_runs": 1, "base_seed": 10**20},
+        {"num_runs": 40000},
+    ):
         with pytest.raises(ArgumentError):
             build(SPACE, tmp_path / "runs", archs=["1111111"], **arguments)
+    with pytest.raises(ArgumentError, match="3 channel means, the images have 1 channels"):
+        build(SPACE, tmp_path / "runs", archs=["1111111"], num_runs=1, recipe=get_recipe("paper", epochs=1))
     assert not (tmp_path / "runs").exists()
     with pytest.raises(MissingDataError, match="not a folder of runs"):
         collect(tmp_path, tmp_path / "t.parquet")

@@ -69,9 +69,27 @@ BAD_INPUT = [
     (BENCH, "pareto resnet-mini --table {good} --cost latency", "cost 'latency' is not one of flops, params"),
     (BENCH, "download --from {folder}", "Results_MobileNet.json' does not exist"),
     (BENCH, "download --url http://127.0.0.1:9", "cannot download .*: pass copies with --from|cannot download"),
+    (BENCH, "download --from {folder} --url http://x", "--from and --url exclude each other"),
+    (BENCH, "build resnet-mini --archs 1 --recipe paper --out {folder}/runs", "3 channel means, the images have 1"),
+    (BENCH, "build resnet-mini --archs ² --out {folder}/runs", "'²' is not an architecture"),
+    (BENCH, "build resnet-mini --archs 1 --epochs 40000 --out {folder}/runs", "epochs of recipe .* is 40000"),
+    (
+        BENCH,
+        "build resnet-mini --archs 1 --base-seed 99999999999999999999 --out {folder}/runs",
+        "base seed .* is out of",
+    ),
+    (
+        HARNESS,
+        "rank autoslim --space resnet-mini --table {good} --option distill=maybe",
+        "allowed are values of type bool",
+    ),
+    (HARNESS, "rank autoslim --space resnet-mini --table {good} --option num_subnets=3.0", "values of type int"),
+    (HARNESS, "rank uniform --space resnet-mini --no-truth -o {file}/s.parquet", "cannot make folder"),
+    (HARNESS, "demo --seed -1 --out {folder}/demo", "seed -1 is negative"),
+    (HARNESS, "demo --archs 1 --out {folder}/demo", "1 architectures have no correlation"),
     (BENCH, "train resnet-mini 1", "'1' is not an architecture"),
     (BENCH, "train resnet-mini 1111111 --recipe long", "unknown recipe 'long'"),
-    (BENCH, "train resnet-mini 1111111 --epochs 0", "epochs of recipe .* is 0: allowed is a whole number >= 1"),
+    (BENCH, "train resnet-mini 1111111 --epochs 0", "epochs of recipe .* is 0: allowed is a whole number 1..32767"),
     (BENCH, "train resnet-mini 1111111 --seed -1", "seed -1 is negative"),
     (BENCH, "train resnet-mini 1111111 --device gpu", "device 'gpu' cannot be used here"),
     (BENCH, "train resnet-mini 1111111 --dataset mnist", "unknown data set 'mnist'"),
@@ -82,7 +100,7 @@ BAD_INPUT = [
     (
         BENCH,
         "build resnet-mini --archs 2 --runs -1 --out {folder}/runs",
-        "number of runs is -1: allowed are 1 and above",
+        "number of runs is -1: allowed are 1..32767",
     ),
     (BENCH, "build resnet-mini --archs 0 --out {folder}/runs", "cannot build 0 architectures"),
     (BENCH, "build resnet-mini --archs 2 --out {file}/runs", "cannot make folder .*: Not a directory"),
@@ -100,7 +118,7 @@ BAD_INPUT = [
     (HARNESS, "score {nan} --space resnet", "score of architecture 4344424 is nan"),
     (HARNESS, "score {twice} --space resnet", "4344424 has more than one score"),
     (HARNESS, "score {digits} --space resnet", "row 0: "),
-    (HARNESS, "score {nocolumn} --space resnet", "no column of architectures"),
+    (HARNESS, "score {nocolumn} --space resnet", "no column of scores: looked for score"),
     (HARNESS, "score {json} --space resnet", "cannot read .* as JSON"),
     (HARNESS, "score {folder}/none.csv --space resnet", "does not exist"),
     (HARNESS, "score {file} --space resnet", "must end in .csv, .parquet, .json"),
@@ -215,11 +233,17 @@ def test_train_prints_the_record(run_cli):
 
 def test_rank_writes_scores_that_score_reads_back(tmp_path, small_table_path, run_cli):
     target = tmp_path / "scores.parquet"
+    space = cb.get_space("resnet-mini")
+    relabelled = write_table(tmp_path / "other.parquet", make_rows(space, 64, 2), make_info(space, dataset="other"))
     common = ("--space", "resnet-mini", "--table", small_table_path, "--json")
     code, ranked, _ = run_cli(HARNESS, "rank", "uniform", *common, "--epochs", "1", "--device", "cpu", "-o", target)
     assert code == 0
     ranked, scored = json.loads(ranked), json.loads(run_cli(HARNESS, "score", target, *common)[1])
     assert scored["rows"] == ranked["rows"] and ranked["rows"][0]["n"] == 64
+    text = run_cli(HARNESS, "score", target, *common[:-1])[1]
+    assert "scores: data set digits, validated on held-out training images, recipe supernet-mini(epochs=1)" in text
+    text = run_cli(HARNESS, "score", target, "--space", "resnet-mini", "--table", relabelled)[1]
+    assert "data set digits, which is NOT the table's other" in text
     assert ranked["facts"]["validated_on"] == "holdout" and ranked["facts"]["recipe"]["epochs"] == 1
 
 
@@ -227,21 +251,41 @@ def test_methods_help_and_version(run_cli):
     code, output, _ = run_cli(HARNESS, "methods")
     assert code == 0 and "autoslim" in output and "uniform" in output
     assert [row["name"] for row in json.loads(run_cli(HARNESS, "methods", "--json")[1])][:1] == ["autoslim"]
-    assert run_cli(BENCH, "--version")[1].strip() == cb.__version__
+    for name in (BENCH, HARNESS):
+        assert run_cli(name, "--version")[:2] == (0, f"{cb.__version__}\n")
     for name in (BENCH, HARNESS):
         code, output, _ = run_cli(name)
         assert code == 0 and "Usage" in output
 
 
-def test_a_closed_pipe_is_no_error(published):
+def test_a_closed_pipe_ends_a_command_silently(published):
     command = f"{sys.executable} -m channel_bench.cli top resnet -k 16384 --json | head -1"
-    finished = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert finished.stdout == "{\n" and finished.stderr == ""
+
+
+def test_a_narrow_terminal_cuts_no_architecture_and_no_accuracy(published):
+    command = f"stty cols 60; {sys.executable} -m channel_bench.cli query resnet 4344424"
+    finished = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True)
+    assert finished.returncode == 0
+    for shown in ("4344424", "93.893", "94.05", "1,209,734,144", "256-192-256-512-512-256-512"):
+        assert shown in finished.stdout
+
+
+def test_the_metric_is_named_beside_its_numbers(small_table_path, run_cli):
+    arguments = ("query", "resnet-mini", "1111111", "--table", small_table_path, "--metric")
+    for metric, meaning in (
+        ("best_test_acc", "best test accuracy over 2 epochs"),
+        ("test_acc", "after the last epoch"),
+    ):
+        parsed = json.loads(run_cli(BENCH, *arguments, metric, "--json")[1])
+        assert parsed["metric"] == metric and meaning in parsed["accuracy"]
+        assert meaning in run_cli(BENCH, *arguments, metric)[1]
 
 
 def test_the_demo_runs_to_its_report_and_goes_on_from_what_is_there(tmp_path, run_cli):
     out = tmp_path / "demo"
-    code, output, errors = run_cli(HARNESS, "demo", "--archs", "3", "--out", out)
+    code, output, errors = run_cli(HARNESS, "demo", "--archs", "3", "--epochs", "2", "--out", out)
     assert code == 0
     lines = [line.split() for line in output.splitlines()]
     assert ["flops", "baseline"] in [line[:2] for line in lines]

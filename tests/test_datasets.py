@@ -97,11 +97,11 @@ def test_jpeg_cifar_decodes_to_the_official_split_and_takes_its_folder_as_name(c
     assert std.flatten().tolist() == pytest.approx(get_recipe("paper").std, abs=0.01)
 
 
-def write_images(path, images, labels, bytes_of=None):
+def write_images(path, images, labels, bytes_of=None, mode=None):
     encoded = []
     for image in images:
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
+        Image.fromarray(image).convert(mode or "L").save(buffer, "PNG")
         encoded.append({"bytes": bytes_of or buffer.getvalue(), "path": "x.png"})
     pq.write_table(pa.table({"img": encoded, "label": pa.array(labels, pa.int64())}), path)
 
@@ -141,6 +141,12 @@ def test_what_is_wrong_with_a_folder_is_named(image_folder, tmp_path):
     write_images(image_folder / "train-1.parquet", np.zeros((1, 8, 8), np.uint8), [0])
     with pytest.raises(CorruptFileError, match="different sizes"):
         load_dataset(image_folder)
+    write_images(image_folder / "train-1.parquet", np.zeros((1, 16, 16), np.uint8), [0], mode="P")
+    with pytest.raises(CorruptFileError, match="an image has mode P, allowed are 8-bit grey"):
+        load_dataset(image_folder)
+    write_images(image_folder / "train-1.parquet", np.zeros((1, 16, 16), np.uint8), [None])
+    with pytest.raises(CorruptFileError, match="with 1 nulls"):
+        load_dataset(image_folder)
     pq.write_table(pa.table({"image": [1], "label": [0]}), image_folder / "train-1.parquet")
     with pytest.raises(CorruptFileError, match="img.bytes and label"):
         load_dataset(image_folder)
@@ -149,9 +155,21 @@ def test_what_is_wrong_with_a_folder_is_named(image_folder, tmp_path):
         load_dataset(image_folder)
 
 
+def test_a_folder_never_takes_the_name_of_the_official_data(image_folder):
+    official = image_folder.parent / "cifar10"
+    (official / "data").mkdir(parents=True)
+    for file in image_folder.iterdir():
+        file.rename(official / "data" / file.name)
+    assert load_dataset(official).name == "cifar10-parquet"
+
+
 def test_a_dataset_that_does_not_fit_a_space_is_refused(digits):
     with pytest.raises(ArgumentError, match=r"images of \(1, 16, 16\), space 'resnet' takes \(3, 32, 32\)"):
         digits.check_fits(cb.get_space("resnet"))
+    for label in (-1, 10):
+        odd = dataclasses.replace(digits, test_labels=torch.full_like(digits.test_labels, label))
+        with pytest.raises(ArgumentError, match=f"has label {label}, space 'resnet-mini' takes 0..9"):
+            odd.check_fits(cb.get_space("resnet-mini"))
     with pytest.raises(ArgumentError, match="3 channel means, the images have 1 channels"):
         channel_statistics(digits.train_images, get_recipe("paper"))
 

@@ -40,7 +40,7 @@ def test_held_out_images_are_training_images_that_are_not_trained_on(digits):
 
 
 def test_validation_batches_are_equal_and_cover_everything(digits, monkeypatch):
-    for limit, sizes in ((2500, [597]), (200, [199] * 3), (100, [3] * 199)):
+    for limit, sizes in ((2500, [597]), (200, [199] * 3), (100, [100] * 3 + [99] * 3)):
         monkeypatch.setattr("harness.task.MAX_VALIDATION_BATCH", limit)
         batches = make_task(SPACE, digits, validate_on="test").validation_batches()
         assert [len(labels) for _, labels in batches] == sizes
@@ -62,6 +62,9 @@ def test_a_task_has_no_way_to_the_table_or_the_hidden_test_images(digits):
 
 
 def test_bad_tasks_are_refused(digits):
+    tiny = dataclasses.replace(digits, train_images=digits.train_images[:7], train_labels=digits.train_labels[:7])
+    with pytest.raises(ArgumentError, match="7 training images are too few"):
+        make_task(SPACE, tiny)
     with pytest.raises(ArgumentError, match="validate_on 'train' is not one of holdout, test"):
         make_task(SPACE, digits, validate_on="train")
     with pytest.raises(ArgumentError, match="seed -1 is negative"):
@@ -208,8 +211,12 @@ def test_methods_are_found_by_name_and_refuse_unknown_options():
         get_method("autoslm")
     with pytest.raises(ArgumentError, match="method 'uniform' has no option 'num_subnets': it has none"):
         get_method("uniform", num_subnets=3)
-    with pytest.raises(ArgumentError, match="method 'autoslim': .*not supported"):
-        get_method("autoslim", num_subnets="many")
+    for option, value in (("num_subnets", "many"), ("num_subnets", 3.0), ("distill", "off"), ("temperature", True)):
+        with pytest.raises(
+            ArgumentError, match=f"option '{option}' of method 'autoslim' is .*allowed are values of type"
+        ):
+            get_method("autoslim", **{option: value})
+    assert get_method("autoslim", temperature=3).temperature == 3
 
 
 def test_a_name_cannot_be_taken_twice():
@@ -243,7 +250,14 @@ def test_a_method_of_another_package_is_found_by_its_entry_point(tmp_path, monke
     assert scores.facts["dataset"] == "digits" and scores.facts["recipe"]["epochs"] == 1
     (info / "entry_points.txt").write_text("[channel_bench.methods]\nbroken = far_away:Nothing\n")
     with pytest.raises(MethodError, match=r"installed method 'broken' \(far_away:Nothing\) cannot be imported"):
-        list_methods()
+        get_method("broken")
+    # One broken package spoils neither the list nor the others.
+    listed = {entry.name: entry.summary for entry in list_methods()}
+    assert "cannot be used: installed method 'broken'" in listed["broken"] and "autoslim" in listed
+    get_method("uniform")
+    (info / "entry_points.txt").write_text("[channel_bench.methods]\nuniform = far_away:Widest\n")
+    assert "belongs to a built-in method" in {e.name: e.summary for e in list_methods()}["uniform (far_away:Widest)"]
+    assert type(get_method("uniform")) is uniform.Uniform
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Files of scores: every form that people have, and what is refused."""
 
+import decimal
 import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import make_info, make_rows, write_table
 
@@ -89,6 +92,22 @@ def test_written_scores_are_read_back_with_their_facts(tmp_path):
         ("s.json", '[{"arch": 1, "score": 2}, {"arch": 1}]', "row 1 has the keys arch, the first row arch, score"),
         ("s.json", '{"Result": [{"subnet"', "cannot read .* as JSON"),
         ("s.parquet", "PAR1", "cannot read .* as PARQUET"),
+        ("s.csv", "arch,score,score\n4344424,1,2\n", "more than one column of a name"),
+        ("s.csv", "arch,score, Score\n4344424,1,2\n", "more than one column of a name"),
+        ("s.csv", "index,genotype,score\n0,4344424,1\n", "no column of architectures"),
+        ("s.csv", "index,score\n-1,1\n", "index -1 is out of range"),
+        ("s.csv", "arch,score\n-1,1\n", "index -1 is out of range"),
+        ("s.json", '{"4344424": 1, "4344424": 2}', "a key is there more than once"),
+        ("s.json", '{"-1": 1}', "row 0: '-1' is not an architecture"),
+        ("s.json", '{"²": 1, "1111111": 1}', "row 0: '²' is not an architecture"),
+        ("s.json", '[{"arch": {"a": 1}, "score": 1}]', "row 0: unknown encoding 'a'"),
+        ("s.json", '[{"arch": [[1, 2]], "score": 1}]', "row 0: an architecture has 7 slots"),
+        (
+            "s.json",
+            '[{"arch": 1, "score": 1' + "0" * 400 + "}]",
+            "an integer too large for a score of 1 is not a number",
+        ),
+        ("s.json", "[" * 100_000, "cannot read .* as JSON"),
         ("s.txt", "x", r"must end in .csv, .parquet, .json"),
     ],
 )
@@ -98,6 +117,27 @@ def test_what_is_no_file_of_scores_is_refused(tmp_path, name, content, message):
         read_scores(tmp_path / name, SPACE)
     assert name in str(caught.value) and "\n" not in str(caught.value)
     assert isinstance(caught.value, (ArgumentError, CorruptFileError))
+
+
+def test_channels_and_indices_are_what_their_column_says(tmp_path):
+    narrow = cb.get_space("resnet-mini")
+    archs = ["1111111", "4441111", "4444444"]
+    pd.DataFrame({"channels": ["-".join(map(str, narrow.channels(arch))) for arch in archs], "score": VALUES}).to_csv(
+        tmp_path / "s.csv", index=False
+    )
+    assert list(map(narrow.text, read_scores(tmp_path / "s.csv", narrow).indices.tolist())) == archs
+    pd.DataFrame({"genotype": [5, 7, 4344424 % 16384], "Score": VALUES}).to_csv(tmp_path / "s.CSV", index=False)
+    read = read_scores(tmp_path / "s.CSV", narrow, arch_column="genotype")
+    assert set(read.indices.tolist()) == {5, 7, 4344424 % 16384}
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "binary", "dictionary<values=string, indices=int32>"])
+def test_parquet_types_of_architectures_do_not_matter(tmp_path, kind):
+    types = {"string": pa.string(), "large_string": pa.large_string(), "binary": pa.binary()}
+    archs = pa.array(ARCHS).cast(types[kind]) if kind in types else pa.array(ARCHS).dictionary_encode()
+    scores = pa.array([decimal.Decimal(str(value)) for value in VALUES])
+    pq.write_table(pa.table({"arch": archs, "score": scores}), tmp_path / "s.parquet")
+    assert sorted(read_scores(tmp_path / "s.parquet", SPACE).values.tolist()) == sorted(VALUES)
 
 
 def test_other_column_names_can_be_given(tmp_path):

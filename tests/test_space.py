@@ -29,15 +29,19 @@ def test_every_encoding_reads_back_to_the_same_architecture(space, index):
         ",".join(text),
         index,
         np.int32(index),
-        space.ratios(arch),
-        np.array(space.ratios(arch), np.float32),
-        ",".join(map(str, space.ratios(arch))),
+        pd.Series(arch),
+        np.array(arch, object),
+        text.encode(),
+        np.bytes_(text),
         {"digits": arch},
         {"ratios": space.ratios(arch)},
         {"channels": space.channels(arch)},
         {"channels": np.array(space.channels(arch))},
         {"index": index},
     ]
+    if text != "4444444":  # seven times 1.0 could be digits, too
+        ratios = space.ratios(arch)
+        encodings += [ratios, np.array(ratios, np.float32), ",".join(map(str, ratios)), pd.Series(ratios)]
     assert [space.arch(encoding) for encoding in encodings] == [arch] * len(encodings)
     assert space.index(arch) == space.index(text) == index
 
@@ -46,6 +50,19 @@ def test_every_encoding_reads_back_to_the_same_architecture(space, index):
 def test_bare_channels_read_back_where_they_cannot_look_like_digits(space, index):
     assert space.index(space.channels(index)) == index
     assert space.index(",".join(map(str, space.channels(index)))) == index
+
+
+@given(st.lists(indices, min_size=1, max_size=4))
+def test_bare_channels_of_a_space_as_narrow_as_digits_are_never_guessed(rows):
+    space = cb.get_space("resnet-mini")
+    for row in rows:
+        channels = space.channels(row)
+        if max(channels) <= 4:
+            assert space.arch(channels) == channels  # digits, as documented
+        else:
+            with pytest.raises(ArchError, match="channels are written {'channels': values}"):
+                space.arch(channels)
+    assert space.index({"channels": [space.channels(row) for row in rows]}).tolist() == rows
 
 
 def test_seven_integers_1_to_4_are_digits_even_where_channels_would_fit():
@@ -67,12 +84,16 @@ def test_batches_of_every_kind_agree_with_one_at_a_time(space, rows):
         np.array(texts),
         np.array(texts, object),
         pd.Series(texts),
-        np.array([space.ratios(row) for row in rows]),
+        np.array(texts, "S7"),
+        [text.encode() for text in texts],
         {"channels": [space.channels(row) for row in rows]},
+        {"channels": np.array([space.channels(row) for row in rows])},
         {"ratios": [space.ratios(row) for row in rows]},
         {"index": np.array(rows)},
         {"index": rows},
     ]
+    if 16383 not in rows:
+        batches.append(np.array([space.ratios(row) for row in rows]))
     for batch in batches:
         assert space.index(batch).tolist() == rows
         assert space.digits(batch).tolist() == archs.tolist()
@@ -104,7 +125,18 @@ def test_all_archs_cannot_be_damaged_by_a_caller():
         (16384, "index 16384 is out of range: allowed are 0..16383"),
         (-1, "index -1 is out of range: allowed are 0..16383"),
         (4344424, "for digits pass the text '4344424'"),
-        ((1, 2, 3), "an architecture has 7 slots, got 3 values (1, 2, 3)"),
+        ((1, 2, 3), "an architecture has 7 slots, got 3 values [1, 2, 3]"),
+        ([1.0] * 7, "write {'ratios': values} or {'digits': values}"),
+        (np.ones(7), "7 times 1.0 is the ratio of the widest and the digit of the narrowest"),
+        (pd.Series([1, 2, 3]), "got 3 values"),
+        (pd.DataFrame([[1] * 7]), "is not an architecture"),
+        (range(1, 8), "range(1, 8) is not an architecture"),
+        ({1, 2, 3}, "is not an architecture"),
+        (b"434", "'434' is not an architecture"),
+        (10**5000, "index an integer of 16610 bits is out of range"),
+        ("２５６,192,256,512,512,256,512", "between the commas"),
+        ("5_12,192,256,512,512,256,512", "between the commas"),
+        ({"channels": [64, [2, 3]]}, "got 2 values"),
         ((5, 1, 1, 1, 1, 1, 1), "digit 5 of slot 0 is not one of 1, 2, 3, 4"),
         ((1, 1, 1, 0, 1, 1, 1), "digit 0 of slot 3 is not one of 1, 2, 3, 4"),
         ((100, 256, 256, 512, 512, 512, 512), "channel 100 of slot 0 is not one of 64, 128, 192, 256"),
@@ -123,6 +155,7 @@ def test_all_archs_cannot_be_damaged_by_a_caller():
         ({"digits": 1}, "'digits' of an architecture must be 7 numbers, got 1"),
         ({"digits": [1] * 7, "index": 1}, "exactly one key"),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_an_architecture_is_refused(value, message):
     with pytest.raises(ArchError) as caught:
@@ -130,6 +163,12 @@ def test_what_is_not_an_architecture_is_refused(value, message):
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert value not in FULL
+
+
+@pytest.mark.parametrize("index", [2.7, "4344424", "1", True, None, -1, 16384])
+def test_a_space_is_indexed_by_integers_only(index):
+    with pytest.raises(ArchError, match="index .* is (not an integer|out of range)"):
+        FULL[index]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +179,8 @@ def test_what_is_not_an_architecture_is_refused(value, message):
         (np.ones((3, 6), int), "row 0: an architecture has 7 slots"),
         ({"index": np.array([3, -1])}, "row 1: index -1 is out of range"),
         ({"index": [0.5]}, "row 0: index 0.5 is not an integer"),
+        (["1111111", 5], "row 1: a batch of indices is written {'index': values}, got 5"),
+        ({"channels": [[1], [2, 3]]}, "row 0: an architecture has 7 slots, got 1 values"),
         ({"channels": [[64] * 7]}, "row 0: channel 64 of slot 3"),
     ],
 )
@@ -173,3 +214,5 @@ def test_spaces_are_told_apart_by_fingerprint_and_found_by_name():
     assert cb.get_space(FULL) is FULL
     with pytest.raises(UnknownNameError, match="did you mean 'resnet'"):
         cb.get_space("resnt")
+    with pytest.raises(UnknownNameError):
+        cb.get_space(["resnet"])

@@ -64,13 +64,13 @@ def test_without_hard_links_the_first_writer_still_wins(tmp_path, monkeypatch):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    write_atomic(tmp_path / "a", b"old")
+    write_atomic((tmp_path / "a", b"old"))
 
     def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    for write in (write_atomic, publish_once):
+    for write in (lambda path, data: write_atomic((path, data)), publish_once):
         with pytest.raises(StorageError, match="cannot write .*: No space left on device; what was there is unchanged"):
             write(tmp_path / "a", b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
@@ -103,6 +103,7 @@ def test_runs_of_another_kind_are_refused(store):
         (SPACE, get_recipe("mini", epochs=3), "digits", "d1"),
         (SPACE, get_recipe("mini"), "other", "d1"),
         (SPACE, get_recipe("mini"), "digits", "d2"),
+        (SPACE, get_recipe("mini"), "digits", "d1", 5),
     ]
     for kind in other:
         with pytest.raises(StorageError, match="holds runs of another kind"):
@@ -116,6 +117,11 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
     (tmp_path / "store.json").write_text("{")
     with pytest.raises(CorruptFileError, match="is unreadable"):
         RunStore.open(tmp_path)
+    store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini"), "digits", "d1")
+    stated = (store.folder / "store.json").read_text()
+    (store.folder / "store.json").write_text(stated.replace('"epochs": 15', '"epochs": 1'))
+    with pytest.raises(CorruptFileError, match="its recipe was changed after the first run"):
+        RunStore.open(store.folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot make folder"):
         RunStore.create(tmp_path / "file" / "runs", SPACE, get_recipe("mini"), "digits", "d1")
@@ -132,6 +138,22 @@ def test_one_builder_at_a_time_and_its_children_count(store, monkeypatch):
         store.lock()
     child.communicate()
     os.close(store.lock())
+
+
+def test_files_of_other_names_are_no_runs(store):
+    store.add(make_record())
+    for name in ("1234123-00.json", "1234123-².json", "1234123.json", "123412-0.json", "1234123-0.json.bak"):
+        store.path(("1234123", 0)).with_name(name).write_text("x")
+    assert store.keys() == {("1234123", 0)}
+
+
+def test_several_files_change_together_or_not_at_all(tmp_path):
+    write_atomic((tmp_path / "a", b"1"), (tmp_path / "b", b"1"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="it is a folder"):
+        write_atomic((tmp_path / "a", b"2"), (tmp_path / "folder", b"2"))
+    assert (tmp_path / "a").read_bytes() == b"1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "folder"]
 
 
 def test_taking_the_lock_removes_what_killed_writers_left(store):

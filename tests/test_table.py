@@ -5,6 +5,8 @@ import math
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import make_info, make_rows, write_table
 from hypothesis import given
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 
 import channel_bench as cb
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
-from channel_bench.table import Table, verify
+from channel_bench.table import Table
+from channel_bench.verify import verify
 
 SPACE = cb.get_space("resnet-mini")
 
@@ -55,6 +58,9 @@ def test_missing_is_an_error_and_never_a_number(table):
         table.accuracy(["1111111", "1111112"])
     with pytest.raises(MissingDataError):
         table.query("4444444")
+    for wrong in ("0", 1.5):
+        with pytest.raises(ArgumentError, match="is not one of 0, 1"):
+            table.accuracy("1111111", run=wrong)
     with pytest.raises(ArchError):
         table.accuracy("5")
     for run in (-1, 2):
@@ -88,6 +94,7 @@ def test_runs_that_are_missing_or_diverged_stay_out_of_the_mean(tmp_path, rows):
     assert table.query(second).std is None
     with pytest.raises(MissingDataError, match="no finished run 0 of architecture 1111111"):
         table.accuracy(first, run=0)
+    assert "mean over 2 runs, of 2 architectures fewer" in table.meaning()
     facts = verify(tmp_path / "t.parquet")
     assert (facts["num_rows"], facts["num_incomplete_archs"], facts["num_diverged"]) == (127, 1, 1)
 
@@ -105,8 +112,11 @@ def test_top_is_sorted_and_within_budget(table, rows):
     assert {result.index for result in table.top(64, max_latency=600.0, latency=latency)} == {0, 256, 512}
     with pytest.raises(ArgumentError, match="no trained architecture has flops <= 1: the least is"):
         table.top(1, max_flops=1)
-    with pytest.raises(ArgumentError, match="cannot list 0 architectures"):
-        table.top(0)
+    for k in (0, 2.5, "3"):
+        with pytest.raises(ArgumentError, match="cannot list .* architectures"):
+            table.top(k)
+    with pytest.raises(ArgumentError, match="max_flops is '0.5x': allowed are numbers"):
+        table.top(1, max_flops="0.5x")
     with pytest.raises(ArgumentError, match="go together"):
         table.top(1, max_latency=1)
     with pytest.raises(ArgumentError, match=r"latency has shape \(3,\)"):
@@ -163,8 +173,6 @@ def test_files_that_are_not_what_was_written_are_refused(tmp_path, rows, small_t
         path.write_bytes(data[:cut])
         with pytest.raises(CorruptFileError, match="not a Parquet file, or damaged"):
             Table.read(path)
-    import pyarrow.parquet as pq
-
     whole = pq.read_table(small_table_path)
     accuracies = whole.column("best_test_acc").to_pylist()
     column = whole.schema.get_field_index("best_test_acc")
@@ -173,7 +181,20 @@ def test_files_that_are_not_what_was_written_are_refused(tmp_path, rows, small_t
     with pytest.raises(CorruptFileError, match="was changed after it was written"):
         Table.read(path)
     pq.write_table(whole.drop_columns(["seed"]), path)
-    with pytest.raises(CorruptFileError, match="other columns"):
+    with pytest.raises(CorruptFileError, match="other columns than this version's: seed is missing"):
+        Table.read(path)
+    large = whole.set_column(
+        0, pa.field("arch", pa.large_string(), False), whole.column("arch").cast(pa.large_string())
+    )
+    pq.write_table(large.replace_schema_metadata(whole.schema.metadata), path)
+    with pytest.raises(CorruptFileError, match="arch is large_string"):
+        Table.read(path)
+    pq.write_table(whole.slice(0, 100), path)
+    with pytest.raises(CorruptFileError, match="has 100 rows, 128 were written"):
+        Table.read(path)
+    relabelled = whole.schema.metadata[b"channel_bench"].replace(b'"dataset": "digits"', b'"dataset": "cifar10"')
+    pq.write_table(whole.replace_schema_metadata({b"channel_bench": relabelled}), path)
+    with pytest.raises(CorruptFileError, match="the hash of its metadata differs"):
         Table.read(path)
     with pytest.raises(MissingDataError, match="does not exist"):
         Table.read(tmp_path / "none.parquet")
@@ -221,6 +242,9 @@ def test_load_finds_tables_by_path_and_says_how_to_get_others(small_table_path, 
         cb.load("resnet-mini")
     with pytest.raises(UnknownNameError, match="did you mean 'cifar10-published'"):
         cb.load("resnet", table="cifar10-publishd")
+    for name in ("", "other"):
+        with pytest.raises(UnknownNameError):
+            cb.load("resnet", table=name)
     with pytest.raises(UnknownNameError):
         cb.load("resnets")
 
@@ -248,6 +272,15 @@ def test_published_accuracies_arrive_as_they_were_published(full, published_dir)
         full.accuracy("1111111", metric="test_acc")
     with pytest.raises(MissingDataError, match="has no learning curves"):
         full.curves("1111111")
+
+
+def test_published_ranks_share_ties_that_single_precision_broke(published):
+    # Means of multiples of 0.01 over three runs are multiples of 1/300.
+    table = cb.load("resnet", data_dir=published)
+    exact = (table.cells().round(2).sum(1) * 100).round().astype(int)
+    assert [table.rank(arch) for arch in ("3344413", "3243444")] == [24, 24]
+    for index in range(0, 16384, 500):
+        assert table.rank(index) == 1 + (exact > exact[index]).sum()
 
 
 def test_published_extremes(published):

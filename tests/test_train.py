@@ -101,3 +101,15 @@ def test_bad_arguments_are_refused_before_training(digits):
         with pytest.raises(ArgumentError, match="cannot be used here"):
             pick_device(name)
     assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_same_seed_gives_the_same_record(digits):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    recipe = get_recipe("mini", epochs=3)
+    data = digits.to("cuda")
+    first, second = (train_run(SPACE, "4344424", recipe, 0, data) for _ in range(2))
+    assert facts(first) == facts(second) and first.device == torch.cuda.get_device_name()
+    alone = train_run(SPACE, "4344424", get_recipe("mini", epochs=1), 0, digits)
+    assert first.curves["train_loss"][0] == pytest.approx(alone.train_loss, rel=0.1)

@@ -24,6 +24,8 @@ class Outcome:
     """A status of record.STATUSES, or "failed": there is no record, and `error` says why."""
     best_test_acc: float | None = None
     error: str = ""
+    retry: bool = True
+    """Whether a failed job is worth another try."""
 
 
 class Engine(Protocol):

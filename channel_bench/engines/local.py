@@ -18,14 +18,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from channel_bench.engines import READY, Outcome
+from channel_bench.errors import CorruptFileError
 from channel_bench.record import Job
+from channel_bench.store import RunStore
+
+MAX_FAILURES_IN_A_ROW = 10
+"""After so many failed tries without one success the rest is not tried: what fails every time costs seconds each."""
 
 
 class LocalEngine:
     """Worker processes on this machine.
 
     Args:
-        store: Folder of the run store; workers write their own parts there.
+        store: The run store; workers write their own parts into it.
         dataset: Data set as `load_dataset` takes it.
         device: Device of every worker.
         num_workers: Processes.
@@ -38,7 +43,7 @@ class LocalEngine:
     def __init__(
         self,
         *,
-        store: Path,
+        store: RunStore,
         dataset: str,
         device: str,
         num_workers: int,
@@ -48,7 +53,7 @@ class LocalEngine:
         max_retries: int = 2,
     ) -> None:
         """Remember how to start workers; none is started yet."""
-        self._command = [sys.executable, "-m", "channel_bench.engines.worker", "--store", str(store)]
+        self._command = [sys.executable, "-m", "channel_bench.engines.worker", "--store", str(store.folder)]
         self._command += ["--dataset", dataset, "--device", device, "--threads", str(threads)]
         if data_dir is not None:
             self._command += ["--data-dir", str(data_dir)]
@@ -60,11 +65,12 @@ class LocalEngine:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         self._num_workers = num_workers
+        self._store = store
         self._lock = lock
         self._max_retries = max_retries
         self._processes: set[subprocess.Popen[str]] = set()
         self._stopping = False
-        self._num_failed_starts = 0
+        self._num_failures = 0
 
     def run(self, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
         """Train all jobs in the order given; yield each outcome as soon as its run is durable."""
@@ -87,7 +93,7 @@ class LocalEngine:
                 feeder.join()
 
     def _feed(self, waiting: deque[Job], outcomes: queue.SimpleQueue[Outcome]) -> None:
-        """Keep one worker busy until nothing is waiting."""
+        """Keep one worker busy until nothing is waiting; every job that is taken gets an outcome."""
         worker: subprocess.Popen[str] | None = None
         while not self._stopping:
             try:
@@ -96,23 +102,31 @@ class LocalEngine:
                 break
             outcome = Outcome(job, "failed", error="its worker process could not start; its own words stand above")
             for _ in range(1 + self._max_retries):
-                worker = worker or self._start_worker()
-                if worker is not None:
-                    outcome = _ask(worker, job)
-                if outcome.status != "failed" or self._stopping:
+                if self._num_failures >= MAX_FAILURES_IN_A_ROW:
+                    outcome = Outcome(job, "failed", error=f"not tried after {MAX_FAILURES_IN_A_ROW} failures in a row")
                     break
+                try:
+                    worker = worker or self._start_worker()
+                    if worker is not None:
+                        outcome = self._ask(worker, job)
+                except (OSError, ValueError, TypeError, CorruptFileError) as error:
+                    outcome = Outcome(job, "failed", error=f"its worker process could not be used: {error}")
+                if outcome.status != "failed":
+                    self._num_failures = 0
+                    break
+                self._num_failures += 1
                 # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
                 if worker is not None:
                     self._end_worker(worker)
                 worker = None
+                if self._stopping or not outcome.retry:
+                    break
             outcomes.put(outcome)
         if worker is not None:
             self._end_worker(worker)
 
     def _start_worker(self) -> subprocess.Popen[str] | None:
         """Start a process and wait until it is set up; None where it does not get that far."""
-        if self._num_failed_starts > self._max_retries:
-            return None  # what fails every time (no memory, no driver) must not cost seconds for every job
         process = subprocess.Popen(
             self._command,
             env=self._environment,
@@ -124,9 +138,7 @@ class LocalEngine:
         self._processes.add(process)
         assert process.stdout is not None
         if process.stdout.readline().strip() == READY:
-            self._num_failed_starts = 0
             return process
-        self._num_failed_starts += 1
         self._end_worker(process)
         return None
 
@@ -135,16 +147,19 @@ class LocalEngine:
         process.kill()
         process.communicate()
 
-
-def _ask(worker: subprocess.Popen[str], job: Job) -> Outcome:
-    """Give a worker one job and wait for its answer."""
-    assert worker.stdin is not None and worker.stdout is not None
-    try:
-        worker.stdin.write(json.dumps(asdict(job)) + "\n")
-        worker.stdin.flush()
-        line = worker.stdout.readline()
-    except OSError:
-        line = ""
-    if not line.endswith("\n"):
+    def _ask(self, worker: subprocess.Popen[str], job: Job) -> Outcome:
+        """Give a worker one job and wait for its answer."""
+        assert worker.stdin is not None and worker.stdout is not None
+        try:
+            worker.stdin.write(json.dumps(asdict(job)) + "\n")
+            worker.stdin.flush()
+            line = worker.stdout.readline()
+        except OSError:
+            line = ""
+        if line.endswith("\n"):
+            return Outcome(job, **json.loads(line))
+        key = (job.arch, job.run)
+        if self._store.path(key).exists():  # it died after the run was durable and before it could say so
+            record = self._store.read(key)
+            return Outcome(job, record.status, record.best_test_acc)
         return Outcome(job, "failed", error="its worker process died")
-    return Outcome(job, **json.loads(line))

@@ -21,7 +21,7 @@ import torch
 
 from channel_bench.datasets import load_dataset
 from channel_bench.engines import READY
-from channel_bench.recipe import Recipe
+from channel_bench.errors import ChannelBenchError
 from channel_bench.store import RunStore
 from channel_bench.train import pick_device, train_run
 
@@ -45,7 +45,7 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     store = RunStore.open(arguments.store)
-    space, recipe = store.space, Recipe.from_dict(store.info.recipe)
+    space, recipe = store.space, store.recipe
     device = pick_device(arguments.device)
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, device=device)
     assert dataset.digest == store.info.dataset_digest
@@ -56,7 +56,9 @@ def main() -> None:
             record = train_run(space, job["arch"], recipe, job["seed"], dataset, run=job["run"])
             store.add(record)
             answer = {"status": record.status, "best_test_acc": record.best_test_acc}
-        except Exception as error:  # the answer carries it to the builder, which reports it
+        except ChannelBenchError as error:  # says itself what is wrong, and will be as wrong the next time
+            answer = {"status": "failed", "error": str(error), "retry": False}
+        except Exception as error:
             traceback.print_exc()
             answer = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers)
