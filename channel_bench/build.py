@@ -95,6 +95,7 @@ def build(
     recipe: Recipe | None = None,
     dataset: str | None = None,
     num_workers: int | None = None,
+    stack: int | None = None,
     threads: int = 1,
     device: str = "auto",
     base_seed: int = 0,
@@ -113,6 +114,8 @@ def build(
         recipe: How to train; default the space's own.
         dataset: What to train on, as `load_dataset` takes it; default the space's own.
         num_workers: Worker processes; default one per GPU, or per CPU core where there is none.
+        stack: Networks that a worker trains together as one program (models/stacked.py); 1 for one at a time, default
+            `default_stack`. Results agree in distribution, not bit by bit.
         threads: CPU threads of each worker.
         device: "auto", "cpu", "cuda", "cuda:1" ...
         base_seed: Seed of run 0.
@@ -133,6 +136,7 @@ def build(
     from channel_bench.train import pick_device
 
     for name, value in (
+        ("networks in a stack", 1 if stack is None else stack),
         ("runs", num_runs),
         ("workers", 1 if num_workers is None else num_workers),
         ("threads", threads),
@@ -158,19 +162,19 @@ def build(
         missing = [job for job in planned if (job.arch, job.run) not in there]
         if on_start is not None:
             on_start(len(planned), len(planned) - len(missing), set_aside)
-        # The longest first, so that no worker is left alone with one at the end.
-        missing.sort(key=lambda job: -space.flops(job.arch))
+        workers = num_workers or _default_workers(chosen_device.type)
+        stacks = make_stacks(space, missing, default_stack(space) if stack is None else stack, workers)
         engine = LocalEngine(
             store=store,
             dataset=source,
             device=str(chosen_device),
-            num_workers=num_workers or _default_workers(chosen_device.type),
+            num_workers=workers,
             lock=lock,
             threads=threads,
             data_dir=data_dir,
         )
         outcomes = []
-        with contextlib.closing(engine.run(missing)) as stream:
+        with contextlib.closing(engine.run(stacks)) as stream:
             for outcome in stream:
                 outcomes.append(outcome)
                 if on_outcome is not None:
@@ -186,6 +190,27 @@ def build(
         )
     num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
     return BuildReport(len(planned), len(planned) - len(missing), len(outcomes), num_diverged, set_aside)
+
+
+def default_stack(space: Space) -> int:
+    """Networks per stack where none is asked for: 8 in the mini spaces, whose steps are overhead; 1 in the full ones.
+
+    On a CPU core more than 8 gain nothing (tests/perf/bench_stack.py).
+    """
+    return 8 if space.flops("4444444") < 1_000_000 else 1
+
+
+def make_stacks(space: Space, jobs: Sequence[Job], size: int, num_workers: int) -> list[list[Job]]:
+    """Put jobs into stacks of similar widths, the longest stack first.
+
+    A stack is padded to its widest network slot by slot, so neighbours share the widths of the slots that cost most.
+    The longest first, and stacks no larger than an equal share of the work, keep all workers busy to the end.
+    """
+    size = max(1, min(size, -(-len(jobs) // num_workers)))
+    if size > 1:
+        jobs = sorted(jobs, key=lambda job: (job.arch[4], job.arch[0], job.arch[3], job.arch, job.run))
+    stacks = [list(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+    return sorted(stacks, key=lambda stack: -sum(space.flops(job.arch) for job in stack))
 
 
 def _default_workers(device_type: str) -> int:

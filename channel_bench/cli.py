@@ -204,6 +204,10 @@ def build(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes [default: one per CPU core, or one on a GPU].")
     ] = None,
+    stack: Annotated[
+        int | None,
+        typer.Option(help="Networks trained together as one program [default: 8 in the mini spaces, else 1]."),
+    ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     base_seed: Annotated[int, typer.Option(help="Seed of run 0; run r has this plus r.")] = 0,
@@ -240,6 +244,7 @@ def build(
             recipe=chosen_recipe,
             dataset=dataset,
             num_workers=workers,
+            stack=stack,
             threads=threads,
             device=device,
             base_seed=base_seed,

@@ -64,6 +64,7 @@ SCHEMA = pa.schema(
         _column("train_s", pa.float64(), "wall time of the run", "seconds"),
         _column("device", pa.string(), "device that trained it"),
         _column("torch", pa.string(), "version of PyTorch that trained it"),
+        _column("stack", pa.int16(), "networks that were trained together as one program; 1 is alone"),
     ]
 )
 
@@ -100,6 +101,7 @@ class RunRecord:
     train_s: float | None
     device: str | None
     torch: str | None
+    stack: int | None
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     """One list of num_epochs values per name of CURVE_METRICS; None after a divergence. Empty where unknown."""
 

@@ -90,7 +90,7 @@ def _train_run(space: Space, job: Job, recipe: Recipe, dataset: Dataset, on_epoc
             break  # NaN stays NaN; the record says so instead of an accuracy
     for values_so_far in curves.values():
         values_so_far.extend([math.nan] * (recipe.epochs - len(values_so_far)))
-    return _make_record(space, job, recipe, curves, time.perf_counter() - started, device)
+    return _make_record(space, job, recipe, curves, time.perf_counter() - started, device, 1)
 
 
 def train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
@@ -141,10 +141,11 @@ def _train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
             curves[name].append(value)
     per_net = {name: torch.stack(values).double().cpu().T.tolist() for name, values in curves.items()}
     train_s = (time.perf_counter() - started) / len(jobs)
-    return [
-        _make_record(space, job, recipe, {name: values[number] for name, values in per_net.items()}, train_s, device)
-        for number, job in enumerate(jobs)
-    ]
+    records = []
+    for number, job in enumerate(jobs):
+        own = {name: values[number] for name, values in per_net.items()}
+        records.append(_make_record(space, job, recipe, own, train_s, device, len(jobs)))
+    return records
 
 
 @contextlib.contextmanager
@@ -170,7 +171,13 @@ def _make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _make_record(
-    space: Space, job: Job, recipe: Recipe, curves: dict[str, list[float]], train_s: float, device: torch.device
+    space: Space,
+    job: Job,
+    recipe: Recipe,
+    curves: dict[str, list[float]],
+    train_s: float,
+    device: torch.device,
+    stack: int,
 ) -> RunRecord:
     return RunRecord.from_curves(
         curves,
@@ -183,6 +190,7 @@ def _make_record(
         train_s=round(train_s, 4),
         device=device_name(device),
         torch=torch.__version__,
+        stack=stack,
     )
 
 

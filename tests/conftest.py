@@ -94,6 +94,7 @@ def make_rows(space, num_archs: int, num_runs: int) -> list[dict]:
                     "train_s": 1.5,
                     "device": "cpu",
                     "torch": "0",
+                    "stack": 1,
                 }
             )
     return rows

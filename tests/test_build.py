@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import channel_bench as cb
-from channel_bench.build import build, collect, pick_archs
+from channel_bench.build import build, collect, default_stack, make_stacks, pick_archs
 from channel_bench.engines.local import LocalEngine
 from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError
 from channel_bench.recipe import get_recipe
@@ -79,10 +79,10 @@ def assert_complete(out: Path, table_path: Path) -> None:
     assert not list(out.rglob(".writing-*"))
 
 
-@pytest.mark.parametrize("num_finished", [0, 1, 5, 11])
-def test_a_killed_builder_loses_nothing_and_trains_nothing_twice(tmp_path, num_finished):
+@pytest.mark.parametrize(("num_finished", "stack"), [(0, 1), (1, 1), (6, 1), (11, 1), (1, 3)])
+def test_a_killed_builder_loses_nothing_and_trains_nothing_twice(tmp_path, num_finished, stack):
     out = tmp_path / "runs"
-    builder = start(out)
+    builder = start(out, "--stack", str(stack))
     if num_finished:
         wait_for(lambda: len(parts(out)) >= num_finished, f"{num_finished} runs")
     else:
@@ -93,7 +93,7 @@ def test_a_killed_builder_loses_nothing_and_trains_nothing_twice(tmp_path, num_f
     before = parts(out)
     assert len(before) >= num_finished
 
-    again = start(out)
+    again = start(out, "--stack", str(stack))
     output, errors = again.communicate(timeout=PATIENCE_S)
     assert again.returncode == 0, errors
     after = parts(out)
@@ -103,9 +103,10 @@ def test_a_killed_builder_loses_nothing_and_trains_nothing_twice(tmp_path, num_f
     assert_complete(out, tmp_path / "table.parquet")
 
 
-def test_killed_workers_are_replaced_and_the_build_completes(tmp_path):
+@pytest.mark.parametrize("stack", ["1", "2"])
+def test_killed_workers_are_replaced_and_the_build_completes(tmp_path, stack):
     out = tmp_path / "runs"
-    builder = start(out)
+    builder = start(out, "--stack", stack)
     before = {}
     for num_finished in (0, 2, 6):
         wait_for(lambda n=num_finished: workers_of(out) and len(parts(out)) >= n, f"workers and {num_finished} runs")
@@ -138,7 +139,9 @@ def built(tmp_path_factory):
     """A small finished store and its table."""
     folder = tmp_path_factory.mktemp("built")
     recipe = get_recipe("mini", epochs=2)
-    report = build(SPACE, folder / "runs", archs=pick_archs(SPACE, "4"), num_runs=2, recipe=recipe, device="cpu")
+    report = build(
+        SPACE, folder / "runs", archs=pick_archs(SPACE, "4"), num_runs=2, recipe=recipe, device="cpu", stack=1
+    )
     assert (report.num_planned, report.num_found, report.num_trained) == (8, 0, 8)
     collect(folder / "runs", folder / "table.parquet")
     return folder
@@ -203,7 +206,7 @@ def test_a_job_that_is_refused_is_reported_and_the_others_are_done(tmp_path):
     # The worker refuses a negative seed, once and for all; the other job must still be done.
     store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini", epochs=1), "digits", json_digest())
     engine = LocalEngine(store=store, dataset="digits", device="cpu", num_workers=1, lock=store.lock())
-    outcomes = {outcome.job.seed: outcome for outcome in engine.run([Job("1111111", 0, -1), Job("1111111", 1, 1)])}
+    outcomes = {outcome.job.seed: outcome for outcome in engine.run([[Job("1111111", 0, -1)], [Job("1111111", 1, 1)]])}
     assert outcomes[-1].status == "failed" and "seed -1 is negative" in outcomes[-1].error
     assert outcomes[1].status == "ok"
     assert store.keys() == {("1111111", 1)}
@@ -231,7 +234,7 @@ def test_a_worker_that_dies_after_its_run_is_durable_does_not_train_it_again(tmp
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     jobs = [Job("1111111", 0, 0), Job("1111111", 1, 1)]
     engine = LocalEngine(store=store, dataset="digits", device="cpu", num_workers=1, lock=store.lock())
-    outcomes = list(engine.run(jobs))
+    outcomes = list(engine.run([[job] for job in jobs]))
     assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
     assert sorted((store.folder / "trained").read_text().splitlines()) == ["1111111 0", "1111111 1"]
     assert outcomes[0].best_test_acc == store.read(("1111111", 0)).best_test_acc
@@ -288,6 +291,29 @@ def test_workers_that_cannot_start_fail_the_build_with_one_line(tmp_path, monkey
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(BuildError, match="2 of 2 runs failed, .* could not start"):
         build(SPACE, tmp_path / "runs", archs=["1111111", "1111112"], num_runs=1, device="cpu", num_workers=1)
+
+
+def test_stacks_hold_every_job_once_in_shares_for_all_workers():
+    jobs = [Job(arch, run, run) for arch in pick_archs(SPACE, "50") for run in range(3)]
+    for size, num_workers in ((8, 2), (1, 2), (1000, 4), (8, 1000)):
+        stacks = make_stacks(SPACE, jobs, size, num_workers)
+        assert sorted(map(repr, sum(stacks, []))) == sorted(map(repr, jobs))
+        assert max(map(len, stacks)) == min(size, -(-150 // num_workers))
+        costs = [sum(SPACE.flops(job.arch) for job in stack) for stack in stacks]
+        assert costs == sorted(costs, reverse=True)
+    assert make_stacks(SPACE, [], 8, 2) == []
+    assert [default_stack(cb.get_space(name)) for name in cb.list_spaces()] == [1, 1, 8, 8]
+
+
+def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(tmp_path):
+    recipe = get_recipe("mini", epochs=1)
+    archs = pick_archs(SPACE, "3")
+    build(SPACE, tmp_path / "runs", archs=archs, num_runs=2, recipe=recipe, device="cpu", num_workers=1)
+    records = list(RunStore.open(tmp_path / "runs").records())
+    assert [(record.arch, record.run, record.seed) for record in records] == [
+        (a, r, r) for a in sorted(archs) for r in (0, 1)
+    ]
+    assert {record.stack for record in records} == {6}
 
 
 def test_picked_architectures_are_the_same_every_time_and_nested():

@@ -24,6 +24,7 @@ FACTS = {
     "train_s": 0.5,
     "device": "cpu",
     "torch": "0",
+    "stack": 1,
 }
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -95,6 +95,7 @@ def test_a_stack_gives_each_network_the_data_and_the_record_of_a_single_run(name
         assert record.train_acc == alone.train_acc
         same = {"arch", "run", "seed", "status", "num_epochs", "flops", "params", "device", "torch"}
         assert {key: getattr(record, key) for key in same} == {key: getattr(alone, key) for key in same}
+        assert (record.stack, alone.stack) == (4, 1)
 
 
 def test_stacked_and_single_accuracies_have_the_same_distribution(digits):

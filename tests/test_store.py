@@ -22,7 +22,7 @@ def make_record(arch="1234123", run=0, accuracy=50.0):
     curves = dict.fromkeys(CURVE_METRICS, [1.0, accuracy])
     costs = {"flops": SPACE.flops(arch), "params": SPACE.params(arch)}
     return RunRecord.from_curves(
-        curves, arch=arch, run=run, seed=run, num_epochs=2, train_s=1.0, device="cpu", torch="0", **costs
+        curves, arch=arch, run=run, seed=run, num_epochs=2, train_s=1.0, device="cpu", torch="0", stack=1, **costs
     )
 
 

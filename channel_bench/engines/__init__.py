@@ -1,6 +1,6 @@
 """Engines hand jobs to processes that train them; a store's folder is the queue and the truth, so they only launch.
 
-An engine is anything with ``run(jobs) -> iterator of Outcome``; ``local`` is the one for this machine.
+An engine is anything with ``run(stacks of jobs) -> iterator of Outcome``; ``local`` is the one for this machine.
 """
 
 from __future__ import annotations
@@ -31,6 +31,6 @@ class Outcome:
 class Engine(Protocol):
     """Trains jobs; each finished one is durable before its outcome is yielded."""
 
-    def run(self, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
-        """Train all jobs in any order; yield an outcome for each, once."""
+    def run(self, stacks: Sequence[Sequence[Job]]) -> Generator[Outcome, None, None]:
+        """Train all jobs, those of a stack together, in any order; yield an outcome for each job, once."""
         ...

@@ -1,6 +1,6 @@
-"""The engine for one machine: worker processes that live for the whole build, one job at a time each.
+"""The engine for one machine: worker processes that live for the whole build, one stack of jobs at a time each.
 
-A worker that dies is replaced and its job is tried again; every other run is already durable. One thread per worker
+A worker that dies is replaced and its jobs are tried again; every other run is already durable. One thread per worker
 keeps it fed, so there is no polling, and closing a worker's input ends it at once.
 """
 
@@ -72,18 +72,18 @@ class LocalEngine:
         self._stopping = False
         self._num_failures = 0
 
-    def run(self, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
-        """Train all jobs in the order given; yield each outcome as soon as its run is durable."""
-        waiting = deque(jobs)
+    def run(self, stacks: Sequence[Sequence[Job]]) -> Generator[Outcome, None, None]:
+        """Train all stacks in the order given; yield each job's outcome as soon as its run is durable."""
+        waiting = deque(stacks)
         outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         feeders = [
             threading.Thread(target=self._feed, args=(waiting, outcomes), daemon=True)
-            for _ in range(min(self._num_workers, len(jobs)))
+            for _ in range(min(self._num_workers, len(stacks)))
         ]
         try:
             for feeder in feeders:
                 feeder.start()
-            for _ in jobs:
+            for _ in range(sum(map(len, stacks))):
                 yield outcomes.get()
         finally:
             self._stopping = True
@@ -92,38 +92,51 @@ class LocalEngine:
             for feeder in feeders:
                 feeder.join()
 
-    def _feed(self, waiting: deque[Job], outcomes: queue.SimpleQueue[Outcome]) -> None:
+    def _feed(self, waiting: deque[Sequence[Job]], outcomes: queue.SimpleQueue[Outcome]) -> None:
         """Keep one worker busy until nothing is waiting; every job that is taken gets an outcome."""
         worker: subprocess.Popen[str] | None = None
         while not self._stopping:
             try:
-                job = waiting.popleft()
+                jobs = waiting.popleft()
             except IndexError:
                 break
-            outcome = Outcome(job, "failed", error="its worker process could not start; its own words stand above")
-            for _ in range(1 + self._max_retries):
-                if self._num_failures >= MAX_FAILURES_IN_A_ROW:
-                    outcome = Outcome(job, "failed", error=f"not tried after {MAX_FAILURES_IN_A_ROW} failures in a row")
+            for attempt in range(1 + self._max_retries):
+                worker, results = self._try(worker, jobs)
+                last = attempt == self._max_retries or self._stopping
+                final = [result for result in results if result.status != "failed" or last or not result.retry]
+                for result in final:
+                    outcomes.put(result)
+                jobs = [result.job for result in results if result not in final]
+                if not jobs:
                     break
-                try:
-                    worker = worker or self._start_worker()
-                    if worker is not None:
-                        outcome = self._ask(worker, job)
-                except (OSError, ValueError, TypeError, CorruptFileError) as error:
-                    outcome = Outcome(job, "failed", error=f"its worker process could not be used: {error}")
-                if outcome.status != "failed":
-                    self._num_failures = 0
-                    break
-                self._num_failures += 1
-                # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
-                if worker is not None:
-                    self._end_worker(worker)
-                worker = None
-                if self._stopping or not outcome.retry:
-                    break
-            outcomes.put(outcome)
         if worker is not None:
             self._end_worker(worker)
+
+    def _try(
+        self, worker: subprocess.Popen[str] | None, jobs: Sequence[Job]
+    ) -> tuple[subprocess.Popen[str] | None, list[Outcome]]:
+        """Train jobs on a worker, a new one where there is none; the worker to go on with, and an outcome per job."""
+        if self._num_failures >= MAX_FAILURES_IN_A_ROW:
+            error = f"not tried after {MAX_FAILURES_IN_A_ROW} failures in a row"
+            return worker, [Outcome(job, "failed", error=error, retry=False) for job in jobs]
+        try:
+            worker = worker or self._start_worker()
+            if worker is not None:
+                results = self._ask(worker, jobs)
+            else:
+                error = "its worker process could not start; its own words stand above"
+                results = [Outcome(job, "failed", error=error) for job in jobs]
+        except (OSError, ValueError, TypeError, CorruptFileError) as error:
+            reason = f"its worker process could not be used: {error}"
+            results = [Outcome(job, "failed", error=reason) for job in jobs]
+        if all(result.status != "failed" for result in results):
+            self._num_failures = 0
+            return worker, results
+        self._num_failures += 1
+        # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
+        if worker is not None:
+            self._end_worker(worker)
+        return None, results
 
     def _start_worker(self) -> subprocess.Popen[str] | None:
         """Start a process and wait until it is set up; None where it does not get that far."""
@@ -137,7 +150,7 @@ class LocalEngine:
         )
         self._processes.add(process)
         assert process.stdout is not None
-        if process.stdout.readline().strip() == READY:
+        if not self._stopping and process.stdout.readline().strip() == READY:
             return process
         self._end_worker(process)
         return None
@@ -147,19 +160,23 @@ class LocalEngine:
         process.kill()
         process.communicate()
 
-    def _ask(self, worker: subprocess.Popen[str], job: Job) -> Outcome:
-        """Give a worker one job and wait for its answer."""
+    def _ask(self, worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Outcome]:
+        """Give a worker a stack and wait for its answer."""
         assert worker.stdin is not None and worker.stdout is not None
         try:
-            worker.stdin.write(json.dumps(asdict(job)) + "\n")
+            worker.stdin.write(json.dumps([asdict(job) for job in jobs]) + "\n")
             worker.stdin.flush()
             line = worker.stdout.readline()
         except OSError:
             line = ""
         if line.endswith("\n"):
-            return Outcome(job, **json.loads(line))
+            return [Outcome(job, **answer) for job, answer in zip(jobs, json.loads(line), strict=True)]
+        return [self._look_up(job) for job in jobs]
+
+    def _look_up(self, job: Job) -> Outcome:
+        """Outcome of a job whose worker died: it may have done so after the run was durable, before it could say so."""
         key = (job.arch, job.run)
-        if self._store.path(key).exists():  # it died after the run was durable and before it could say so
-            record = self._store.read(key)
-            return Outcome(job, record.status, record.best_test_acc)
-        return Outcome(job, "failed", error="its worker process died")
+        if not self._store.path(key).exists():
+            return Outcome(job, "failed", error="its worker process died")
+        record = self._store.read(key)
+        return Outcome(job, record.status, record.best_test_acc)

@@ -1,5 +1,6 @@
-"""A worker process of the local engine: reads jobs as lines of JSON, trains them, makes each durable, answers.
+"""A worker process of the local engine: reads stacks of jobs, trains them, makes each run durable, answers.
 
+Both ways one line of JSON per stack.
 Started by engines/local.py as ``python -m channel_bench.engines.worker``; it is a program of its own so that nobody's
 script has to guard its main module. It ends when its input ends, also in the middle of a training: a worker never
 outlives the builder that started it.
@@ -22,8 +23,9 @@ import torch
 from channel_bench.datasets import load_dataset
 from channel_bench.engines import READY
 from channel_bench.errors import ChannelBenchError
+from channel_bench.record import Job
 from channel_bench.store import RunStore
-from channel_bench.train import pick_device, train_run
+from channel_bench.train import pick_device, train_run, train_stack
 
 
 def main() -> None:
@@ -51,16 +53,21 @@ def main() -> None:
     assert dataset.digest == store.info.dataset_digest
     print(READY, file=answers)
     while True:
-        job = json.loads(jobs.get())
+        stack = [Job(**fields) for fields in json.loads(jobs.get())]
         try:
-            record = train_run(space, job["arch"], recipe, job["seed"], dataset, run=job["run"])
-            store.add(record)
-            answer = {"status": record.status, "best_test_acc": record.best_test_acc}
+            if len(stack) == 1:
+                (job,) = stack
+                records = [train_run(space, job.arch, recipe, job.seed, dataset, run=job.run)]
+            else:
+                records = train_stack(space, stack, recipe, dataset)
+            for record in records:
+                store.add(record)
+            answer = [{"status": record.status, "best_test_acc": record.best_test_acc} for record in records]
         except ChannelBenchError as error:  # says itself what is wrong, and will be as wrong the next time
-            answer = {"status": "failed", "error": str(error), "retry": False}
+            answer = [{"status": "failed", "error": str(error), "retry": False}] * len(stack)
         except Exception as error:
             traceback.print_exc()
-            answer = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            answer = [{"status": "failed", "error": f"{type(error).__name__}: {error}"}] * len(stack)
         print(json.dumps(answer), file=answers)
 
 
