@@ -1,9 +1,8 @@
 """A worker process of the local engine: reads stacks of jobs, trains them, makes each run durable, answers.
 
-Both ways one line of JSON per stack.
-Started by engines/local.py as ``python -m channel_bench.engines.worker``; it is a program of its own so that nobody's
-script has to guard its main module. It ends when its input ends, also in the middle of a training: a worker never
-outlives the builder that started it.
+Both ways one line of JSON per stack. Started by engines/local.py as ``python -m channel_bench.engines.worker``; it is a
+program of its own so that nobody's script has to guard its main module. It ends when its input ends, also in the middle
+of a training: a worker never outlives the builder that started it.
 """
 
 from __future__ import annotations
