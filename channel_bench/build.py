@@ -156,6 +156,7 @@ def build(
     store = RunStore.create(out, space, recipe, data.name, data.digest, base_seed)
     lock = store.lock()
     try:
+        store.write_plan(archs, num_runs)
         set_aside = store.set_aside_corrupt()
         planned = [Job(space.text(arch), run, base_seed + run) for run in range(num_runs) for arch in archs]
         there = store.keys()

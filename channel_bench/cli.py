@@ -14,6 +14,7 @@ import typer
 
 from channel_bench.space import get_space, list_spaces
 from channel_bench.terminal import (
+    duration,
     main_of,
     make_app,
     parse_quantity,
@@ -257,6 +258,33 @@ def build(
         f"{report.num_found + report.num_trained} of {report.num_planned} runs are in {out}:"
         f" {report.num_trained} trained now, {report.num_diverged} of them diverged, {report.num_found} were there"
     )
+
+
+@app.command()
+def status(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'build' fills.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Show how far a build is: done, diverged, missing, damaged, rate, time left."""
+    from channel_bench.status import status as run_status
+    from channel_bench.store import RunStore
+
+    found = run_status(RunStore.open(runs))
+    if json_output:
+        print_json(dataclasses.asdict(found))
+        return
+    print(f"{runs}: {found.space}, recipe {found.recipe}, data set {found.dataset}")
+    extra = f"; {found.num_unplanned:,} others are there" if found.num_unplanned else ""
+    print(
+        f"{found.num_done:,} of {found.num_planned:,} planned runs done ({found.num_diverged:,} diverged),"
+        f" {found.num_missing:,} missing{extra}"
+    )
+    for path in found.corrupt:
+        print(f"damaged: {path}")
+    if found.runs_per_hour is not None and found.time_left_s is not None and found.idle_s is not None:
+        left = f", {duration(found.time_left_s)} left at that rate" if found.num_missing else ""
+        print(f"{found.runs_per_hour:,.0f} runs per hour, the last one {duration(found.idle_s)} ago{left}")
+    print("a builder is at work" if found.is_building else "no builder is at work")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
     runs/
       store.json                  what is trained here: space, recipe, data set; written once
+      plan.json                   architectures and number of runs that the last builder was asked for
       parts/43/4344424-0.json     one run: a checksum line, then the record with its curves as one line of JSON
       corrupt/                    parts that did not check out, set aside by name
       .lock                       held by the builder and by each of its workers
@@ -19,13 +20,13 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from channel_bench._version import __version__
-from channel_bench.durable import make_folder, publish_once, remove_leftovers, sync_folder
+from channel_bench.durable import make_folder, publish_once, remove_leftovers, sync_folder, write_atomic
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
 from channel_bench.recipe import Recipe
 from channel_bench.record import RunRecord
@@ -158,6 +159,26 @@ class RunStore:
         checksum = hashlib.sha256(body.encode()).hexdigest()
         return publish_once(self.path((record.arch, record.run)), f"{checksum}\n{body}\n".encode())
 
+    def write_plan(self, archs: Sequence[str], num_runs: int) -> None:
+        """Note what a builder was asked for, so that `status` can say what is missing; nothing else depends on it."""
+        plan = {"archs": list(archs), "num_runs": num_runs}
+        write_atomic((self.folder / "plan.json", json.dumps(plan).encode()))
+
+    def planned(self) -> set[RunKey] | None:
+        """Runs that the last builder was asked for; None where no builder got so far.
+
+        Raises:
+            CorruptFileError: plan.json is unreadable.
+        """
+        path = self.folder / "plan.json"
+        try:
+            plan = json.loads(path.read_text())
+            return {(self.space.text(str(arch)), run) for arch in plan["archs"] for run in range(plan["num_runs"])}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+
     def keys(self) -> set[RunKey]:
         """All runs that have a part, by file name."""
         found = set()
@@ -244,3 +265,17 @@ class RunStore:
                 raise StorageError(f"cannot lock {str(self.folder)!r}: {os_reason(error)}") from None
         remove_leftovers(self.folder)
         return descriptor
+
+    def is_locked(self) -> bool:
+        """Whether a builder, or a worker of one, is at work now."""
+        try:
+            descriptor = os.open(self.folder / ".lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False

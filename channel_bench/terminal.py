@@ -120,6 +120,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
         console.print(caption, style="dim", markup=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """A time for people: "45 s", "12 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def say(message: str) -> None:
     """A line for people, on standard error so that standard output stays clean."""
     print(message, file=sys.stderr, flush=True)

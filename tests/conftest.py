@@ -156,3 +156,34 @@ def run_cli(capfd):
         return stopped.value.code, output.out, output.err
 
     return run
+
+
+def make_record(arch="1234123", run=0, accuracy=50.0):
+    """A record of resnet-mini with made-up curves; for tests of stores, never of results."""
+    import channel_bench as cb
+    from channel_bench.record import CURVE_METRICS, RunRecord
+
+    space = cb.get_space("resnet-mini")
+    return RunRecord.from_curves(
+        dict.fromkeys(CURVE_METRICS, [1.0, accuracy]),
+        arch=arch,
+        run=run,
+        seed=run,
+        num_epochs=2,
+        train_s=1.0,
+        device="cpu",
+        torch="0",
+        stack=1,
+        flops=space.flops(arch),
+        params=space.params(arch),
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store of resnet-mini runs."""
+    import channel_bench as cb
+    from channel_bench.recipe import get_recipe
+    from channel_bench.store import RunStore
+
+    return RunStore.create(tmp_path / "runs", cb.get_space("resnet-mini"), get_recipe("mini"), "digits", "d1")

@@ -109,6 +109,7 @@ BAD_INPUT = [
     (BENCH, "collect {folder} -o {out}", "is not a folder of runs: it has no store.json"),
     (BENCH, "collect {folder}/nowhere -o {out}", "is not a folder of runs"),
     (BENCH, "collect {folder} -o {folder}/t.csv", "must end in .parquet"),
+    (BENCH, "status {folder}", "is not a folder of runs"),
     (BENCH, "verify {cut}", "not a Parquet file, or damaged"),
     (BENCH, "verify {folder}/none.parquet", "does not exist"),
     (BENCH, "verify {folder}", "cannot read table"),

@@ -6,29 +6,16 @@ import subprocess
 import sys
 
 import pytest
+from conftest import make_record
 
 import channel_bench as cb
 from channel_bench import store as store_module
 from channel_bench.durable import TEMPORARY_PREFIX, publish_once, write_atomic
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError
 from channel_bench.recipe import get_recipe
-from channel_bench.record import CURVE_METRICS, RunRecord
 from channel_bench.store import RunStore
 
 SPACE = cb.get_space("resnet-mini")
-
-
-def make_record(arch="1234123", run=0, accuracy=50.0):
-    curves = dict.fromkeys(CURVE_METRICS, [1.0, accuracy])
-    costs = {"flops": SPACE.flops(arch), "params": SPACE.params(arch)}
-    return RunRecord.from_curves(
-        curves, arch=arch, run=run, seed=run, num_epochs=2, train_s=1.0, device="cpu", torch="0", stack=1, **costs
-    )
-
-
-@pytest.fixture
-def store(tmp_path):
-    return RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini"), "digits", "d1")
 
 
 def test_what_is_added_is_read_back_and_stays_what_it_was(store):

@@ -1,0 +1,78 @@
+"""The state of a build, read from its folder."""
+
+import json
+import os
+
+import pytest
+from conftest import make_record
+
+from channel_bench.errors import CorruptFileError
+from channel_bench.status import RECENT_S, status
+
+ARCHS = ["1111111", "2222222", "3333333"]
+
+
+def finished_at(store, moments):
+    for (arch, run), moment in moments.items():
+        store.add(make_record(arch, run))
+        os.utime(store.path((arch, run)), (moment, moment))
+
+
+def test_counts_rate_and_time_left(store):
+    store.write_plan(ARCHS, 2)
+    finished_at(store, {("1111111", 0): 1e9, ("1111111", 1): 1e9, ("2222222", 0): 1e9 + 60, ("4444444", 0): 1e9 + 120})
+    found = status(store)
+    assert (found.num_planned, found.num_done, found.num_missing, found.num_unplanned) == (6, 3, 3, 1)
+    # Two runs in the two minutes after the first moment.
+    assert found.runs_per_hour == pytest.approx(60)
+    assert found.time_left_s == pytest.approx(180)
+    assert not found.is_building and found.idle_s > 0
+
+
+def test_the_rate_forgets_what_is_long_past(store):
+    store.write_plan(ARCHS, 2)
+    finished_at(store, {("1111111", 0): 1e9 - 10 * RECENT_S, ("1111111", 1): 1e9, ("2222222", 0): 1e9 + 10})
+    assert status(store).runs_per_hour == pytest.approx(360)
+
+
+def test_an_empty_store_and_one_without_a_plan(store):
+    found = status(store)
+    assert (found.num_planned, found.num_done, found.runs_per_hour, found.idle_s) == (0, 0, None, None)
+    store.add(make_record())
+    found = status(store)
+    assert (found.num_planned, found.num_done, found.runs_per_hour) == (1, 1, None)
+
+
+def test_damaged_runs_are_named_and_missing(store):
+    store.write_plan(["1234123"], 2)
+    store.add(make_record())
+    store.add(make_record(run=1))
+    store.path(("1234123", 1)).write_text("damaged")
+    found = status(store)
+    assert found.corrupt == [str(store.path(("1234123", 1)))]
+    assert (found.num_done, found.num_missing) == (1, 1)
+    assert store.path(("1234123", 1)).exists()  # looking changes nothing
+    (store.folder / "plan.json").write_text("{")
+    with pytest.raises(CorruptFileError, match="plan.json"):
+        status(store)
+
+
+def test_a_builder_at_work_is_seen_and_not_disturbed(store):
+    lock = store.lock()
+    assert status(store).is_building
+    os.close(lock)
+    assert not status(store).is_building
+    os.close(store.lock())
+
+
+def test_status_from_the_command_line(store, run_cli):
+    store.write_plan(ARCHS, 1)
+    finished_at(store, {("1111111", 0): 1e9, ("2222222", 0): 1e9 + 60})
+    code, output, _ = run_cli("channel-bench", "status", store.folder)
+    assert code == 0
+    assert "2 of 3 planned runs done (0 diverged), 1 missing" in output
+    assert "60 runs per hour" in output and "60 s left" in output and "no builder is at work" in output
+    parsed = json.loads(run_cli("channel-bench", "status", store.folder, "--json")[1])
+    assert parsed["num_missing"] == 1
+    code, _, errors = run_cli("channel-bench", "status", store.folder.parent)
+    assert code == 2 and "is not a folder of runs" in errors
