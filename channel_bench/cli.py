@@ -318,6 +318,43 @@ def verify(
     print(f"content SHA-256 {facts['content_sha256']}")
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="Table file, or a space for its default table.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Table file, or a space for its default table.")],
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Say how far two tables of a space agree, beside what seeds alone would leave of their agreement."""
+    from channel_bench.compare import compare_tables
+    from channel_bench.table import Table, load
+
+    tables = [Table.read(text) if Path(text).suffix else load(text, None, data_dir) for text in (first, second)]
+    found = compare_tables(tables[0], tables[1], metric)
+    if json_output:
+        print_json({"first": first, "second": second, "metric": metric, **dataclasses.asdict(found)})
+        return
+    print_table(
+        ["agreement", "found", "expected from seeds alone"],
+        [
+            ["Kendall tau-b", _decimals(found.kendall), _decimals(found.expected_kendall)],
+            ["Pearson", _decimals(found.pearson), _decimals(found.expected_pearson)],
+            ["Spearman", _decimals(found.spearman), "-"],
+            [
+                "mean difference, points",
+                _decimals(found.mean_difference),
+                f"0 +- {_decimals(found.mean_difference_se)}",
+            ],
+        ],
+        title=f"{first} and {second}: {found.num_archs:,} architectures of {found.space} in both",
+        caption=(
+            f"first: {tables[0].meaning(metric)}; second: {tables[1].meaning(metric)}; a run's standard deviation is"
+            f" {_decimals(found.run_std[0])} and {_decimals(found.run_std[1])} points"
+        ),
+    )
+
+
 def _load(space: str, table: str | None, data_dir: Path | None) -> Table:
     from channel_bench.table import load
 
@@ -367,6 +404,10 @@ def _counts(facts: dict[str, object]) -> str:
         f"{facts['num_rows']:,} runs, {facts['num_archs']:,} architectures x {facts['num_runs']} runs"
         f" ({facts['num_incomplete_archs']} architectures with fewer, {facts['num_diverged']} runs diverged)"
     )
+
+
+def _decimals(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def _shown(value: object) -> str:
