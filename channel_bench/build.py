@@ -135,36 +135,25 @@ def build(
     from channel_bench.datasets import channel_statistics, load_dataset
     from channel_bench.train import pick_device
 
-    for name, value in (
-        ("networks in a stack", 1 if stack is None else stack),
-        ("runs", num_runs),
-        ("workers", 1 if num_workers is None else num_workers),
-        ("threads", threads),
-    ):
-        if not 1 <= value <= MAX_COUNT:
-            raise ArgumentError(f"number of {name} is {value}: allowed are 1..{MAX_COUNT}")
-    if not 0 <= base_seed <= MAX_SEED:
-        raise ArgumentError(f"base seed {base_seed} is out of range: allowed are 0..{MAX_SEED}")
+    _check_counts(num_runs, num_workers, stack, threads, base_seed)
     recipe = recipe or get_recipe(space.recipe)
     source = dataset or space.dataset
     chosen_device = pick_device(device)
     data = load_dataset(source, data_dir=data_dir, download=download)
     data.check_fits(space)
-    channel_statistics(
-        data.train_images[:2], recipe
-    )  # refuses a recipe for other images before a folder is bound to it
+    channel_statistics(data.train_images[:2], recipe)  # a recipe for other images must not bind the folder to it
     store = RunStore.create(out, space, recipe, data.name, data.digest, base_seed)
     lock = store.lock()
     try:
         store.write_plan(archs, num_runs)
         set_aside = store.set_aside_corrupt()
-        planned = [Job(space.text(arch), run, base_seed + run) for run in range(num_runs) for arch in archs]
+        texts = dict.fromkeys(space.text(arch) for arch in archs)
+        planned = [Job(text, run, base_seed + run) for run in range(num_runs) for text in texts]
         there = store.keys()
         missing = [job for job in planned if (job.arch, job.run) not in there]
         if on_start is not None:
             on_start(len(planned), len(planned) - len(missing), set_aside)
         workers = num_workers or _default_workers(chosen_device.type)
-        stacks = make_stacks(space, missing, default_stack(space) if stack is None else stack, workers)
         engine = LocalEngine(
             store=store,
             dataset=source,
@@ -174,6 +163,7 @@ def build(
             threads=threads,
             data_dir=data_dir,
         )
+        stacks = make_stacks(space, missing, default_stack(space) if stack is None else stack, workers)
         outcomes = []
         with contextlib.closing(engine.run(stacks)) as stream:
             for outcome in stream:
@@ -182,15 +172,28 @@ def build(
                     on_outcome(outcome)
     finally:
         os.close(lock)
+    _raise_failures(outcomes, len(planned))
+    num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
+    return BuildReport(len(planned), len(planned) - len(missing), len(outcomes), num_diverged, set_aside)
+
+
+def _check_counts(num_runs: int, num_workers: int | None, stack: int | None, threads: int, base_seed: int) -> None:
+    counts = {"runs": num_runs, "workers": num_workers, "networks in a stack": stack, "threads": threads}
+    for name, value in counts.items():
+        if value is not None and not 1 <= value <= MAX_COUNT:
+            raise ArgumentError(f"number of {name} is {value}: allowed are 1..{MAX_COUNT}")
+    if not 0 <= base_seed <= MAX_SEED:
+        raise ArgumentError(f"base seed {base_seed} is out of range: allowed are 0..{MAX_SEED}")
+
+
+def _raise_failures(outcomes: Sequence[Outcome], num_planned: int) -> None:
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         first = failed[0]
         raise BuildError(
-            f"{len(failed)} of {len(planned)} runs failed, the others are kept; first {first.job.arch} run"
+            f"{len(failed)} of {num_planned} runs failed, the others are kept; first {first.job.arch} run"
             f" {first.job.run}: {first.error}; start the same command again to retry"
         )
-    num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
-    return BuildReport(len(planned), len(planned) - len(missing), len(outcomes), num_diverged, set_aside)
 
 
 def default_stack(space: Space) -> int:
