@@ -18,6 +18,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from channel_bench.durable import check_writable, write_atomic
@@ -30,6 +31,7 @@ from channel_bench.record import (
     Job,
     RunRecord,
     TableInfo,
+    curves_hash,
     make_arrow,
     parquet_bytes,
     read_info,
@@ -145,9 +147,9 @@ def build(
     store = RunStore.create(out, space, recipe, data.name, data.digest, base_seed)
     lock = store.lock()
     try:
-        store.write_plan(archs, num_runs)
+        texts = list(dict.fromkeys(space.text(arch) for arch in archs))
+        store.write_plan(texts, num_runs)
         set_aside = store.set_aside_corrupt()
-        texts = dict.fromkeys(space.text(arch) for arch in archs)
         planned = [Job(text, run, base_seed + run) for run in range(num_runs) for text in texts]
         there = store.keys()
         missing = [job for job in planned if (job.arch, job.run) not in there]
@@ -242,13 +244,14 @@ def collect(runs: Path, out: Path) -> pa.Table:
     if out.suffix != ".parquet":
         raise ArgumentError(f"table {str(out)!r} must end in .parquet")
     curves_path = out.with_suffix(".h5")
-    if curves_path.exists() and not out.exists():
-        raise StorageError(f"{str(curves_path)!r} is there without a table: choose another name or move it")
+    if curves_path.exists() and not out.exists() and not _is_curves_file(curves_path):
+        raise StorageError(f"{str(curves_path)!r} is there and not of a table: choose another name or move it")
     check_writable(out)
     store = RunStore.open(runs)
     records = list(store.records())
     if not records:
         raise MissingDataError(f"{str(runs)!r} has no finished runs yet")
+    archs, curves = _dense_curves(records)
     info = TableInfo(
         name=out.stem,
         space=store.space.name,
@@ -263,28 +266,42 @@ def collect(runs: Path, out: Path) -> pa.Table:
         torch_versions=sorted({record.torch for record in records if record.torch}),
         devices=sorted({record.device for record in records if record.device}),
         curves_file=curves_path.name,
+        curves_sha256=curves_hash(archs, curves),
     )
     table = with_info(make_arrow(record.row() for record in records), info)
-    curves = _curves_file(records, read_info(table.schema, str(out)).content_sha256)
-    write_atomic((curves_path, curves), (out, parquet_bytes(table)))
+    content = read_info(table.schema, str(out)).content_sha256
+    write_atomic((curves_path, _curves_file(archs, curves, content)), (out, parquet_bytes(table)))
     return table
 
 
-def _curves_file(records: Sequence[RunRecord], content_sha256: str) -> bytes:
-    """HDF5 with dense float32 (num_archs, num_runs, num_epochs) per metric; NaN where there is no such run or epoch."""
+def _dense_curves(records: Sequence[RunRecord]) -> tuple[list[str], dict[str, npt.NDArray[np.float32]]]:
+    """Architectures, and float32 (num_archs, num_runs, num_epochs) per metric; NaN where there is nothing."""
     archs = sorted({record.arch for record in records})
     row_of = {arch: row for row, arch in enumerate(archs)}
     shape = (len(archs), 1 + max(record.run for record in records), max(record.num_epochs for record in records))
+    curves = {metric: np.full(shape, np.nan, np.float32) for metric in CURVE_METRICS}
+    for record in records:
+        for metric, values in record.curves.items():
+            curves[metric][row_of[record.arch], record.run, : len(values)] = np.array(values, np.float32)
+    return archs, curves
+
+
+def _curves_file(archs: Sequence[str], curves: dict[str, npt.NDArray[np.float32]], content_sha256: str) -> bytes:
+    """HDF5 file of dense curves, chunked by architecture."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file.attrs["content_sha256"] = content_sha256
         file.create_dataset("arch", data=np.array(archs, "S7"))
-        for metric in CURVE_METRICS:
-            values = np.full(shape, np.nan, np.float32)
-            for record in records:
-                curve = record.curves[metric]
-                values[row_of[record.arch], record.run, : len(curve)] = np.array(curve, np.float32)
-            file.create_dataset(
-                metric, data=values, chunks=(min(256, shape[0]), *shape[1:]), compression="gzip", shuffle=True
-            )
+        for metric, values in curves.items():
+            chunks = (min(256, len(archs)), *values.shape[1:])
+            file.create_dataset(metric, data=values, chunks=chunks, compression="gzip", shuffle=True)
     return buffer.getvalue()
+
+
+def _is_curves_file(path: Path) -> bool:
+    """Whether a file is one that `collect` wrote, perhaps in the moment before it was killed."""
+    try:
+        with h5py.File(path, "r") as file:
+            return "content_sha256" in file.attrs
+    except OSError:
+        return False

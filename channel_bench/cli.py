@@ -7,6 +7,7 @@ torch is imported only by the commands that train.
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -333,8 +334,16 @@ def compare(
     tables = [Table.read(text) if Path(text).suffix else load(text, None, data_dir) for text in (first, second)]
     found = compare_tables(tables[0], tables[1], metric)
     if json_output:
-        print_json({"first": first, "second": second, "metric": metric, **dataclasses.asdict(found)})
+        infos = [dataclasses.asdict(table.info) for table in tables]
+        print_json({"first": infos[0], "second": infos[1], "metric": metric, **dataclasses.asdict(found)})
         return
+    notes = [
+        f"{name}: data set {table.info.dataset}, recipe {table.info.recipe['name']}; {table.meaning(metric)}"
+        f"; a run's standard deviation is {_decimals(std)}"
+        for name, table, std in zip(("first", "second"), tables, found.run_std, strict=True)
+    ]
+    if found.shared_runs:
+        notes.append(f"NOT independent: {found.shared_runs:,} runs are in both, so the expectation does not apply")
     print_table(
         ["agreement", "found", "expected from seeds alone"],
         [
@@ -348,10 +357,7 @@ def compare(
             ],
         ],
         title=f"{first} and {second}: {found.num_archs:,} architectures of {found.space} in both",
-        caption=(
-            f"first: {tables[0].meaning(metric)}; second: {tables[1].meaning(metric)}; a run's standard deviation is"
-            f" {_decimals(found.run_std[0])} and {_decimals(found.run_std[1])} points"
-        ),
+        caption="\n".join(notes),
     )
 
 
@@ -407,7 +413,9 @@ def _counts(facts: dict[str, object]) -> str:
 
 
 def _decimals(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
+    if value is None:
+        return "unknown"
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
 
 
 def _shown(value: object) -> str:

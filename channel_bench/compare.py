@@ -10,6 +10,7 @@ without that number the one that was found says little.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError
 from channel_bench.table import Table
 
+NUM_SIMULATIONS = 20
+NUM_GRID = 300
+NUM_EM_STEPS = 300
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -41,7 +45,9 @@ class Agreement:
     expected_pearson: float | None
     """Between independent tables that differ by seeds only: sqrt(reliability of one x reliability of the other)."""
     expected_kendall: float | None
-    """The same for Kendall, by the relation of the bivariate normal distribution: 2/pi asin(r) (Kendall 1949)."""
+    """The same for Kendall, simulated, because accuracies are seldom normally distributed."""
+    shared_runs: int
+    """Runs that both tables have with the same seed and result: where there are any, the tables are not independent."""
 
 
 def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -> Agreement:
@@ -73,17 +79,18 @@ def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -
     cells = [table.cells(metric)[common] for table in (first, second)]
     a, b = (np.nanmean(values, 1) for values in cells)
     own = [_run_variance(values) for values in cells]
-    pooled = [own[0] if own[0] is not None else own[1], own[1] if own[1] is not None else own[0]]
-    noise = [
-        None if variance is None else variance * float((1 / np.isfinite(values).sum(1)).mean())
-        for variance, values in zip(pooled, cells, strict=True)
-    ]
-    expected = None
-    standard_error = None
-    if noise[0] is not None and noise[1] is not None:
-        standard_error = math.sqrt((noise[0] + noise[1]) / len(a))
-        shares = [_reliability(means, share) for means, share in zip((a, b), (noise[0], noise[1]), strict=True)]
-        expected = math.sqrt(shares[0] * shares[1])
+    standard_error = expected_pearson = expected_kendall = None
+    known = [variance for variance in own if variance is not None]
+    if known:
+        pooled = [known[0] if variance is None else variance for variance in own]
+        noise = [
+            variance * float((1 / np.isfinite(values).sum(1)).mean())
+            for variance, values in zip(pooled, cells, strict=True)
+        ]
+        standard_error = math.sqrt(sum(noise) / len(a))
+        expected_pearson = math.sqrt(_reliability(a, noise[0]) * _reliability(b, noise[1]))
+        expected_kendall = _simulated_kendall(a, noise)
+    constant = a.min() == a.max() or b.min() == b.max()
     return Agreement(
         space=first.space.name,
         num_archs=len(a),
@@ -91,12 +98,65 @@ def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -
         mean_difference=float((b - a).mean()),
         mean_difference_se=standard_error,
         run_std=(_root(own[0]), _root(own[1])),
-        pearson=float(np.corrcoef(a, b)[0, 1]),
-        spearman=float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1]),
-        kendall=float(stats.kendalltau(a, b, variant="b").statistic),
-        expected_pearson=expected,
-        expected_kendall=None if expected is None else 2 / math.pi * math.asin(expected),
+        pearson=math.nan if constant else float(np.corrcoef(a, b)[0, 1]),
+        spearman=math.nan if constant else float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1]),
+        kendall=math.nan if constant else float(stats.kendalltau(a, b, variant="b").statistic),
+        expected_pearson=expected_pearson,
+        expected_kendall=expected_kendall,
+        shared_runs=_shared_runs(first, second),
     )
+
+
+def _simulated_kendall(means: FloatArray, noise: Sequence[float]) -> float:
+    """Mean Kendall tau between two tables with these noise variances around truths distributed as those of `means`."""
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    values, weights = _deconvolved(means, noise[0])
+    taus = []
+    for _ in range(NUM_SIMULATIONS):
+        truth = rng.choice(values, len(means), p=weights)
+        pair = [truth + math.sqrt(variance) * rng.normal(size=len(truth)) for variance in noise]
+        taus.append(stats.kendalltau(*pair).statistic)
+    return float(np.mean(taus))
+
+
+def _deconvolved(means: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:
+    """Distribution of noiseless means: the nonparametric maximum likelihood estimate (Kiefer and Wolfowitz 1956).
+
+    Shrinking the means would not do: where many architectures crowd together, most of their spread is noise, and where
+    few lie far out, hardly any. The likelihood is maximised by expectation-maximisation on a grid.
+
+    Args:
+        means: Observed means, (num_archs,).
+        noise: Variance of the normal noise that they carry.
+
+    Returns:
+        Grid values and their probabilities, (NUM_GRID,) each.
+    """
+    if noise <= 0 or means.min() == means.max():
+        values, counts = np.unique(means, return_counts=True)
+        return values, counts / counts.sum()
+    counts, edges = np.histogram(means, bins=4 * NUM_GRID)
+    centres = (edges[:-1] + edges[1:]) / 2
+    values = np.linspace(means.min(), means.max(), NUM_GRID)
+    likelihood = np.exp(-((centres[:, None] - values) ** 2) / (2 * noise)) + 1e-300
+    weights = np.full(NUM_GRID, 1 / NUM_GRID)
+    for _ in range(NUM_EM_STEPS):
+        posterior = likelihood * weights
+        weights = (counts / counts.sum()) @ (posterior / posterior.sum(1, keepdims=True))
+    return values, weights / weights.sum()
+
+
+def _shared_runs(first: Table, second: Table) -> int:
+    """Runs with equal architecture, seed and accuracies in both tables; all of them where the contents are equal."""
+    if first.info.content_sha256 == second.info.content_sha256:
+        return len(first.arrow)
+    columns = ["arch", "seed", "best_test_acc", "test_acc"]
+    rows = []
+    for table in (first, second):
+        rows.append(set(zip(*(table.arrow.column(name).to_pylist() for name in columns), strict=True)))
+    return sum(row[1] is not None for row in rows[0] & rows[1])
 
 
 def _run_variance(cells: FloatArray) -> float | None:

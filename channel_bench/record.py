@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +128,11 @@ class RunRecord:
     @classmethod
     def from_curves(cls, curves: dict[str, list[float]], **facts: Any) -> RunRecord:
         """Derive status and metrics from the curves; the best epoch is the first that reached the best accuracy."""
+        lost = [epoch for epoch, loss in enumerate(curves["train_loss"]) if not math.isfinite(loss)]
+        lost += [epoch for epoch, loss in enumerate(curves["test_loss"]) if not math.isfinite(loss)]
+        if lost:  # what came after the epoch of the divergence says nothing, whether it was computed or not
+            kept = min(lost) + 1
+            curves = {name: values[:kept] + [math.nan] * (len(values) - kept) for name, values in curves.items()}
         finite: dict[str, list[float | None]] = {
             name: [value if math.isfinite(value) else None for value in values] for name, values in curves.items()
         }
@@ -165,6 +170,8 @@ class TableInfo:
     devices: list[str]
     curves_file: str | None = None
     """Name of the HDF5 file of curves beside the table; None where there are none."""
+    curves_sha256: str | None = None
+    """`curves_hash` of that file's contents."""
     num_rows: int = 0
     """Rows of the table; this and the next two are filled in by `with_info`."""
     content_sha256: str = ""
@@ -252,6 +259,20 @@ def content_hash(table: pa.Table) -> str:
         else:
             numbers = column_values(values)
             digest.update(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def curves_hash(archs: Sequence[str], curves: dict[str, npt.NDArray[np.float32]]) -> str:
+    """SHA-256 of learning curves, independent of chunks and compression.
+
+    Args:
+        archs: Architectures as text, ascending.
+        curves: float32 (num_archs, num_runs, num_epochs) per name of CURVE_METRICS.
+    """
+    digest = hashlib.sha256(json.dumps(list(archs)).encode())
+    for name in CURVE_METRICS:
+        digest.update(f"{name}:{curves[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(curves[name], "<f4").tobytes())
     return digest.hexdigest()
 
 

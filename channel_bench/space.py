@@ -343,7 +343,7 @@ class Space:
         digits = np.empty((len(rows), NUM_SLOTS), np.int8)
         for number, row in enumerate(rows):
             try:
-                if isinstance(row, numbers.Number):
+                if isinstance(_plain(row), numbers.Number):
                     raise ArchError(f"a batch of indices is written {{'index': values}}, got {_shown(row)}")
                 digits[number] = self.arch(row)
             except ArchError as error:
@@ -364,12 +364,12 @@ def is_batch(value: Any) -> bool:
         ((kind, inner),) = value.items()
         inner = _plain(inner)
         return isinstance(inner, (list, tuple)) if kind == "index" else is_batch(inner)
-    return isinstance(value, (list, tuple)) and (not value or not isinstance(value[0], numbers.Number))
+    return isinstance(value, (list, tuple)) and (not value or not isinstance(_plain(value[0]), numbers.Number))
 
 
 def _plain(value: Any) -> Any:
-    """A value in Python's own types: NumPy scalars and arrays, pandas Series and bytes are converted, others left."""
-    if isinstance(value, (np.ndarray, np.generic)) or type(value).__name__ == "Series":
+    """A value in Python's own types: what has `tolist` (NumPy, pandas columns, tensors) and bytes; others stay."""
+    if hasattr(value, "tolist"):
         value = value.tolist()
     return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 

@@ -15,7 +15,7 @@ from channel_bench.errors import CorruptFileError
 from channel_bench.store import RunStore
 
 RECENT_S = 600.0
-"""The rate is that of the runs that were finished within so many seconds before the last one."""
+"""The rate is that of the runs that ended within so many seconds before the last one."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BuildStatus:
     is_building: bool
     """Whether a builder is at work now."""
     runs_per_hour: float | None
-    """Rate of the last ten minutes of work; None with fewer than two runs in it."""
+    """Rate of the last ten minutes of work; None before the first run."""
     time_left_s: float | None
     """num_missing at that rate; None where the rate is unknown."""
     idle_s: float | None
@@ -55,17 +55,20 @@ def status(store: RunStore) -> BuildStatus:
     """
     planned = store.planned()
     statuses: dict[tuple[str, int], str] = {}
-    finished_s, corrupt = [], []
+    spans: list[tuple[float, float]] = []  # when each run began and ended
+    corrupt = []
     for key in sorted(store.keys()):
         try:
-            statuses[key] = store.read(key).status
+            record = store.read(key)
         except CorruptFileError:
             corrupt.append(str(store.path(key)))
             continue
-        finished_s.append(store.path(key).stat().st_mtime)
+        statuses[key] = record.status
+        ended = store.path(key).stat().st_mtime
+        spans.append((ended - (record.train_s or 0) * (record.stack or 1), ended))
     planned = set(statuses) if planned is None else planned
     done = planned & statuses.keys()
-    rate = _runs_per_s(finished_s)
+    rate = _runs_per_s(spans)
     num_missing = len(planned) - len(done)
     return BuildStatus(
         space=store.info.space,
@@ -80,16 +83,16 @@ def status(store: RunStore) -> BuildStatus:
         is_building=store.is_locked(),
         runs_per_hour=None if rate is None else 3600 * rate,
         time_left_s=None if rate is None else num_missing / rate,
-        idle_s=max(0.0, time.time() - max(finished_s)) if finished_s else None,
+        idle_s=max(0.0, time.time() - max(ended for _, ended in spans)) if spans else None,
     )
 
 
-def _runs_per_s(finished_s: list[float]) -> float | None:
-    """Rate over the recent past; runs of a stack finish at once, so the first moment only starts the clock."""
-    if not finished_s:
-        return None
-    last = max(finished_s)
-    recent = [moment for moment in finished_s if moment > last - RECENT_S]
-    elapsed = last - min(recent)
-    later = [moment for moment in recent if moment > min(recent)]
-    return len(later) / elapsed if elapsed > 0 else None
+def _runs_per_s(spans: list[tuple[float, float]]) -> float | None:
+    """Runs that ended in the recent past, per time since the first of them began.
+
+    Beginnings and not ends start the clock, because the runs of a stack end at the same moment.
+    """
+    last = max((ended for _, ended in spans), default=0.0)
+    recent = [(began, ended) for began, ended in spans if ended > last - RECENT_S]
+    elapsed = last - min((began for began, _ in recent), default=last)
+    return len(recent) / elapsed if elapsed > 0 else None

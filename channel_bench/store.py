@@ -53,6 +53,13 @@ class StoreInfo:
     """Seed of run 0; run r has this plus r, so that no two runs of an architecture share a seed."""
     code_version: str = __version__
     format: int = 1
+    sha256: str = ""
+    """Over all other fields, so that a folder is not relabelled unnoticed."""
+
+    def hashed(self) -> StoreInfo:
+        """The same with its hash."""
+        facts = dataclasses.asdict(dataclasses.replace(self, sha256=""))
+        return dataclasses.replace(self, sha256=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest())
 
 
 _KIND = ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest", "base_seed")
@@ -88,7 +95,7 @@ class RunStore:
             dataset=dataset,
             dataset_digest=dataset_digest,
             base_seed=base_seed,
-        )
+        ).hashed()
         publish_once(folder / "store.json", (json.dumps(dataclasses.asdict(info), indent=1) + "\n").encode())
         store = cls.open(folder)
         for name in _KIND:
@@ -110,10 +117,10 @@ class RunStore:
         """
         path = folder / "store.json"
         try:
-            store = cls(folder, StoreInfo(**json.loads(path.read_text())))
-            if store.recipe.fingerprint != store.info.recipe_fingerprint:
-                raise ValueError("its recipe was changed after the first run")
-            return store
+            info = StoreInfo(**json.loads(path.read_text()))
+            if info.hashed() != info or info.format != StoreInfo.format:
+                raise ValueError("it was changed after the first run, or is of another version")
+            return cls(folder, info)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingDataError(f"{str(folder)!r} is not a folder of runs: it has no store.json") from None
         except OSError as error:
@@ -184,7 +191,7 @@ class RunStore:
         found = set()
         for path in self.folder.glob("parts/[1-4][1-4]/*.json"):
             name = _PART_NAME.fullmatch(path.name)
-            if name is not None:
+            if name is not None and path.parent.name == name[1][:2]:
                 found.add((name[1], int(name[2])))
         return found
 
@@ -214,6 +221,10 @@ class RunStore:
         record = RunRecord.from_json(body)
         if (record.arch, record.run) != key:
             raise CorruptFileError(f"run {str(path)!r} is of {record.arch} run {record.run}; build again to redo it")
+        if record.seed != self.info.base_seed + record.run:
+            raise CorruptFileError(
+                f"run {str(path)!r} has seed {record.seed}, not that of its run; build again to redo it"
+            )
         return record
 
     def set_aside_corrupt(self) -> list[Path]:

@@ -14,7 +14,9 @@ missing: an architecture without a finished run raises, nothing is imputed.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -386,9 +388,33 @@ class Table:
             MissingDataError: The table has no curves, or not of this architecture.
             CorruptFileError: The file of curves is damaged or belongs to another table.
         """
+        text = self.space.text(arch)
+        with self._curves_file() as file:
+            row = int(np.searchsorted(file["arch"][:], text.encode()))
+            if row == len(file["arch"]) or file["arch"][row] != text.encode():
+                raise MissingDataError(f"table {self.name!r} has no learning curves of architecture {text}")
+            return {metric: file[metric][row] for metric in CURVE_METRICS}
+
+    def all_curves(self) -> tuple[list[str], dict[str, npt.NDArray[np.float32]]]:
+        """Learning curves of every architecture that has some.
+
+        Returns:
+            The architectures as text, ascending, and float32 (num_archs, num_runs, num_epochs) per name of
+            CURVE_METRICS.
+
+        Raises:
+            MissingDataError: The table has no curves.
+            CorruptFileError: The file of curves is damaged or belongs to another table.
+        """
+        with self._curves_file() as file:
+            archs = [text.decode() for text in file["arch"][:].tolist()]
+            return archs, {metric: file[metric][:] for metric in CURVE_METRICS}
+
+    @contextlib.contextmanager
+    def _curves_file(self) -> Iterator[Any]:
+        """The open HDF5 file of curves, with its shapes checked."""
         import h5py
 
-        text = self.space.text(arch)
         if self.info.curves_file is None or self.path is None:
             raise MissingDataError(f"table {self.name!r} has no learning curves: {self.info.source}")
         path = self.path.parent / self.info.curves_file
@@ -398,13 +424,17 @@ class Table:
                     raise CorruptFileError(
                         f"curves {str(path)!r} belong to another table than {str(self.path)!r}: collect again"
                     )
-                row = np.searchsorted(file["arch"][:], text.encode())
-                if row == len(file["arch"]) or file["arch"][row] != text.encode():
-                    raise MissingDataError(f"table {self.name!r} has no learning curves of architecture {text}")
-                return {metric: file[metric][row] for metric in CURVE_METRICS}
+                shape = (len(file["arch"]), self.num_runs, self.info.recipe["epochs"])
+                for metric in CURVE_METRICS:
+                    if file[metric].shape != shape or file[metric].dtype != np.float32:
+                        raise CorruptFileError(
+                            f"curves {str(path)!r}: {metric} is {file[metric].dtype} {file[metric].shape}, it should be"
+                            f" float32 {shape}"
+                        )
+                yield file
         except FileNotFoundError:
             raise MissingDataError(f"curves file {str(path)!r} does not exist") from None
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFileError(f"cannot read curves {str(path)!r}: {error}") from None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from channel_bench.errors import CorruptFileError
-from channel_bench.record import ACCURACY_METRICS
+from channel_bench.record import ACCURACY_METRICS, curves_hash
 from channel_bench.table import Table
 
 
@@ -51,7 +51,7 @@ def verify(path: str | Path) -> dict[str, Any]:
         if row["seed"] is not None and (twin := seeds.setdefault((row["arch"], row["seed"]), row["run"])) != row["run"]:
             raise CorruptFileError(f"table {str(path)!r}: runs {twin} and {row['run']} of {row['arch']} have one seed")
     if table.info.curves_file is not None:
-        _verify_curves(table, rows)
+        _verify_curves(table)
     per_arch = np.bincount(table.space.index(table.arrow.column("arch").to_pylist()))
     return {
         **dataclasses.asdict(table.info),
@@ -63,16 +63,22 @@ def verify(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _verify_curves(table: Table, rows: list[dict[str, Any]]) -> None:
-    """Hold every learning curve against the accuracies of its row."""
-    of_arch: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if row["best_test_acc"] is None:
-            continue
-        if row["arch"] not in of_arch:
-            of_arch = {row["arch"]: table.curves(row["arch"])}
-        curve = of_arch[row["arch"]]["test_acc"][row["run"]]
-        if curve.max() != np.float32(row["best_test_acc"]) or curve[-1] != np.float32(row["test_acc"]):
-            raise CorruptFileError(
-                f"table {str(table.path)!r}: the learning curve of {row['arch']} run {row['run']} contradicts its row"
-            )
+def _verify_curves(table: Table) -> None:
+    """Hold the learning curves against their hash, and against the metrics of every row."""
+    archs, curves = table.all_curves()
+    if curves_hash(archs, curves) != table.info.curves_sha256:
+        raise CorruptFileError(f"table {str(table.path)!r}: its learning curves were changed after they were written")
+    ok = table.arrow.column("status").to_numpy() == "ok"
+    at = (
+        np.searchsorted(archs, table.arrow.column("arch").to_numpy().astype(str)[ok]),
+        table.arrow.column("run").to_numpy()[ok],
+    )
+    accuracies = curves["test_acc"][at]
+    stated = {name: curve[at][:, -1] for name, curve in curves.items()}
+    stated |= {"best_test_acc": accuracies.max(1), "best_epoch": accuracies.argmax(1) + 1}
+    for name, values in stated.items():
+        wrong = np.flatnonzero(values.astype(np.float32) != table.arrow.column(name).to_numpy()[ok].astype(np.float32))
+        if wrong.size:
+            row = np.flatnonzero(ok)[wrong[0]]
+            key = f"{table.arrow.column('arch')[row]} run {table.arrow.column('run')[row]}"
+            raise CorruptFileError(f"table {str(table.path)!r}: {name} of {key} contradicts its learning curve")

@@ -117,7 +117,7 @@ def list_methods() -> list[MethodInfo]:
     return [found[name] for name in sorted(found)]
 
 
-def get_method(name: str, **options: Any) -> Method:
+def get_method(name: str, /, **options: Any) -> Method:
     """Make a method by name; of the installed ones only this one is imported.
 
     Args:

@@ -129,6 +129,8 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
     rest = [name for name in columns if name != score_name]
     usual = (INDEX_COLUMN,) if rest == [INDEX_COLUMN] else ARCH_COLUMNS
     arch_name = _pick(columns, arch_column, usual, "architectures", "--arch-column", path)
+    if arch_name == score_name:
+        raise ArgumentError(f"{str(path)!r}: column {arch_name!r} cannot be both architectures and scores")
     indices, values = [], []
     for number, (arch, score) in enumerate(zip(columns[arch_name], columns[score_name], strict=True)):
         try:
@@ -156,7 +158,7 @@ def _read_arch(space: Space, value: Any, column: str) -> int:
             value = re.sub(r"[-, ]+", ",", value)
         elif re.fullmatch(r"[0-9]{1,5}", value):
             value = int(value)
-    if column == "channels" and isinstance(value, str) and "," in value:
+    if column == "channels" and isinstance(value, str) and re.fullmatch(r"[0-9]+(,[0-9]+){6}", value):
         value = [int(part) for part in value.split(",")]
     if column == "channels" and isinstance(value, (list, tuple)):
         value = {"channels": value}
@@ -174,7 +176,8 @@ def _read_score(path: Path, number: int, arch: Any, score: Any) -> float:
             raise TypeError
         return float(score)
     except (TypeError, ValueError, OverflowError):
-        shown = repr(score) if not isinstance(score, int) else "an integer too large for a score"
+        too_large = isinstance(score, int) and not isinstance(score, bool)
+        shown = "an integer too large for a score" if too_large else repr(score)
         raise ArgumentError(
             f"{str(path)!r}, row {number}: score {shown[:60]} of {str(arch)[:60]} is not a number"
         ) from None
@@ -183,6 +186,7 @@ def _read_score(path: Path, number: int, arch: Any, score: Any) -> float:
 def _pick(
     columns: dict[str, Sequence[Any]], asked: str | None, usual: tuple[str, ...], what: str, option: str, path: Path
 ) -> str:
+    asked = None if asked is None else asked.strip().lower()
     if asked is not None and asked not in columns:
         raise ArgumentError(f"{str(path)!r} has no column {asked!r}: it has {', '.join(columns)}")
     name = asked or next((name for name in usual if name in columns), None)

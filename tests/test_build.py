@@ -13,9 +13,11 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import make_info, make_record, write_table
 
 import channel_bench as cb
 from channel_bench.build import build, collect, default_stack, make_stacks, pick_archs
+from channel_bench.engines import Outcome
 from channel_bench.engines.local import LocalEngine
 from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError
 from channel_bench.recipe import get_recipe
@@ -239,6 +241,72 @@ def test_a_worker_that_dies_after_its_run_is_durable_does_not_train_it_again(tmp
     assert outcomes[0].best_test_acc == store.read(("1111111", 0)).best_test_acc
 
 
+class FakeEngine(LocalEngine):
+    """The engine with its process replaced by a function of the jobs, to arrange failures that are hard to provoke."""
+
+    def __init__(self, store, answer, num_workers=2):
+        super().__init__(store=store, dataset="digits", device="cpu", num_workers=num_workers, lock=0)
+        self.answer, self.asked = answer, []
+
+    def _start_worker(self):
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _ask(self, worker, jobs):
+        self.asked.append(list(jobs))
+        return self.answer(jobs, self.asked)
+
+
+def all_ok(jobs):
+    return [Outcome(job, "ok", 50.0) for job in jobs]
+
+
+def all_failed(jobs, retry=True):
+    return [Outcome(job, "failed", error="arranged", retry=retry) for job in jobs]
+
+
+def test_one_bad_job_does_not_take_its_stack_with_it(store):
+    jobs = [Job("1111111", run, run) for run in range(4)]
+    engine = FakeEngine(store, lambda jobs, asked: all_failed(jobs) if jobs[-1].run == 3 else all_ok(jobs), 1)
+    outcomes = {outcome.job.run: outcome.status for outcome in engine.run([jobs])}
+    assert outcomes == {0: "ok", 1: "ok", 2: "ok", 3: "failed"}
+    assert [len(asked) for asked in engine.asked] == [4, 1, 1, 1, 1, 1]  # the stack, three singles, two more tries
+
+
+def test_workers_that_all_die_once_lose_nothing(store):
+    jobs = [Job("1111111", run, run) for run in range(30)]
+
+    def answer(jobs, asked):
+        return all_failed(jobs) if jobs[0].run < 12 and asked.count(list(jobs)) == 1 else all_ok(jobs)
+
+    engine = FakeEngine(store, answer, 12)
+    assert {outcome.status for outcome in engine.run([[job] for job in jobs])} == {"ok"}
+
+
+def test_runs_that_are_durable_count_whatever_the_worker_says(store):
+    store.add(make_record("1111111", 0))
+    jobs = [Job("1111111", run, run) for run in range(2)]
+    engine = FakeEngine(store, lambda jobs, asked: all_failed(jobs, retry=False), 1)
+    outcomes = {outcome.job.run: outcome for outcome in engine.run([jobs])}
+    assert (outcomes[0].status, outcomes[0].best_test_acc, outcomes[1].status) == ("ok", 50.0, "failed")
+
+
+def test_no_error_in_a_feeder_leaves_the_builder_waiting(store):
+    def explode(jobs, asked):
+        raise MemoryError("arranged")
+
+    outcomes = list(FakeEngine(store, explode).run([[Job("1111111", run, run) for run in range(3)]] * 1))
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 3
+    assert "could not hand it out: MemoryError('arranged')" in outcomes[0].error
+
+
+def test_after_many_lost_runs_in_a_row_the_rest_is_not_tried(store):
+    jobs = [[Job("1111111", run, run)] for run in range(100)]
+    engine = FakeEngine(store, lambda jobs, asked: all_failed(jobs, retry=False), 1)
+    outcomes = list(engine.run(jobs))
+    assert len(outcomes) == 100 and len(engine.asked) == 10
+    assert "not tried after 10 lost runs in a row" in outcomes[-1].error
+
+
 def test_a_system_that_starts_no_processes_ends_the_build_and_does_not_hang(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(24, "Too many open files")
@@ -257,9 +325,13 @@ def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tm
     first, second = sorted(store.keys())[:2]
     store.path(second).unlink()
     store.add(dataclasses.replace(store.read(first), run=1))
-    collect(tmp_path / "runs", tmp_path / "t.parquet")
+    with pytest.raises(CorruptFileError, match="has seed 0, not that of its run"):
+        collect(tmp_path / "runs", tmp_path / "t.parquet")
+    rows = Table.read(built / "table.parquet").arrow.to_pylist()
+    rows[1]["seed"] = 0
     with pytest.raises(CorruptFileError, match="runs 0 and 1 of .* have one seed"):
-        verify(tmp_path / "t.parquet")
+        verify(write_table(tmp_path / "t.parquet", rows, make_info(SPACE)))
+    (tmp_path / "t.parquet").unlink()
     store.path(second).unlink()
     store.add(dataclasses.replace(store.read(first), run=1, seed=1, num_epochs=1))
     collect(tmp_path / "runs", tmp_path / "t.parquet")
@@ -270,19 +342,32 @@ def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tm
 def test_damaged_curves_do_not_pass_verification(built, tmp_path):
     collect(built / "runs", tmp_path / "t.parquet")
     assert verify(tmp_path / "t.parquet")["num_rows"] == 8
+    for damage in (
+        lambda file: file.__delitem__("arch"),
+        lambda file: file["train_loss"].__setitem__(slice(None), 0),
+        lambda file: file.move("test_acc", "x") or file.__setitem__("test_acc", np.zeros((4, 1, 2), "f4")),
+    ):
+        with h5py.File(tmp_path / "t.h5", "a") as file:
+            damage(file)
+        with pytest.raises(CorruptFileError, match="curves"):
+            verify(tmp_path / "t.parquet")
+        collect(built / "runs", tmp_path / "t.parquet")
     with h5py.File(tmp_path / "t.h5", "a") as file:
         file["test_acc"][3, 1] = 77
-    with pytest.raises(CorruptFileError, match="learning curve of .* run 1 contradicts its row"):
+    with pytest.raises(CorruptFileError, match="learning curves were changed after they were written"):
         verify(tmp_path / "t.parquet")
 
 
 def test_collect_replaces_nothing_that_is_not_its_own(built, tmp_path):
     (tmp_path / "notes.h5").write_text("mine")
-    with pytest.raises(StorageError, match="notes.h5' is there without a table"):
+    with pytest.raises(StorageError, match="notes.h5' is there and not of a table"):
         collect(built / "runs", tmp_path / "notes.parquet")
     (tmp_path / "d.parquet").mkdir()
     with pytest.raises(StorageError, match="it is a folder"):
         collect(built / "runs", tmp_path / "d.parquet")
+    collect(built / "runs", tmp_path / "own.parquet")
+    (tmp_path / "own.parquet").unlink()  # as a kill between the two files would leave it
+    collect(built / "runs", tmp_path / "own.parquet")
     assert (tmp_path / "notes.h5").read_text() == "mine" and not (tmp_path / "d.h5").exists()
 
 

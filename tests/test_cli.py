@@ -85,6 +85,7 @@ BAD_INPUT = [
     ),
     (HARNESS, "rank autoslim --space resnet-mini --table {good} --option num_subnets=3.0", "values of type int"),
     (HARNESS, "rank uniform --space resnet-mini --no-truth -o {file}/s.parquet", "cannot make folder"),
+    (HARNESS, "rank uniform --space resnet-mini --table {good} --option name=1", "has no option 'name'"),
     (HARNESS, "demo --seed -1 --out {folder}/demo", "seed -1 is negative"),
     (HARNESS, "demo --archs 1 --out {folder}/demo", "1 architectures have no correlation"),
     (BENCH, "train resnet-mini 1", "'1' is not an architecture"),

@@ -43,6 +43,36 @@ def test_tables_that_differ_by_seeds_only_agree_as_expected(tmp_path, runs, run_
         assert std is None if count == 1 else std == pytest.approx(run_std, rel=0.1)
 
 
+def test_the_expectation_holds_for_accuracies_far_from_normal(tmp_path):
+    truth = 95 - np.clip(np.random.default_rng(0).exponential(1, 2000) ** 2, 0, 30)
+    tables = []
+    for seed in (1, 2):
+        rows = make_rows(SPACE, 2000, 2)
+        noise = 0.7 * np.random.default_rng(seed).normal(size=(2000, 2))
+        for number, row in enumerate(rows):
+            row["best_test_acc"] = truth[number // 2] + noise[number // 2, row["run"]]
+        tables.append(Table.read(write_table(tmp_path / f"{seed}.parquet", rows, make_info(SPACE))))
+    found = compare_tables(*tables)
+    assert found.kendall == pytest.approx(found.expected_kendall, abs=0.04)
+    assert found.kendall < 2 / math.pi * math.asin(found.pearson) - 0.2  # where the normal relation would mislead
+
+
+def test_tables_that_share_runs_are_said_to(tmp_path):
+    first = noisy_table(tmp_path / "a.parquet", 64, 2, 0.5, 1)
+    assert compare_tables(first, first).shared_runs == 128
+    rows = first.arrow.to_pylist()
+    half = Table.read(write_table(tmp_path / "half.parquet", rows[:60], make_info(SPACE)))
+    assert compare_tables(first, half).shared_runs == 60
+    assert compare_tables(first, noisy_table(tmp_path / "b.parquet", 64, 2, 0.5, 2)).shared_runs == 0
+
+
+def test_constant_accuracies_have_no_correlation(tmp_path):
+    rows = [row | {"best_test_acc": 50.0} for row in make_rows(SPACE, 8, 2)]
+    constant = Table.read(write_table(tmp_path / "c.parquet", rows, make_info(SPACE)))
+    found = compare_tables(constant, noisy_table(tmp_path / "a.parquet", 8, 2, 0.5, 1))
+    assert math.isnan(found.kendall) and math.isnan(found.pearson) and found.expected_pearson == 0
+
+
 def test_a_shift_is_seen_and_moves_no_correlation(tmp_path):
     first = noisy_table(tmp_path / "a.parquet", 256, 3, 0.3, 1)
     shifted = noisy_table(tmp_path / "b.parquet", 256, 3, 0.3, 2, shift=0.5)
@@ -103,6 +133,7 @@ def test_runs_of_the_published_tables_agree_as_their_noise_says(published, tmp_p
 def test_compare_from_the_command_line(published, tmp_path, run_cli):
     code, output, _ = run_cli("channel-bench", "compare", "resnet", "resnet")
     assert code == 0 and "16,384 architectures of resnet in both" in output
+    assert "NOT independent: 49,152 runs are in both" in output
     assert ["Kendall", "tau-b", "1.0000"] in [line.split()[:3] for line in output.splitlines()]
     parsed = json.loads(run_cli("channel-bench", "compare", "resnet", "resnet", "--json")[1])
     assert parsed["num_runs"] == [3, 3]

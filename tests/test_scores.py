@@ -107,6 +107,10 @@ def test_written_scores_are_read_back_with_their_facts(tmp_path):
             '[{"arch": 1, "score": 1' + "0" * 400 + "}]",
             "an integer too large for a score of 1 is not a number",
         ),
+        ("s.json", '[{"arch": 1, "score": true}]', "score True of 1 is not a number"),
+        ("s.json", '[{"channels": "256,a,256,512,512,512,512", "score": 1}]', "between the commas"),
+        ("s.json", '[{"channels": "256,,256,512,512,512,512", "score": 1}]', "between the commas"),
+        ("s.json", '[{"channels": "256.0,256,256,512,512,512,512", "score": 1}]', "ratio 256.0 of slot 0"),
         ("s.json", "[" * 100_000, "cannot read .* as JSON"),
         ("s.txt", "x", r"must end in .csv, .parquet, .json"),
     ],
@@ -142,7 +146,9 @@ def test_parquet_types_of_architectures_do_not_matter(tmp_path, kind):
 
 def test_other_column_names_can_be_given(tmp_path):
     frame(net=ARCHS, top1=[1, 2, 3]).to_csv(tmp_path / "s.csv", index=False)
-    scores = read_scores(tmp_path / "s.csv", SPACE, arch_column="net", score_column="top1")
+    scores = read_scores(tmp_path / "s.csv", SPACE, arch_column="Net", score_column="TOP1")
+    with pytest.raises(ArgumentError, match="cannot be both"):
+        read_scores(tmp_path / "s.csv", SPACE, arch_column="score", score_column="score")
     assert sorted(scores.values.tolist()) == [1, 2, 3]
     with pytest.raises(ArgumentError, match="has no column 'x': it has net, top1, score"):
         read_scores(tmp_path / "s.csv", SPACE, arch_column="x")

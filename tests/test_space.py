@@ -30,6 +30,8 @@ def test_every_encoding_reads_back_to_the_same_architecture(space, index):
         index,
         np.int32(index),
         pd.Series(arch),
+        pd.Index(arch),
+        [np.array(digit) for digit in arch],
         np.array(arch, object),
         text.encode(),
         np.bytes_(text),

@@ -1,5 +1,6 @@
 """The state of a build, read from its folder."""
 
+import dataclasses
 import json
 import os
 
@@ -20,18 +21,27 @@ def finished_at(store, moments):
 
 def test_counts_rate_and_time_left(store):
     store.write_plan(ARCHS, 2)
-    finished_at(store, {("1111111", 0): 1e9, ("1111111", 1): 1e9, ("2222222", 0): 1e9 + 60, ("4444444", 0): 1e9 + 120})
+    finished_at(store, {("1111111", 0): 1e9, ("1111111", 1): 1e9, ("2222222", 0): 1e9 + 60, ("4444444", 0): 1e9 + 119})
     found = status(store)
     assert (found.num_planned, found.num_done, found.num_missing, found.num_unplanned) == (6, 3, 3, 1)
-    # Two runs in the two minutes after the first moment.
-    assert found.runs_per_hour == pytest.approx(60)
-    assert found.time_left_s == pytest.approx(180)
+    # The first run began a second before it ended, so four runs took two minutes.
+    assert found.runs_per_hour == pytest.approx(120)
+    assert found.time_left_s == pytest.approx(90)
     assert not found.is_building and found.idle_s > 0
+
+
+def test_a_stack_that_ends_at_once_counts_from_its_beginning(store):
+    store.write_plan(ARCHS, 2)
+    for run in range(2):
+        for arch in ARCHS:
+            store.add(dataclasses.replace(make_record(arch, run), stack=6, train_s=10.0))
+            os.utime(store.path((arch, run)), (1e9 + 0.001 * run, 1e9 + 0.001 * run))
+    assert status(store).runs_per_hour == pytest.approx(360, rel=1e-3)
 
 
 def test_the_rate_forgets_what_is_long_past(store):
     store.write_plan(ARCHS, 2)
-    finished_at(store, {("1111111", 0): 1e9 - 10 * RECENT_S, ("1111111", 1): 1e9, ("2222222", 0): 1e9 + 10})
+    finished_at(store, {("1111111", 0): 1e9 - 10 * RECENT_S, ("1111111", 1): 1e9, ("2222222", 0): 1e9 + 19})
     assert status(store).runs_per_hour == pytest.approx(360)
 
 
@@ -40,7 +50,7 @@ def test_an_empty_store_and_one_without_a_plan(store):
     assert (found.num_planned, found.num_done, found.runs_per_hour, found.idle_s) == (0, 0, None, None)
     store.add(make_record())
     found = status(store)
-    assert (found.num_planned, found.num_done, found.runs_per_hour) == (1, 1, None)
+    assert (found.num_planned, found.num_done) == (1, 1) and found.runs_per_hour == pytest.approx(3600)
 
 
 def test_damaged_runs_are_named_and_missing(store):
@@ -67,7 +77,7 @@ def test_a_builder_at_work_is_seen_and_not_disturbed(store):
 
 def test_status_from_the_command_line(store, run_cli):
     store.write_plan(ARCHS, 1)
-    finished_at(store, {("1111111", 0): 1e9, ("2222222", 0): 1e9 + 60})
+    finished_at(store, {("1111111", 0): 1e9, ("2222222", 0): 1e9 + 119})
     code, output, _ = run_cli("channel-bench", "status", store.folder)
     assert code == 0
     assert "2 of 3 planned runs done (0 diverged), 1 missing" in output

@@ -106,9 +106,15 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
         RunStore.open(tmp_path)
     store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini"), "digits", "d1")
     stated = (store.folder / "store.json").read_text()
-    (store.folder / "store.json").write_text(stated.replace('"epochs": 15', '"epochs": 1'))
-    with pytest.raises(CorruptFileError, match="its recipe was changed after the first run"):
-        RunStore.open(store.folder)
+    for there, put in (
+        ('"epochs": 15', '"epochs": 1'),
+        ('"digits"', '"cifar10"'),
+        ('"base_seed": 0', '"base_seed": 7'),
+    ):
+        assert there in stated
+        (store.folder / "store.json").write_text(stated.replace(there, put))
+        with pytest.raises(CorruptFileError, match="it was changed after the first run"):
+            RunStore.open(store.folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot make folder"):
         RunStore.create(tmp_path / "file" / "runs", SPACE, get_recipe("mini"), "digits", "d1")
@@ -131,6 +137,8 @@ def test_files_of_other_names_are_no_runs(store):
     store.add(make_record())
     for name in ("1234123-00.json", "1234123-².json", "1234123.json", "123412-0.json", "1234123-0.json.bak"):
         store.path(("1234123", 0)).with_name(name).write_text("x")
+    (store.folder / "parts" / "44").mkdir()
+    (store.folder / "parts" / "44" / "1234123-1.json").write_text("in the wrong folder")
     assert store.keys() == {("1234123", 0)}
 
 

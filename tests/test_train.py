@@ -14,8 +14,8 @@ from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArchError, ArgumentError
 from channel_bench.models import build_model
 from channel_bench.recipe import get_recipe
-from channel_bench.record import CURVE_METRICS
-from channel_bench.train import evaluate, pick_device, train_run
+from channel_bench.record import CURVE_METRICS, Job
+from channel_bench.train import evaluate, pick_device, train_run, train_stack
 
 SPACE = cb.get_space("resnet-mini")
 
@@ -88,6 +88,12 @@ def test_divergence_is_a_status_and_not_an_accuracy(digits):
     assert record.test_acc is record.best_test_acc is record.best_epoch is record.train_loss is None
     assert all(len(values) == 3 for values in record.curves.values())
     assert record.curves["train_loss"][-1] is None
+    stacked, beside = train_stack(
+        SPACE, [Job("4444444", 0, 0), Job("1111111", 0, 0)], get_recipe("mini", epochs=3, lr=1e30), digits
+    )
+    assert stacked.status == beside.status == "diverged"
+    for name, values in stacked.curves.items():
+        assert [value is None for value in values] == [value is None for value in record.curves[name]]
 
 
 def test_bad_arguments_are_refused_before_training(digits):

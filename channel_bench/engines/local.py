@@ -14,16 +14,23 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from channel_bench.engines import READY, Outcome
-from channel_bench.errors import CorruptFileError
+from channel_bench.errors import BuildError, ChannelBenchError
 from channel_bench.record import Job
 from channel_bench.store import RunStore
 
-MAX_FAILURES_IN_A_ROW = 10
-"""After so many failed tries without one success the rest is not tried: what fails every time costs seconds each."""
+MAX_LOST_IN_A_ROW = 10
+"""After so many runs in a row that failed with all their retries the rest is not tried: it would cost seconds each."""
+
+
+@dataclass
+class _Slot:
+    """Place of one worker process, which comes and goes."""
+
+    worker: subprocess.Popen[str] | None = None
 
 
 class LocalEngine:
@@ -70,21 +77,23 @@ class LocalEngine:
         self._max_retries = max_retries
         self._processes: set[subprocess.Popen[str]] = set()
         self._stopping = False
-        self._num_failures = 0
+        self._counting = threading.Lock()
+        self._num_lost_in_a_row = 0
 
     def run(self, stacks: Sequence[Sequence[Job]]) -> Generator[Outcome, None, None]:
         """Train all stacks in the order given; yield each job's outcome as soon as its run is durable."""
         waiting = deque(stacks)
         outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        feeders = [
-            threading.Thread(target=self._feed, args=(waiting, outcomes), daemon=True)
-            for _ in range(min(self._num_workers, len(stacks)))
-        ]
+        feeders: list[threading.Thread] = []
         try:
-            for feeder in feeders:
+            for _ in range(min(self._num_workers, len(stacks))):
+                feeder = threading.Thread(target=self._feed, args=(waiting, outcomes), daemon=True)
                 feeder.start()
+                feeders.append(feeder)
             for _ in range(sum(map(len, stacks))):
                 yield outcomes.get()
+        except RuntimeError as error:  # "can't start new thread"
+            raise BuildError(f"cannot run {self._num_workers} workers: {error}; ask for fewer") from None
         finally:
             self._stopping = True
             for process in list(self._processes):
@@ -93,50 +102,64 @@ class LocalEngine:
                 feeder.join()
 
     def _feed(self, waiting: deque[Sequence[Job]], outcomes: queue.SimpleQueue[Outcome]) -> None:
-        """Keep one worker busy until nothing is waiting; every job that is taken gets an outcome."""
-        worker: subprocess.Popen[str] | None = None
+        """Keep one worker busy until nothing is waiting; every job that is taken gets one outcome, come what may."""
+        slot = _Slot()
         while not self._stopping:
             try:
                 jobs = waiting.popleft()
             except IndexError:
                 break
-            for attempt in range(1 + self._max_retries):
-                worker, results = self._try(worker, jobs)
-                last = attempt == self._max_retries or self._stopping
-                final = [result for result in results if result.status != "failed" or last or not result.retry]
-                for result in final:
+            pending = dict.fromkeys(jobs)
+            try:
+                for result in self._train(slot, jobs):
+                    del pending[result.job]
                     outcomes.put(result)
-                jobs = [result.job for result in results if result not in final]
-                if not jobs:
-                    break
-        if worker is not None:
-            self._end_worker(worker)
+            except Exception as error:  # without an outcome for each job the builder would wait forever
+                for job in pending:
+                    outcomes.put(Outcome(job, "failed", error=f"the builder could not hand it out: {error!r}"))
+        self._end_worker(slot)
 
-    def _try(
-        self, worker: subprocess.Popen[str] | None, jobs: Sequence[Job]
-    ) -> tuple[subprocess.Popen[str] | None, list[Outcome]]:
-        """Train jobs on a worker, a new one where there is none; the worker to go on with, and an outcome per job."""
-        if self._num_failures >= MAX_FAILURES_IN_A_ROW:
-            error = f"not tried after {MAX_FAILURES_IN_A_ROW} failures in a row"
-            return worker, [Outcome(job, "failed", error=error, retry=False) for job in jobs]
-        try:
-            worker = worker or self._start_worker()
-            if worker is not None:
-                results = self._ask(worker, jobs)
+    def _train(self, slot: _Slot, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
+        """Train a stack; those of its jobs that fail are tried again one by one, so that none is lost to another."""
+        retry = []
+        for result in self._try(slot, jobs):
+            if result.status == "failed" and result.retry and not self._stopping:
+                retry.append(result)
             else:
+                self._count(result)
+                yield result
+        for failed in retry:
+            result = failed
+            for _ in range(self._max_retries):
+                (result,) = self._try(slot, [failed.job])
+                if result.status != "failed" or not result.retry or self._stopping:
+                    break
+            self._count(result)
+            yield result
+
+    def _count(self, result: Outcome) -> None:
+        with self._counting:
+            self._num_lost_in_a_row = self._num_lost_in_a_row + 1 if result.status == "failed" else 0
+
+    def _try(self, slot: _Slot, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train jobs on the slot's worker, or on a new one; an outcome per job."""
+        if self._num_lost_in_a_row >= MAX_LOST_IN_A_ROW:
+            error = f"not tried after {MAX_LOST_IN_A_ROW} lost runs in a row"
+            return [Outcome(job, "failed", error=error, retry=False) for job in jobs]
+        try:
+            slot.worker = slot.worker or self._start_worker()
+            if slot.worker is None:
                 error = "its worker process could not start; its own words stand above"
-                results = [Outcome(job, "failed", error=error) for job in jobs]
-        except (OSError, ValueError, TypeError, CorruptFileError) as error:
-            reason = f"its worker process could not be used: {error}"
-            results = [Outcome(job, "failed", error=reason) for job in jobs]
-        if all(result.status != "failed" for result in results):
-            self._num_failures = 0
-            return worker, results
-        self._num_failures += 1
-        # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
-        if worker is not None:
-            self._end_worker(worker)
-        return None, results
+                return [Outcome(job, "failed", error=error) for job in jobs]
+            results = self._ask(slot.worker, jobs)
+        except (OSError, ValueError, TypeError) as error:
+            results = [Outcome(job, "failed", error=f"its worker process could not be used: {error}") for job in jobs]
+        if any(result.status == "failed" for result in results):
+            # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
+            self._end_worker(slot)
+            # And it may have failed after some of the runs were durable, before it could say so.
+            results = [self._look_up(result) if result.status == "failed" else result for result in results]
+        return results
 
     def _start_worker(self) -> subprocess.Popen[str] | None:
         """Start a process and wait until it is set up; None where it does not get that far."""
@@ -152,13 +175,15 @@ class LocalEngine:
         assert process.stdout is not None
         if not self._stopping and process.stdout.readline().strip() == READY:
             return process
-        self._end_worker(process)
+        self._end_worker(_Slot(process))
         return None
 
-    def _end_worker(self, process: subprocess.Popen[str]) -> None:
-        self._processes.discard(process)
-        process.kill()
-        process.communicate()
+    def _end_worker(self, slot: _Slot) -> None:
+        if slot.worker is not None:
+            self._processes.discard(slot.worker)
+            slot.worker.kill()
+            slot.worker.communicate()
+            slot.worker = None
 
     def _ask(self, worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Outcome]:
         """Give a worker a stack and wait for its answer."""
@@ -169,14 +194,15 @@ class LocalEngine:
             line = worker.stdout.readline()
         except OSError:
             line = ""
-        if line.endswith("\n"):
-            return [Outcome(job, **answer) for job, answer in zip(jobs, json.loads(line), strict=True)]
-        return [self._look_up(job) for job in jobs]
+        if not line.endswith("\n"):
+            return [Outcome(job, "failed", error="its worker process died") for job in jobs]
+        return [Outcome(job, **answer) for job, answer in zip(jobs, json.loads(line), strict=True)]
 
-    def _look_up(self, job: Job) -> Outcome:
-        """Outcome of a job whose worker died: it may have done so after the run was durable, before it could say so."""
-        key = (job.arch, job.run)
-        if not self._store.path(key).exists():
-            return Outcome(job, "failed", error="its worker process died")
-        record = self._store.read(key)
-        return Outcome(job, record.status, record.best_test_acc)
+    def _look_up(self, failed: Outcome) -> Outcome:
+        """Outcome of a job that is said to have failed, after a look whether its run is in the store all the same."""
+        key = (failed.job.arch, failed.job.run)
+        try:
+            record = self._store.read(key) if self._store.path(key).exists() else None
+        except ChannelBenchError:
+            record = None
+        return failed if record is None else Outcome(failed.job, record.status, record.best_test_acc)
