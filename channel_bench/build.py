@@ -253,7 +253,7 @@ def collect(runs: Path, out: Path) -> pa.Table:
         raise MissingDataError(f"{str(runs)!r} has no finished runs yet")
     archs, curves = _dense_curves(records)
     info = TableInfo(
-        name=out.stem,
+        name=f"{store.info.dataset}-{len(archs)}x{curves[CURVE_METRICS[0]].shape[1]}",
         space=store.space.name,
         space_fingerprint=store.info.space_fingerprint,
         dataset=store.info.dataset,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from channel_bench.build import make_stacks
-from channel_bench.datasets import Dataset, load_dataset
+from channel_bench.datasets import Dataset, load_dataset, make_dataset
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job, RunRecord
 from channel_bench.space import NUM_WIDTHS, Space
@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--label-noise", type=float, default=0.0, help="Share of training labels drawn anew, once.")
+    parser.add_argument(
+        "--placed", type=int, default=0, help="Train on so many digits at random places, test on half as many."
+    )
     parser.add_argument("--archs", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2)
@@ -46,6 +49,8 @@ def main() -> None:
     space = Space("pilot", arguments.family, maxima, (1, 16, 16), "digits", "mini")
     recipe = get_recipe("mini", epochs=arguments.epochs, batch_size=arguments.batch_size)
     dataset = shortened(load_dataset("digits"), arguments.train_images, arguments.label_noise)
+    if arguments.placed:
+        dataset, recipe = placed(arguments.placed), dataclasses.replace(recipe, crop_padding=0)
     archs = [space.text(arch) for arch in space.sample(arguments.archs, np.random.default_rng(0)).tolist()]
     jobs = [Job(arch, seed, seed) for arch in archs for seed in range(arguments.seeds)]
     stacks = make_stacks(space, jobs, 8, arguments.workers)
@@ -71,6 +76,29 @@ def shortened(dataset: Dataset, num_train: int, label_noise: float) -> Dataset:
     noisy = torch.rand(num_train, generator=generator) < label_noise
     labels[noisy] = torch.randint(10, (num_train,), generator=generator)[noisy]
     return dataclasses.replace(dataset, train_images=dataset.train_images[:num_train], train_labels=labels)
+
+
+def placed(num_train: int) -> Dataset:
+    """Digits of 8x8 pixels at uniformly random places of a 16x16 image, with normal pixel noise of a tenth of the
+    range.
+
+    Training images are made of training digits only, test images of test digits.
+    """
+    rng = np.random.RandomState(0)
+    digits = load_dataset("digits")
+    splits = []
+    for images, labels, count in (
+        (digits.train_images, digits.train_labels, num_train),
+        (digits.test_images, digits.test_labels, num_train // 2),
+    ):
+        chosen = rng.randint(len(labels), size=count)
+        small = images.double()[chosen, 0].reshape(count, 8, 2, 8, 2).mean((2, 4)).numpy()  # undoes the upsampling
+        canvas = np.zeros((count, 16, 16))
+        for number, (row, column) in enumerate(rng.randint(9, size=(count, 2))):
+            canvas[number, row : row + 8, column : column + 8] = small[number]
+        noisy = canvas + 25.5 * rng.normal(size=canvas.shape)
+        splits.append((np.clip(noisy, 0, 255).round().astype(np.uint8)[:, None], labels.numpy()[chosen]))
+    return make_dataset("digits-placed", splits[0], splits[1])
 
 
 def statistics(space: Space, archs: list[str], cells: np.ndarray) -> dict[str, object]:

@@ -175,7 +175,7 @@ def test_collecting_again_gives_the_same_content_under_another_name(built, tmp_p
     collect(built / "runs", tmp_path / "other.parquet")
     first, second = Table.read(built / "table.parquet"), Table.read(tmp_path / "other.parquet")
     assert first.info.content_sha256 == second.info.content_sha256
-    assert second.name == "other"
+    assert first.name == second.name == "digits-4x2"
 
 
 def test_more_runs_and_architectures_add_to_a_store(built, tmp_path):
