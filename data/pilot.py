@@ -79,8 +79,7 @@ def shortened(dataset: Dataset, num_train: int, label_noise: float) -> Dataset:
 
 
 def placed(num_train: int) -> Dataset:
-    """Digits of 8x8 pixels at uniformly random places of a 16x16 image, with normal pixel noise of a tenth of the
-    range.
+    """Digits of 8x8 pixels at uniformly random places of a 16x16 image, with normal noise of a tenth of the range.
 
     Training images are made of training digits only, test images of test digits.
     """
@@ -92,7 +91,7 @@ def placed(num_train: int) -> Dataset:
         (digits.test_images, digits.test_labels, num_train // 2),
     ):
         chosen = rng.randint(len(labels), size=count)
-        small = images.double()[chosen, 0].reshape(count, 8, 2, 8, 2).mean((2, 4)).numpy()  # undoes the upsampling
+        small = images.double()[chosen, 0].reshape(count, 8, 2, 8, 2).mean((2, 4)).numpy()  # back to 8x8
         canvas = np.zeros((count, 16, 16))
         for number, (row, column) in enumerate(rng.randint(9, size=(count, 2))):
             canvas[number, row : row + 8, column : column + 8] = small[number]

@@ -1,0 +1,49 @@
+"""The pilot's figures on accuracies that are made with known noise and known slot effects."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import channel_bench as cb
+
+PATH = Path(__file__).parents[1] / "data" / "pilot.py"
+
+
+@pytest.fixture(scope="module")
+def pilot():
+    spec = importlib.util.spec_from_file_location("pilot", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_reliability_and_slot_shares_are_those_that_were_put_in(pilot):
+    space = cb.get_space("resnet-mini")
+    rng = np.random.default_rng(0)
+    archs = [space.text(arch) for arch in space.sample(2000, rng).tolist()]
+    truth = np.log(space.digits(archs) / 4) @ np.array([3.0, 0, 0, 0, 4.0, 0, 0]) + 70
+    cells = truth[:, None] + 2 * rng.normal(size=(2000, 4))
+    found = pilot.statistics(space, archs, cells)
+    assert found["run_std"] == pytest.approx(2, rel=0.05)
+    assert found["reliability"] == pytest.approx(truth.var() / (truth.var() + 4 / 3), abs=0.02)
+    assert found["slot_shares"] == pytest.approx([9 / 25, 0, 0, 0, 16 / 25, 0, 0], abs=0.03)
+
+
+def test_placed_digits_are_whole_noisy_and_split_by_digit(pilot):
+    data = pilot.placed(200)
+    assert data.train_images.shape == (200, 1, 16, 16) and len(data.test_labels) == 100
+    assert data.digest == pilot.placed(200).digest
+    # The digit covers a quarter of the image, so the brightest 8x8 window holds far more than its share.
+    windows = data.train_images.double().unfold(2, 8, 1).unfold(3, 8, 1).mean((1, 4, 5)).flatten(1)
+    assert (windows.amax(1) > 2 * data.train_images.double().mean((1, 2, 3))).all()
+    places = windows.argmax(1).tolist()
+    assert len(set(places)) > 40  # of 81
+
+
+def test_shortened_data_keeps_the_test_split_and_redraws_a_share_of_labels(pilot, digits):
+    short = pilot.shortened(digits, 600, 0.2)
+    changed = (short.train_labels != digits.train_labels[:600]).double().mean().item()
+    assert changed == pytest.approx(0.2 * 0.9, abs=0.05)
+    assert short.test_images is digits.test_images and len(short.train_images) == 600
