@@ -85,7 +85,7 @@ def test_a_stage_depends_on_the_digits_up_to_its_depth_only(name):
 @pytest.mark.parametrize("paths", [("left",), ("left", "right")])
 def test_shared_scoring_equals_one_by_one_bit_for_bit_in_any_order(name, paths, digits):
     net, task = make_supernet(name), make_task(name, digits)
-    archs = cb.get_space(name).sample(200, np.random.default_rng(1))
+    archs = cb.get_space(name).sample(100, np.random.default_rng(1))
     archs = np.concatenate([archs, archs[:3]])  # a repeated architecture gets its score again
     shared = SupernetEvaluator(net, task, paths)
     one_by_one = SupernetEvaluator(net, task, paths, share=False)
