@@ -21,7 +21,6 @@ from channel_bench.terminal import (
     parse_quantity,
     print_json,
     print_table,
-    print_version,
     progress,
     resumable,
     say,
@@ -44,7 +43,6 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Folder of downloaded data [default: $CHANNEL_BENCH_DATA or the user's cache]."),
 ]
-VersionOption = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MetricOption = Annotated[str, typer.Option("--metric", help="best_test_acc (best epoch) or test_acc (last epoch).")]
 RecipeOption = Annotated[str | None, typer.Option("--recipe", help="Name of a recipe [default: that of the space].")]
@@ -56,18 +54,6 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Override the recipe's epochs.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; they change results in the last bits.")]
-
-
-@app.callback(invoke_without_command=True)
-def _main(
-    context: typer.Context,
-    version: VersionOption = False,
-) -> None:
-    """The table of Channel-Bench-Macro: download, query, rebuild."""
-    if version:
-        print_version()
-    elif context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 @app.command()

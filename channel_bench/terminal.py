@@ -12,10 +12,11 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from channel_bench._version import __version__
 from channel_bench.errors import ArgumentError, ChannelBenchError
 
 # Typer carries a copy of Click since 0.26 and used the real one before; this is the base of usage errors in both.
@@ -28,8 +29,8 @@ _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def make_app(name: str, help_text: str) -> typer.Typer:
-    """A Typer application without tracebacks, completion installers and markup."""
-    return typer.Typer(
+    """A Typer application without tracebacks, completion installers and markup; alone it shows its help."""
+    app = typer.Typer(
         name=name,
         help=help_text,
         add_completion=False,
@@ -38,6 +39,18 @@ def make_app(name: str, help_text: str) -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+
+    @app.callback(invoke_without_command=True, help=help_text)
+    def start(
+        context: typer.Context,
+        version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    ) -> None:
+        if version:
+            print(__version__)
+        elif context.invoked_subcommand is None:
+            print(context.get_help())
+
+    return app
 
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -67,13 +80,6 @@ def main_of(app: typer.Typer, name: str) -> NoReturn:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     run_app(app, name)
-
-
-def print_version() -> None:
-    """Print the version of the package."""
-    from channel_bench import __version__
-
-    print(__version__)
 
 
 def _fail(name: str, message: str) -> NoReturn:

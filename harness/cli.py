@@ -21,26 +21,16 @@ from channel_bench.cli import (
     MetricOption,
     TableOption,
     ThreadsOption,
-    VersionOption,
 )
 from channel_bench.durable import check_writable
 from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space, list_spaces
-from channel_bench.terminal import main_of, make_app, print_json, print_table, print_version, say
+from channel_bench.terminal import main_of, make_app, print_json, print_table, say
 
 app = make_app("channel-harness", "The judge of width-search methods: rank, score, compare with the trained truth.")
 
 SpaceOption = Annotated[str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}.")]
 RunOption = Annotated[int | None, typer.Option("--run", help="One run as the truth [default: the mean over runs].")]
-
-
-@app.callback(invoke_without_command=True)
-def _main(context: typer.Context, version: VersionOption = False) -> None:
-    """The judge of width-search methods: rank, score, compare with the trained truth."""
-    if version:
-        print_version()
-    elif context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 @app.command()
