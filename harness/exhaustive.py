@@ -1,9 +1,8 @@
 """Score sub-networks of a supernet exactly, sharing the work of architectures that begin alike.
 
 A stage of the forward pass depends on the digits of the slots consumed so far, so architectures that agree in those
-digits share its output bit for bit. `SupernetEvaluator` walks the architectures in index order and keeps one output
-per stage
-for the current prefix: memory is that of a single forward pass. ``share=False`` runs every architecture from the
+digits share its output bit for bit. `SupernetEvaluator` walks the architectures in index order and keeps one output per
+stage for the current prefix: memory is that of a single forward pass. ``share=False`` runs every architecture from the
 image on; it is the reference that the tests compare with.
 """
 
