@@ -148,6 +148,17 @@ def _train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
     return records
 
 
+def train_jobs(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
+    """Train the runs that an engine hands out together: one alone, several as a stack.
+
+    Returns, raises: As `train_stack`.
+    """
+    if len(jobs) == 1:
+        (job,) = jobs
+        return [train_run(space, job.arch, recipe, job.seed, dataset, run=job.run)]
+    return train_stack(space, jobs, recipe, dataset)
+
+
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """On a GPU: convolutions in true fp32, as the published table was trained, and by algorithms that repeat.

@@ -24,7 +24,7 @@ from channel_bench.engines import READY
 from channel_bench.errors import ChannelBenchError
 from channel_bench.record import Job
 from channel_bench.store import RunStore
-from channel_bench.train import pick_device, train_run, train_stack
+from channel_bench.train import pick_device, train_jobs
 
 
 def main() -> None:
@@ -54,11 +54,7 @@ def main() -> None:
     while True:
         stack = [Job(**fields) for fields in json.loads(jobs.get())]
         try:
-            if len(stack) == 1:
-                (job,) = stack
-                records = [train_run(space, job.arch, recipe, job.seed, dataset, run=job.run)]
-            else:
-                records = train_stack(space, stack, recipe, dataset)
+            records = train_jobs(space, stack, recipe, dataset)
             for record in records:
                 store.add(record)
             answer = [{"status": record.status, "best_test_acc": record.best_test_acc} for record in records]
