@@ -203,7 +203,7 @@ def default_stack(space: Space) -> int:
 
     On a CPU core more than 8 gain nothing (tests/perf/bench_stack.py).
     """
-    return 8 if space.flops("4444444") < 1_000_000 else 1
+    return 8 if space.is_mini else 1
 
 
 def make_stacks(space: Space, jobs: Sequence[Job], size: int, num_workers: int) -> list[list[Job]]:

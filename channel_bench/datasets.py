@@ -2,7 +2,7 @@
 
     >>> data = load_dataset("digits")
     >>> data.train_images.shape, data.train_images.dtype
-    (torch.Size([1200, 1, 16, 16]), torch.uint8)
+    (torch.Size([1200, 1, 8, 8]), torch.uint8)
 
 Images are decoded once and stay uint8 where they are trained on; crop, flip and normalisation happen for a whole
 batch in a few tensor operations, driven by an explicit generator (`TrainLoader`).
@@ -201,7 +201,7 @@ class TrainLoader:
         self.labels = labels
         self.recipe = recipe
         self.statistics = channel_statistics(images, recipe)
-        self._padded = functional.pad(images, (pad, pad, pad, pad))
+        self.padded = functional.pad(images, (pad, pad, pad, pad))
         self._rows = torch.arange(images.shape[2], device=images.device)
         self._columns = torch.arange(images.shape[3], device=images.device)
 
@@ -225,7 +225,7 @@ class TrainLoader:
         across = torch.where(mirrored[..., None], self._columns.flip(0), self._columns) + columns[..., None]
         down = self._rows + rows[..., None]
         # Advanced indices on both sides of the channel slice put the channels last.
-        picked = self._padded[order[..., None, None], :, down[..., :, None], across[..., None, :]]
+        picked = self.padded[order[..., None, None], :, down[..., :, None], across[..., None, :]]
         return picked.movedim(-1, -3)
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[float, Tensor, Tensor]]:
@@ -250,16 +250,14 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _digits(device: torch.device | str) -> Dataset:
-    """scikit-learn's 1,797 scanned digits: 1,200 for training and 597 for testing, upsampled to 1x16x16."""
+    """scikit-learn's 1,797 scanned digits: 1,200 for training and 597 for testing, 1x8x8."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     # RandomState's stream is frozen for good, so this split is the same under every NumPy.
     order = np.random.RandomState(0).permutation(len(bunch.target))
-    grey = torch.from_numpy(bunch.images[order].astype(np.float64))[:, None]
-    # 8x8 pixels of 0..16 become 16x16 of 0..255.
-    large = functional.interpolate(grey, scale_factor=2, mode="bilinear", align_corners=False)
-    images = (large * (255 / 16)).round().to(torch.uint8).numpy()
+    # Grey levels of 0..16 become 0..255.
+    images = np.round(bunch.images[order, None] * (255 / 16)).astype(np.uint8)
     labels = bunch.target[order].astype(np.int64)
     n = NUM_TRAIN_DIGITS
     return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from channel_bench.errors import CorruptFileError
 
 METADATA_KEY = b"channel_bench"
-FORMAT = 1
+FORMAT = 2
 CURVE_METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
 """Learning curves, one value per epoch: losses in nats, accuracies in percent."""
 ACCURACY_METRICS = ("best_test_acc", "test_acc")
@@ -65,6 +65,7 @@ SCHEMA = pa.schema(
         _column("device", pa.string(), "device that trained it"),
         _column("torch", pa.string(), "version of PyTorch that trained it"),
         _column("stack", pa.int16(), "networks that were trained together as one program; 1 is alone"),
+        _column("backend", pa.string(), "program that trained it: PyTorch (torch) or the native trainer (native)"),
     ]
 )
 
@@ -102,6 +103,7 @@ class RunRecord:
     device: str | None
     torch: str | None
     stack: int | None
+    backend: str | None
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     """One list of num_epochs values per name of CURVE_METRICS; None after a divergence. Empty where unknown."""
 
@@ -225,7 +227,8 @@ def read_info(schema: pa.Schema, path: str) -> TableInfo:
         values = json.loads(raw)
         if values.get("format") != FORMAT:
             raise CorruptFileError(
-                f"{path!r} has table format {values.get('format')}, this version reads format {FORMAT}"
+                f"{path!r} has table format {values.get('format')}, this version reads format {FORMAT}: collect or"
+                " download it again"
             )
         info = TableInfo(**values)
     except (ValueError, TypeError, AttributeError) as error:

@@ -53,6 +53,8 @@ NUM_WIDTHS = 4
 NUM_ARCHS = NUM_WIDTHS**NUM_SLOTS
 RATIOS = (0.25, 0.5, 0.75, 1.0)
 
+_MINI_FLOPS = 10_000_000
+"""A hundredth of the full spaces' widest networks."""
 _PLACE_VALUES = NUM_WIDTHS ** np.arange(NUM_SLOTS - 1, -1, -1, dtype=np.int64)
 _TEXT_TO_BASE4 = str.maketrans("1234", "0123")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?|-?\.[0-9]+")
@@ -249,6 +251,11 @@ class Space:
         facts = [self.family, self.max_channels, self.input_shape, self.num_classes]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
+    @property
+    def is_mini(self) -> bool:
+        """Whether its networks are so small that a training step is overhead and not arithmetic."""
+        return bool(self.flops("4444444") < _MINI_FLOPS)
+
     # -- readers of each encoding -------------------------------------------------------------------------------
 
     def _parse_text(self, text: str) -> Arch:
@@ -391,14 +398,14 @@ def _all_digits() -> Int8Array:
 
 
 # The full spaces are those of Channel-Bench-Macro (Su et al., BCNetV2); what each slot is stands in models/.
-# The mini spaces have the same skeletons, for 16x16 grey images.
+# The mini spaces have the same skeletons, for 8x8 grey images; data/README.md says why these maxima.
 _SPACES = {
     space.name: space
     for space in (
         Space("resnet", "resnet", (256, 256, 256, 512, 512, 512, 512), (3, 32, 32), "cifar10", "paper"),
         Space("mobilenet", "mobilenet", (128, 768, 768, 768, 256, 1536, 1024), (3, 32, 32), "cifar10", "paper"),
-        Space("resnet-mini", "resnet", (4, 4, 4, 8, 8, 8, 8), (1, 16, 16), "digits", "mini"),
-        Space("mobilenet-mini", "mobilenet", (4, 24, 24, 24, 8, 48, 32), (1, 16, 16), "digits", "mini"),
+        Space("resnet-mini", "resnet", (8, 8, 8, 16, 16, 16, 16), (1, 8, 8), "digits", "mini"),
+        Space("mobilenet-mini", "mobilenet", (8, 24, 24, 24, 12, 48, 32), (1, 8, 8), "digits", "mini"),
     )
 }
 

@@ -63,7 +63,6 @@ def train_run(
         ArgumentError: The data set does not fit the space, or seed is negative.
     """
     dataset.check_fits(space)
-    _check_seed(seed)
     text = space.text(arch)
     with exact_arithmetic():
         return _train_run(space, Job(text, run, seed), recipe, dataset, on_epoch)
@@ -72,7 +71,7 @@ def train_run(
 def _train_run(space: Space, job: Job, recipe: Recipe, dataset: Dataset, on_epoch: OnEpoch | None) -> RunRecord:
     started = time.perf_counter()
     device = dataset.device
-    weights, batches = _generators(space.index(job.arch), job.seed, device)
+    weights, batches = run_generators(space, job, device)
     model = build_model(space, job.arch, weights).to(device)
     optimizer = _make_optimizer(model, recipe)
     loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
@@ -90,7 +89,7 @@ def _train_run(space: Space, job: Job, recipe: Recipe, dataset: Dataset, on_epoc
             break  # NaN stays NaN; the record says so instead of an accuracy
     for values_so_far in curves.values():
         values_so_far.extend([math.nan] * (recipe.epochs - len(values_so_far)))
-    return _make_record(space, job, recipe, curves, time.perf_counter() - started, device, 1)
+    return make_record(space, job, recipe, curves, time.perf_counter() - started, device, 1)
 
 
 def train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
@@ -116,8 +115,6 @@ def train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Data
     dataset.check_fits(space)
     if not jobs:
         raise ArgumentError("a stack needs at least one job")
-    for job in jobs:
-        _check_seed(job.seed)
     with exact_arithmetic():
         return _train_stack(space, jobs, recipe, dataset)
 
@@ -125,7 +122,7 @@ def train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Data
 def _train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
     started = time.perf_counter()
     device = dataset.device
-    generators = [_generators(space.index(job.arch), job.seed, device) for job in jobs]
+    generators = [run_generators(space, job, device) for job in jobs]
     model = StackedModel(space, [job.arch for job in jobs], [weights for weights, _ in generators]).to(device)
     optimizer = _make_optimizer(model, recipe)
     loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
@@ -144,15 +141,53 @@ def _train_stack(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
     records = []
     for number, job in enumerate(jobs):
         own = {name: values[number] for name, values in per_net.items()}
-        records.append(_make_record(space, job, recipe, own, train_s, device, len(jobs)))
+        records.append(make_record(space, job, recipe, own, train_s, device, len(jobs)))
     return records
 
 
-def train_jobs(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
-    """Train the runs that an engine hands out together: one alone, several as a stack.
+BACKENDS = ("auto", "native", "torch")
+
+
+def pick_backend(space: Space, recipe: Recipe, dataset: Dataset, backend: str = "auto") -> tuple[str, str | None]:
+    """Which program trains: the native trainer (native/) for the mini spaces where it can, else PyTorch.
+
+    Args:
+        space: The search space.
+        recipe: How to train.
+        dataset: What on, and on which device.
+        backend: One of BACKENDS.
+
+    Returns:
+        "native" or "torch"; and for "auto", why the native trainer is not used where it would be the faster one.
+
+    Raises:
+        ArgumentError: There is no such backend, or it cannot train this.
+    """
+    if backend not in BACKENDS:
+        raise ArgumentError(f"backend is {backend!r}: allowed are {', '.join(BACKENDS)}")
+    if backend == "torch" or (backend == "auto" and not (space.is_mini and dataset.device.type == "cpu")):
+        return "torch", None
+    from channel_bench.native import reason_not
+
+    reason = reason_not(space, recipe, dataset)
+    if reason is not None and backend == "native":
+        raise ArgumentError(f"backend 'native' cannot train this: {reason}")
+    return ("native" if reason is None else "torch"), reason
+
+
+def train_jobs(
+    space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset, *, backend: str = "auto"
+) -> list[RunRecord]:
+    """Train the runs that an engine hands out together, by the backend that `pick_backend` picks.
+
+    PyTorch trains one job alone and several as a stack; the native trainer one after the other.
 
     Returns, raises: As `train_stack`.
     """
+    if pick_backend(space, recipe, dataset, backend)[0] == "native":
+        from channel_bench.native import train_native
+
+        return train_native(space, jobs, recipe, dataset)
     if len(jobs) == 1:
         (job,) = jobs
         return [train_run(space, job.arch, recipe, job.seed, dataset, run=job.run)]
@@ -172,16 +207,11 @@ def exact_arithmetic() -> Iterator[None]:
         yield
 
 
-def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
-
-
 def _make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
 
-def _make_record(
+def make_record(
     space: Space,
     job: Job,
     recipe: Recipe,
@@ -189,7 +219,9 @@ def _make_record(
     train_s: float,
     device: torch.device,
     stack: int,
+    backend: str = "torch",
 ) -> RunRecord:
+    """Record of a job that was trained to the end, or to its divergence."""
     return RunRecord.from_curves(
         curves,
         arch=job.arch,
@@ -202,12 +234,19 @@ def _make_record(
         device=device_name(device),
         torch=torch.__version__,
         stack=stack,
+        backend=backend,
     )
 
 
-def _generators(index: int, seed: int, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
-    """Independent generators for the weights (always CPU, so that devices agree) and for order and augmentation."""
-    weights, batches = np.random.SeedSequence([seed, index]).generate_state(2, np.uint64).tolist()
+def run_generators(space: Space, job: Job, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+    """Independent generators of a run: for the weights (always CPU, so that devices agree); for order and augmentation.
+
+    Raises:
+        ArgumentError: The seed is negative.
+    """
+    if job.seed < 0:
+        raise ArgumentError(f"seed {job.seed} is negative: allowed are 0 and above")
+    weights, batches = np.random.SeedSequence([job.seed, space.index(job.arch)]).generate_state(2, np.uint64).tolist()
     return torch.Generator().manual_seed(weights), torch.Generator(device).manual_seed(batches)
 
 

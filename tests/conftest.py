@@ -95,6 +95,7 @@ def make_rows(space, num_archs: int, num_runs: int) -> list[dict]:
                     "device": "cpu",
                     "torch": "0",
                     "stack": 1,
+                    "backend": "torch",
                 }
             )
     return rows
@@ -174,6 +175,7 @@ def make_record(arch="1234123", run=0, accuracy=50.0):
         device="cpu",
         torch="0",
         stack=1,
+        backend="torch",
         flops=space.flops(arch),
         params=space.params(arch),
     )

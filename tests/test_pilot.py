@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
 import channel_bench as cb
 
-PATH = Path(__file__).parents[1] / "data" / "pilot.py"
+PATH = Path(__file__).parents[1] / "data" / "scripts" / "pilot.py"
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +34,9 @@ def test_reliability_and_slot_shares_are_those_that_were_put_in(pilot):
 
 
 def test_placed_digits_are_whole_noisy_and_split_by_digit(pilot):
-    data = pilot.placed(200)
+    data = pilot.placed(200, 16)
     assert data.train_images.shape == (200, 1, 16, 16) and len(data.test_labels) == 100
-    assert data.digest == pilot.placed(200).digest
+    assert data.digest == pilot.placed(200, 16).digest
     # The digit covers a quarter of the image, so the brightest 8x8 window holds far more than its share.
     windows = data.train_images.double().unfold(2, 8, 1).unfold(3, 8, 1).mean((1, 4, 5)).flatten(1)
     assert (windows.amax(1) > 2 * data.train_images.double().mean((1, 2, 3))).all()
@@ -47,3 +49,13 @@ def test_shortened_data_keeps_the_test_split_and_redraws_a_share_of_labels(pilot
     changed = (short.train_labels != digits.train_labels[:600]).double().mean().item()
     assert changed == pytest.approx(0.2 * 0.9, abs=0.05)
     assert short.test_images is digits.test_images and len(short.train_images) == 600
+
+
+def test_enlarged_digits_are_the_same_digits(pilot, digits):
+    large = pilot.enlarged(digits, 2)
+    assert large.image_shape == (1, 16, 16)
+    assert torch.equal(large.test_labels, digits.test_labels)
+    back = functional.avg_pool2d(large.train_images.double(), 2)
+    correlation = np.corrcoef(back.flatten().numpy(), digits.train_images.double().flatten().numpy())[0, 1]
+    assert correlation > 0.95
+    assert pilot.enlarged(digits, 1).digest == digits.digest

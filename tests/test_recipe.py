@@ -27,7 +27,7 @@ def test_the_cosine_moves_per_epoch_or_per_step():
     per_epoch = get_recipe("mini")
     assert per_epoch.lr_at(3) == per_epoch.lr_at(3.9)
     per_step = get_recipe("mini", lr_schedule="step")
-    assert per_step.lr_at(3.9) == pytest.approx(0.1 * (1 + math.cos(math.pi * 3.9 / 15)) / 2)
+    assert per_step.lr_at(3.9) == pytest.approx(0.1 * (1 + math.cos(math.pi * 3.9 / 20)) / 2)
 
 
 def test_overrides_show_in_the_name_and_change_the_fingerprint():

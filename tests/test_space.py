@@ -69,9 +69,9 @@ def test_bare_channels_of_a_space_as_narrow_as_digits_are_never_guessed(rows):
 
 def test_seven_integers_1_to_4_are_digits_even_where_channels_would_fit():
     space = cb.get_space("resnet-mini")
-    assert space.channels("1111111") == (1, 1, 1, 2, 2, 2, 2)
-    assert space.arch((1, 1, 1, 2, 2, 2, 2)) == (1, 1, 1, 2, 2, 2, 2)
-    assert space.arch({"channels": (1, 1, 1, 2, 2, 2, 2)}) == (1, 1, 1, 1, 1, 1, 1)
+    assert space.channels("1111111") == (2, 2, 2, 4, 4, 4, 4)
+    assert space.arch((2, 2, 2, 4, 4, 4, 4)) == (2, 2, 2, 4, 4, 4, 4)
+    assert space.arch({"channels": (2, 2, 2, 4, 4, 4, 4)}) == (1, 1, 1, 1, 1, 1, 1)
 
 
 @given(spaces, st.lists(indices, min_size=1, max_size=20))

@@ -1,6 +1,6 @@
 """The pilot of the mini spaces: what maxima and settings make a benchmark in which width matters more than the seed.
 
-    python data/pilot.py --family resnet --maxima 4,4,4,8,8,8,8 [--train-images 600] [--epochs 20] [--label-noise 0.2]
+    python data/scripts/pilot.py --family resnet --maxima 8,8,8,16,16,16,16 [--enlarge 2] [--epochs 15] [--placed 4000]
 
 Trains some architectures with several seeds and prints, as one line of JSON: the range of accuracies; the reliability
 of a 3-run mean (share of its variance over architectures that is not noise) and the Kendall ceiling that follows from
@@ -15,17 +15,17 @@ import dataclasses
 import json
 import math
 import multiprocessing
-import time
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from channel_bench.build import make_stacks
 from channel_bench.datasets import Dataset, load_dataset, make_dataset
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job, RunRecord
 from channel_bench.space import NUM_WIDTHS, Space
-from channel_bench.train import train_stack
+from channel_bench.train import train_jobs
 
 
 def main() -> None:
@@ -34,39 +34,43 @@ def main() -> None:
     parser.add_argument("--family", choices=["resnet", "mobilenet"], required=True)
     parser.add_argument("--maxima", required=True, help="Seven channel maxima, comma-separated, each divisible by 4.")
     parser.add_argument("--train-images", type=int, default=1200)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--enlarge", type=int, default=1, help="Factor of a bilinear enlargement of the images.")
     parser.add_argument("--label-noise", type=float, default=0.0, help="Share of training labels drawn anew, once.")
     parser.add_argument(
         "--placed", type=int, default=0, help="Train on so many digits at random places, test on half as many."
     )
+    parser.add_argument("--canvas", type=int, default=16, help="Edge of the image that --placed puts a digit into.")
     parser.add_argument("--archs", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
 
     maxima = tuple(map(int, arguments.maxima.split(",")))
-    space = Space("pilot", arguments.family, maxima, (1, 16, 16), "digits", "mini")
     recipe = get_recipe("mini", epochs=arguments.epochs, batch_size=arguments.batch_size)
-    dataset = shortened(load_dataset("digits"), arguments.train_images, arguments.label_noise)
+    dataset = enlarged(
+        shortened(load_dataset("digits"), arguments.train_images, arguments.label_noise), arguments.enlarge
+    )
     if arguments.placed:
-        dataset, recipe = placed(arguments.placed), dataclasses.replace(recipe, crop_padding=0)
+        dataset = placed(arguments.placed, arguments.canvas)
+        recipe = dataclasses.replace(recipe, crop_padding=0)
+    space = Space("pilot", arguments.family, maxima, dataset.image_shape, "digits", "mini")
     archs = [space.text(arch) for arch in space.sample(arguments.archs, np.random.default_rng(0)).tolist()]
     jobs = [Job(arch, seed, seed) for arch in archs for seed in range(arguments.seeds)]
     stacks = make_stacks(space, jobs, 8, arguments.workers)
-    started = time.perf_counter()
     with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
         parts = pool.starmap(train, [(space, stack, recipe, dataset) for stack in stacks], chunksize=1)
-    wall_s = time.perf_counter() - started
     of_job = {(record.arch, record.run): record.best_test_acc for part in parts for record in part}
+    seconds = float(np.mean([record.train_s for part in parts for record in part]))
     cells = np.array([[of_job[arch, seed] for seed in range(arguments.seeds)] for arch in archs], float)
-    print(json.dumps({**vars(arguments), **statistics(space, archs, cells), "s_per_run": round(wall_s / len(jobs), 3)}))
+    print(json.dumps({**vars(arguments), **statistics(space, archs, cells), "s_per_run": round(seconds, 3)}))
 
 
 def train(space: Space, stack: list[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
     """Train one stack in a worker process."""
     torch.set_num_threads(1)
-    return train_stack(space, stack, recipe, dataset)
+    return train_jobs(space, stack, recipe, dataset)
 
 
 def shortened(dataset: Dataset, num_train: int, label_noise: float) -> Dataset:
@@ -78,8 +82,20 @@ def shortened(dataset: Dataset, num_train: int, label_noise: float) -> Dataset:
     return dataclasses.replace(dataset, train_images=dataset.train_images[:num_train], train_labels=labels)
 
 
-def placed(num_train: int) -> Dataset:
-    """Digits of 8x8 pixels at uniformly random places of a 16x16 image, with normal noise of a tenth of the range.
+def enlarged(dataset: Dataset, factor: int) -> Dataset:
+    """The same images, larger by a whole factor."""
+    splits = []
+    for images, labels in (
+        (dataset.train_images, dataset.train_labels),
+        (dataset.test_images, dataset.test_labels),
+    ):
+        large = functional.interpolate(images.double(), scale_factor=factor, mode="bilinear", align_corners=False)
+        splits.append((large.round().to(torch.uint8).numpy(), labels.numpy()))
+    return make_dataset("digits" if factor == 1 else "digits-enlarged", splits[0], splits[1])
+
+
+def placed(num_train: int, canvas: int) -> Dataset:
+    """Digits of 8x8 pixels at uniformly random places of a larger image, with normal noise of a tenth of the range.
 
     Training images are made of training digits only, test images of test digits.
     """
@@ -91,11 +107,11 @@ def placed(num_train: int) -> Dataset:
         (digits.test_images, digits.test_labels, num_train // 2),
     ):
         chosen = rng.randint(len(labels), size=count)
-        small = images.double()[chosen, 0].reshape(count, 8, 2, 8, 2).mean((2, 4)).numpy()  # back to 8x8
-        canvas = np.zeros((count, 16, 16))
-        for number, (row, column) in enumerate(rng.randint(9, size=(count, 2))):
-            canvas[number, row : row + 8, column : column + 8] = small[number]
-        noisy = canvas + 25.5 * rng.normal(size=canvas.shape)
+        small = images.numpy()[chosen, 0]
+        large = np.zeros((count, canvas, canvas))
+        for number, (row, column) in enumerate(rng.randint(canvas - 7, size=(count, 2))):
+            large[number, row : row + 8, column : column + 8] = small[number]
+        noisy = large + 25.5 * rng.normal(size=large.shape)
         splits.append((np.clip(noisy, 0, 255).round().astype(np.uint8)[:, None], labels.numpy()[chosen]))
     return make_dataset("digits-placed", splits[0], splits[1])
 

@@ -1,0 +1,305 @@
+"""The native trainer: a tiny network trained on a CPU core by one compiled program, several times as fast as PyTorch.
+
+    >>> records = train_native(space, [Job("4344424", 0, 0)], get_recipe("mini"), load_dataset("digits"))
+
+A step of a network with some hundred parameters is, in PyTorch, the overhead of a hundred calls; stacking networks
+(models/stacked.py) divides that overhead, this removes it. Initial weights, order and augmentation are those of
+`train.train_run`, so the first steps agree up to the order of floating-point sums; after some dozens of steps that
+difference has grown as chaotic systems let it, and results agree in distribution. A run depends on nothing but itself:
+not on what is trained beside it, nor on the number of threads.
+
+trainer.cpp is compiled on first use by the C++ compiler of the machine ($CXX, else c++) into the user's cache folder.
+Where there is none, or for what the program does not do, `reason_not` says why and PyTorch trains.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from channel_bench.datasets import Dataset, TrainLoader, normalise
+from channel_bench.durable import write_atomic
+from channel_bench.errors import ArgumentError, ChannelBenchError
+from channel_bench.models import build_model
+from channel_bench.recipe import Recipe
+from channel_bench.record import CURVE_METRICS, Job, RunRecord
+from channel_bench.space import Space
+
+LANES = 16
+"""Images that the program works on side by side; batches are multiples of it."""
+BACKEND = "native"
+
+_SOURCE = Path(__file__).with_name("trainer.cpp")
+_COMPILE_LIMIT_S = 120
+FloatArray = npt.NDArray[np.float32]
+
+
+class _UnitSpec(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int32) for name in ("input", "skip", "kernel", "stride", "depthwise", "cin", "cout", "relu")
+    ]
+
+
+class _TrainSpec(ctypes.Structure):
+    _fields_ = [
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "num_units",
+                "num_classes",
+                "image_channels",
+                "image_size",
+                "num_train",
+                "num_test",
+                "epochs",
+                "batch_size",
+                "crop_padding",
+            )
+        ),
+        ("momentum", ctypes.c_float),
+        ("weight_decay", ctypes.c_float),
+    ]
+
+
+@dataclass(frozen=True)
+class NativeRun:
+    """What the program gave back for one network."""
+
+    curves: dict[str, list[float]]
+    """One value per epoch for each of CURVE_METRICS."""
+    parameters: FloatArray
+    """float32 (num_params,), all trained parameters in the order of the module's `parameters()`."""
+    statistics: FloatArray
+    """float32, running mean and variance of every batch normalisation in turn."""
+
+
+def reason_not(space: Space, recipe: Recipe, dataset: Dataset) -> str | None:
+    """Why the program cannot train this, in a few words; None where it can."""
+    if dataset.device.type != "cpu":
+        return f"the data set is on {dataset.device}, the native trainer is for CPUs"
+    if recipe.precision != "fp32":
+        return f"precision is {recipe.precision!r}, the native trainer computes in fp32"
+    num_train = len(dataset.train_labels)
+    if recipe.batch_size % LANES or num_train % recipe.batch_size % LANES:
+        return f"batches of {recipe.batch_size} out of {num_train} images are not all multiples of {LANES}"
+    height, width = dataset.image_shape[1:]
+    if height != width or height % 4:
+        return f"images of {height}x{width} are not square with an edge divisible by 4"
+    try:
+        _library()
+    except ArgumentError as error:
+        return str(error)
+    return None
+
+
+def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
+    """Train networks one after the other with the compiled program.
+
+    Args:
+        space: The search space.
+        jobs: The runs.
+        recipe: How to train.
+        dataset: Images of the space's input shape, on the CPU.
+
+    Returns:
+        A record per job, in order.
+
+    Raises:
+        ArchError: A job's arch is not an architecture of the space.
+        ArgumentError: The data set does not fit the space, a seed is negative, or `reason_not` names a reason.
+    """
+    from channel_bench.train import make_record, run_generators
+
+    dataset.check_fits(space)
+    reason = reason_not(space, recipe, dataset)
+    if reason is not None:
+        raise ArgumentError(f"the native trainer cannot train this: {reason}")
+    loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
+    records = []
+    for job in jobs:
+        started = time.perf_counter()
+        weights, batches = run_generators(space, job, dataset.device)
+        run = _train(space, build_model(space, job.arch, weights), recipe, dataset, loader, batches)
+        seconds = time.perf_counter() - started
+        records.append(make_record(space, job, recipe, run.curves, seconds, dataset.device, 1, BACKEND))
+    return records
+
+
+def train_model(
+    space: Space, model: nn.Module, recipe: Recipe, dataset: Dataset, generator: torch.Generator
+) -> NativeRun:
+    """Train a network from the weights that it has, which stay as they are; tests compare what comes back.
+
+    Args:
+        space: The search space; the network is one of its.
+        model: As `build_model` gives it.
+        recipe: How to train.
+        dataset: Images of the space's input shape, on the CPU.
+        generator: Of order and augmentation, as for `TrainLoader.epoch`.
+
+    Returns:
+        Curves, trained parameters and running statistics.
+    """
+    return _train(
+        space, model, recipe, dataset, TrainLoader(dataset.train_images, dataset.train_labels, recipe), generator
+    )
+
+
+def _train(
+    space: Space,
+    model: nn.Module,
+    recipe: Recipe,
+    dataset: Dataset,
+    loader: TrainLoader,
+    generator: torch.Generator,
+) -> NativeRun:
+    units = _units(space, model)
+    parameters = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).numpy().copy()
+    num_train, num_epochs = len(dataset.train_labels), recipe.epochs
+    plans = [loader.plan(generator) for _ in range(num_epochs)]
+    order, rows, columns, mirrored = (
+        torch.stack([getattr(plan, name) for plan in plans]).to(torch.int32).numpy()
+        for name in ("order", "rows", "columns", "mirrored")
+    )
+    rates = np.array(
+        [
+            recipe.lr_at(epoch + start / num_train)
+            for epoch in range(num_epochs)
+            for start in range(0, num_train, recipe.batch_size)
+        ],
+        np.float32,
+    )
+    channels, size, _ = dataset.image_shape
+    every_value = torch.arange(256, dtype=torch.uint8).expand(1, channels, 1, 256)
+    table = normalise(every_value, *loader.statistics).numpy()
+    spec = _TrainSpec(
+        num_units=len(units),
+        num_classes=space.num_classes,
+        image_channels=channels,
+        image_size=size,
+        num_train=num_train,
+        num_test=len(dataset.test_labels),
+        epochs=num_epochs,
+        batch_size=recipe.batch_size,
+        crop_padding=recipe.crop_padding,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+    curves = np.empty((len(CURVE_METRICS), num_epochs))
+    statistics = np.empty(2 * sum(unit.cout for unit in units), np.float32)
+    arrays = (
+        parameters,
+        loader.padded.numpy(),
+        dataset.train_labels.to(torch.int32).numpy(),
+        dataset.test_images.contiguous().numpy(),
+        dataset.test_labels.to(torch.int32).numpy(),
+        table,
+        order,
+        rows,
+        columns,
+        mirrored,
+        rates,
+        curves,
+        statistics,
+    )
+    failed = _library().channel_bench_train(
+        ctypes.byref(spec), units, *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays)
+    )
+    if failed:
+        raise MemoryError("the native trainer ran out of memory")
+    return NativeRun(dict(zip(CURVE_METRICS, curves.tolist(), strict=True)), parameters, statistics)
+
+
+def _units(space: Space, model: nn.Module) -> ctypes.Array[_UnitSpec]:
+    """The network as a list of convolutions, in the order of the module's parameters."""
+    units: list[_UnitSpec] = []
+
+    def add(sequence: nn.Module, source: int, skip: int = -1, *, relu_last: bool) -> int:
+        """Append the convolutions of a Sequential that reads unit `source`; the number of its last."""
+        convs = [module for module in sequence.modules() if isinstance(module, nn.Conv2d)]
+        for conv in convs:
+            last = conv is convs[-1]
+            units.append(
+                _UnitSpec(
+                    input=source,
+                    skip=skip if last else -1,
+                    kernel=conv.kernel_size[0],
+                    stride=conv.stride[0],
+                    depthwise=int(
+                        conv.groups > 1 or conv.kernel_size[0] == 3 and space.family == "mobilenet" and source >= 0
+                    ),
+                    cin=conv.in_channels,
+                    cout=conv.out_channels,
+                    relu=int(relu_last or not last),
+                )
+            )
+            source = len(units) - 1
+        return source
+
+    is_resnet = space.family == "resnet"
+    blocks = {name: module for name, module in model.named_children() if name.startswith("block")}
+    x = add(model.get_submodule("stem"), -1, relu_last=True)
+    for name, block in blocks.items():
+        x = add(block, x, -1 if name == "block3" else x, relu_last=is_resnet)
+    if not is_resnet:
+        add(model.get_submodule("out"), x, relu_last=True)
+    return (_UnitSpec * len(units))(*units)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The compiled program, compiled now where it is not in the cache.
+
+    Raises:
+        ArgumentError: There is no compiler, or it failed.
+    """
+    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++") or ""]
+    if not compiler[0]:
+        raise ArgumentError("there is no C++ compiler (c++, or what $CXX names) to compile the native trainer")
+    # Not -march=native: a fixed instruction set gives the same bits on every machine that has it.
+    target = ["-march=x86-64-v3"] if platform.machine() in ("x86_64", "AMD64") else []
+    flags = ["-std=c++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", *target]
+    try:
+        version = subprocess.run(
+            [*compiler, "--version"], capture_output=True, timeout=_COMPILE_LIMIT_S, check=True
+        ).stdout
+        key = hashlib.sha256(b"\0".join([_SOURCE.read_bytes(), version, *(flag.encode() for flag in flags)]))
+        path = _cache_dir() / f"trainer-{key.hexdigest()[:16]}.so"
+        if not path.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                built = Path(folder) / "trainer.so"
+                subprocess.run(
+                    [*compiler, *flags, str(_SOURCE), "-o", str(built)],
+                    capture_output=True,
+                    timeout=_COMPILE_LIMIT_S,
+                    check=True,
+                )
+                write_atomic((path, built.read_bytes()))
+        return ctypes.CDLL(str(path))
+    except subprocess.CalledProcessError as error:
+        first = (error.stderr or b"").decode(errors="replace").strip().partition("\n")[0]
+        raise ArgumentError(f"the C++ compiler {compiler[0]!r} cannot compile the native trainer: {first}") from None
+    except (OSError, subprocess.SubprocessError, ChannelBenchError) as error:
+        raise ArgumentError(f"the native trainer cannot be compiled or loaded: {error}") from None
+
+
+def _cache_dir() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("channel-bench") / "native"
