@@ -22,6 +22,7 @@ FACTS = {
     "flops": 1,
     "params": 1,
     "train_s": 0.5,
+    "backend": "torch",
     "device": "cpu",
     "torch": "0",
     "stack": 1,
@@ -91,8 +92,8 @@ def test_metadata_that_is_missing_foreign_or_of_another_format_is_refused():
     with pytest.raises(CorruptFileError, match="unreadable"):
         read_info(table.schema.with_metadata({b"channel_bench": b"{"}), "x")
     info = json.loads(with_info(table, make_info(SPACE)).schema.metadata[b"channel_bench"])
-    newer = json.dumps(info | {"format": 2}).encode()
-    with pytest.raises(CorruptFileError, match="table format 2, this version reads format 1"):
+    newer = json.dumps(info | {"format": 3}).encode()
+    with pytest.raises(CorruptFileError, match="table format 3, this version reads format 2"):
         read_info(table.schema.with_metadata({b"channel_bench": newer}), "x")
 
 
