@@ -130,17 +130,19 @@ def build(
         What was done.
 
     Raises:
-        ArgumentError: An argument is out of range, or the data set does not fit.
+        ArgumentError: An argument is out of range, the data set does not fit, or the device cannot do the precision.
         StorageError: The store cannot be written, holds other runs, or is in use.
         BuildError: Some runs failed repeatedly; all others are kept.
     """
     from channel_bench.datasets import channel_statistics, load_dataset
+    from channel_bench.step import check_device
     from channel_bench.train import pick_device
 
     _check_counts(num_runs, num_workers, stack, threads, base_seed)
     recipe = recipe or get_recipe(space.recipe)
     source = dataset or space.dataset
     chosen_device = pick_device(device)
+    check_device(recipe, chosen_device)
     data = load_dataset(source, data_dir=data_dir, download=download)
     data.check_fits(space)
     channel_statistics(data.train_images[:2], recipe)  # a recipe for other images must not bind the folder to it

@@ -52,6 +52,9 @@ DatasetOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Override the recipe's epochs.")]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="Override the recipe's arithmetic: fp32, tf32 (GPU) or bf16.")
+]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; they change results in the last bits.")]
 
@@ -132,9 +135,11 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed; with the architecture it decides every random draw.")] = 0,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     device: DeviceOption = "auto",
+    no_graph: Annotated[bool, typer.Option("--no-graph", help="On a GPU: launch every kernel from Python.")] = False,
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
@@ -144,7 +149,7 @@ def train(
     text = found.text(arch)
     from channel_bench.recipe import get_recipe
 
-    chosen = get_recipe(recipe or found.recipe, epochs=epochs)
+    chosen = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
     import torch
 
     from channel_bench.datasets import load_dataset
@@ -164,6 +169,7 @@ def train(
             seed,
             data,
             on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
+            graph=False if no_graph else None,
         )
     if json_output:
         print_json(
@@ -187,6 +193,7 @@ def build(
     runs: Annotated[int, typer.Option(help="Runs (seeds) of each architecture.")] = 3,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     workers: Annotated[
@@ -208,7 +215,7 @@ def build(
 
     found = get_space(space)
     chosen_archs = pick_archs(found, archs)
-    chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs)
+    chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
     with (
         resumable(f"every finished run in {out}"),
         progress(f"building {found.name}", len(chosen_archs) * max(runs, 0)) as advance,
