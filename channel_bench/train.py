@@ -217,6 +217,17 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
     return loss.item(), accuracy.item()
 
 
+def use_threads(count: int) -> None:
+    """Set the CPU threads of this process.
+
+    Raises:
+        ArgumentError: count is below 1.
+    """
+    if count < 1:
+        raise ArgumentError(f"number of threads is {count}: allowed are 1 and above")
+    torch.set_num_threads(count)
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """Device of a name: "auto" is the first GPU where there is one, else the CPU.
 
