@@ -3,9 +3,9 @@
     >>> runs_per_gpu(get_space("mobilenet"), memory_bytes=80 * 2**30)
     4
 
-One run of a narrow network does not keep a large GPU busy, several processes do. This is a RULE OF THUMB THAT NO GPU HAS
-MEASURED: `python tests/perf/bench_build.py --sweep` measures it on yours. It only has to be safe (no run may die of memory)
-and roughly right (more than a few processes per GPU rarely gain anything, and each needs memory and a CPU core).
+One run of a narrow network does not keep a large GPU busy, several processes do. This is a RULE OF THUMB THAT NO GPU
+HAS MEASURED: `python tests/perf/bench_build.py --sweep` measures it on yours. It only has to be safe (no run may die of
+memory) and roughly right: each process needs memory and a CPU core, and more than a few are not expected to gain.
 """
 
 from __future__ import annotations
