@@ -62,6 +62,9 @@ def arithmetic(precision: str = "fp32") -> Iterator[None]:
     PyTorch lets cuDNN round the inputs of fp32 convolutions to TF32 unless it is told otherwise; the published table
     was trained in true fp32. "bf16" is autocast around the forward pass (`forward`), and leaves the rest in true fp32.
     """
+    if not torch.cuda.is_available():
+        yield
+        return
     allow_tf32 = precision == "tf32"
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32

@@ -116,8 +116,9 @@ def test_old_gpus_have_neither_tf32_nor_bf16(monkeypatch, capability, allowed):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_arithmetic_is_set_and_put_back(precision):
+def test_arithmetic_is_set_and_put_back(precision, monkeypatch):
     # These flags are the process's own, with or without a GPU.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
     with pytest.raises(KeyError), arithmetic(precision):

@@ -395,6 +395,9 @@ def main() -> None:
     parser.add_argument("--spaces", help="separated by commas [those of the data]")
     parser.add_argument("--images", type=int, help="training images per pass [GPU: 12800, CPU: digits all, else 512]")
     parser.add_argument("--precision", help="of ours [GPU: bf16, CPU: fp32]")
+    parser.add_argument(
+        "--ways", help="only those that begin so, separated by commas, and usual; each needs GPU memory of its own"
+    )
     parser.add_argument("--sweep", action="store_true", help="GPU: packed with 1, 2, 3 and 4 processes")
     parser.add_argument("--loader-workers", type=int, default=min(8, NUM_CORES), help="of the usual loop")
     parser.add_argument(
@@ -422,6 +425,8 @@ def main() -> None:
         space = cb.get_space(name)
         recipe = get_recipe(space.recipe)
         rows = ways(space, device, data, precision, arguments.sweep)
+        if arguments.ways:
+            rows = [way for way in rows if way.usual or way.name.startswith(tuple(arguments.ways.split(",")))]
         order = np.argsort(space.flops(), kind="stable")
         archs = {size: space.text(int(order[int(share * (NUM_ARCHS - 1))])) for size, share in QUANTILES.items()}
         crews: dict[int, Crew] = {}
