@@ -158,6 +158,8 @@ class Usual:
         augment = [transforms.RandomCrop(size, padding=recipe.crop_padding)]
         augment += [transforms.RandomHorizontalFlip()] if recipe.flip else []
         options: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        if num_workers:  # as everywhere on Linux; this process was spawned, and its children would be as well
+            options["multiprocessing_context"] = "fork"
         options["pin_memory"] = data.device.type == "cuda"
         train = PILImages(data.train_images, data.train_labels, transforms.Compose(augment + plain))
         test = PILImages(data.test_images, data.test_labels, transforms.Compose(plain))
