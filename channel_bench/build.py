@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from channel_bench.bulk import read_all
 from channel_bench.durable import check_writable, write_atomic
 from channel_bench.engines import Outcome
 from channel_bench.engines.local import LocalEngine
@@ -29,10 +30,8 @@ from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import (
     CURVE_METRICS,
     Job,
-    RunRecord,
     TableInfo,
     curves_hash,
-    make_arrow,
     parquet_bytes,
     read_info,
     with_info,
@@ -130,17 +129,19 @@ def build(
         What was done.
 
     Raises:
-        ArgumentError: An argument is out of range, or the data set does not fit.
+        ArgumentError: An argument is out of range, the data set does not fit, or the device cannot do the precision.
         StorageError: The store cannot be written, holds other runs, or is in use.
         BuildError: Some runs failed repeatedly; all others are kept.
     """
     from channel_bench.datasets import channel_statistics, load_dataset
+    from channel_bench.step import check_device
     from channel_bench.train import pick_device
 
     _check_counts(num_runs, num_workers, stack, threads, base_seed)
     recipe = recipe or get_recipe(space.recipe)
     source = dataset or space.dataset
     chosen_device = pick_device(device)
+    check_device(recipe, chosen_device)
     data = load_dataset(source, data_dir=data_dir, download=download)
     data.check_fits(space)
     channel_statistics(data.train_images[:2], recipe)  # a recipe for other images must not bind the folder to it
@@ -248,10 +249,9 @@ def collect(runs: Path, out: Path) -> pa.Table:
         raise StorageError(f"{str(curves_path)!r} is there and not of a table: choose another name or move it")
     check_writable(out)
     store = RunStore.open(runs)
-    records = list(store.records())
-    if not records:
+    rows, archs, curves = read_all(store)
+    if not archs:
         raise MissingDataError(f"{str(runs)!r} has no finished runs yet")
-    archs, curves = _dense_curves(records)
     info = TableInfo(
         name=f"{store.info.dataset}-{len(archs)}x{curves[CURVE_METRICS[0]].shape[1]}",
         space=store.space.name,
@@ -263,27 +263,15 @@ def collect(runs: Path, out: Path) -> pa.Table:
         accuracy=f"best test accuracy over {store.info.recipe['epochs']} epochs, percent",
         source="trained by channel-bench build",
         code_version=store.info.code_version,
-        torch_versions=sorted({record.torch for record in records if record.torch}),
-        devices=sorted({record.device for record in records if record.device}),
+        torch_versions=sorted(filter(None, rows.column("torch").unique().to_pylist())),
+        devices=sorted(filter(None, rows.column("device").unique().to_pylist())),
         curves_file=curves_path.name,
         curves_sha256=curves_hash(archs, curves),
     )
-    table = with_info(make_arrow(record.row() for record in records), info)
+    table = with_info(rows, info)
     content = read_info(table.schema, str(out)).content_sha256
     write_atomic((curves_path, _curves_file(archs, curves, content)), (out, parquet_bytes(table)))
     return table
-
-
-def _dense_curves(records: Sequence[RunRecord]) -> tuple[list[str], dict[str, npt.NDArray[np.float32]]]:
-    """Architectures, and float32 (num_archs, num_runs, num_epochs) per metric; NaN where there is nothing."""
-    archs = sorted({record.arch for record in records})
-    row_of = {arch: row for row, arch in enumerate(archs)}
-    shape = (len(archs), 1 + max(record.run for record in records), max(record.num_epochs for record in records))
-    curves = {metric: np.full(shape, np.nan, np.float32) for metric in CURVE_METRICS}
-    for record in records:
-        for metric, values in record.curves.items():
-            curves[metric][row_of[record.arch], record.run, : len(values)] = np.array(values, np.float32)
-    return archs, curves
 
 
 def _curves_file(archs: Sequence[str], curves: dict[str, npt.NDArray[np.float32]], content_sha256: str) -> bytes:

@@ -28,6 +28,7 @@ from channel_bench.terminal import (
 
 if TYPE_CHECKING:
     from channel_bench.engines import Outcome
+    from channel_bench.retrain import Audit, Retrained
     from channel_bench.table import Result, Table
 
 app = make_app("channel-bench", "The table of Channel-Bench-Macro: download, query, rebuild.")
@@ -52,6 +53,9 @@ DatasetOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Override the recipe's epochs.")]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="Override the recipe's arithmetic: fp32, tf32 (GPU) or bf16.")
+]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; they change results in the last bits.")]
 
@@ -132,9 +136,11 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed; with the architecture it decides every random draw.")] = 0,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     device: DeviceOption = "auto",
+    no_graph: Annotated[bool, typer.Option("--no-graph", help="On a GPU: launch every kernel from Python.")] = False,
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
@@ -144,16 +150,11 @@ def train(
     text = found.text(arch)
     from channel_bench.recipe import get_recipe
 
-    chosen = get_recipe(recipe or found.recipe, epochs=epochs)
-    import torch
-
+    chosen = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
     from channel_bench.datasets import load_dataset
-    from channel_bench.errors import ArgumentError
-    from channel_bench.train import pick_device, train_run
+    from channel_bench.train import pick_device, train_run, use_threads
 
-    if threads < 1:
-        raise ArgumentError(f"number of threads is {threads}: allowed are 1 and above")
-    torch.set_num_threads(threads)
+    use_threads(threads)
     target = pick_device(device)
     data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
     with progress(f"{found.name} {text}", chosen.epochs) as advance:
@@ -164,6 +165,7 @@ def train(
             seed,
             data,
             on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
+            graph=False if no_graph else None,
         )
     if json_output:
         print_json(
@@ -187,6 +189,7 @@ def build(
     runs: Annotated[int, typer.Option(help="Runs (seeds) of each architecture.")] = 3,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     workers: Annotated[
@@ -208,7 +211,7 @@ def build(
 
     found = get_space(space)
     chosen_archs = pick_archs(found, archs)
-    chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs)
+    chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
     with (
         resumable(f"every finished run in {out}"),
         progress(f"building {found.name}", len(chosen_archs) * max(runs, 0)) as advance,
@@ -291,18 +294,100 @@ def collect(
 @app.command()
 def verify(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table file (.parquet).")],
+    retrain: Annotated[
+        int | None, typer.Option(help="Also train so many of its architectures again, with new seeds.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which architectures are trained again, and with which seeds.")] = 0,
+    precision: PrecisionOption = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Its images, where the table's name for them is not enough.")
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Check a table file: schema, content hash, keys, costs, accuracies, curves."""
+    """Check a table file: schema, content hash, keys, costs, accuracies, curves; with --retrain also what it says.
+
+    Exit code 0 where all is well, 1 where new runs do not fit the table, 2 where the file is damaged or cannot be
+    checked.
+    """
     from channel_bench.verify import verify as run_verify
 
     facts = run_verify(table)
+    if not json_output:
+        print(f"{table}: intact, {_counts(facts)}")
+        print(
+            f"space {facts['space']}, data set {facts['dataset']}, recipe {facts['recipe']['name']}; {facts['source']}"
+        )
+        print(f"content SHA-256 {facts['content_sha256']}")
+    found = None if retrain is None else _audit(table, retrain, seed, precision, dataset, device, threads, data_dir)
     if json_output:
-        print_json(facts)
-        return
-    print(f"{table}: intact, {_counts(facts)}")
-    print(f"space {facts['space']}, data set {facts['dataset']}, recipe {facts['recipe']['name']}; {facts['source']}")
-    print(f"content SHA-256 {facts['content_sha256']}")
+        print_json(facts if found is None else {**facts, "retrained": dataclasses.asdict(found)})
+    elif found is not None:
+        _print_audit(found)
+    if found is not None and not found.agrees:
+        raise typer.Exit(1)
+
+
+def _audit(
+    path: Path,
+    num_archs: int,
+    seed: int,
+    precision: str | None,
+    dataset: str | None,
+    device: str,
+    threads: int,
+    data_dir: Path | None,
+) -> Audit:
+    from channel_bench.datasets import load_dataset
+    from channel_bench.retrain import audit
+    from channel_bench.table import Table
+    from channel_bench.train import pick_device, use_threads
+
+    use_threads(threads)
+    table = Table.read(path)
+    data = load_dataset(dataset or table.info.dataset, data_dir=data_dir, device=pick_device(device))
+    with progress(f"retraining {table.space.name}", max(num_archs, 0)) as advance:
+
+        def trained(row: Retrained) -> None:
+            advance(1, f"{row.arch}: {_decimals(row.accuracy)}, table {row.mean:.4f}")
+
+        return audit(table, num_archs, data, seed=seed, precision=precision, on_row=trained)
+
+
+def _print_audit(found: Audit) -> None:
+    rows = [
+        [
+            row.arch,
+            None if row.accuracy is None else f"{row.accuracy:.2f}",
+            " ".join(f"{accuracy:.2f}" for accuracy in row.runs),
+            f"{row.mean:.3f}",
+            f"{row.std:.3f}",
+            None if row.z is None else f"{row.z:+.2f}",
+            "inside" if row.inside else "DIVERGED" if row.accuracy is None else "OUTSIDE",
+        ]
+        for row in found.rows
+    ]
+    print_table(
+        ["arch", "new", "runs of the table", "mean", "std of a run", "z", "band"],
+        rows,
+        title=f"{len(rows)} architectures trained anew with new seeds, data set {found.dataset}, recipe {found.recipe}",
+        caption="best_test_acc, percent; std of a run is pooled over architectures of similar accuracy",
+    )
+    print(
+        f"{found.num_inside} of {len(rows)} new runs are inside their band, {found.num_expected_inside:.1f} expected;"
+        f" {found.num_diverged} diverged"
+    )
+    print(
+        f"mean difference {_decimals(found.mean_difference)} points, 0 +- {_decimals(found.mean_difference_se)} from"
+        f" seeds alone; p = {found.p_shift:.2g} for it, {found.p_spread:.2g} for the spread"
+    )
+    print(
+        "the table agrees with new runs"
+        if found.agrees
+        else "the table DOES NOT AGREE with new runs: seeds alone would hardly ever give this"
+    )
 
 
 @app.command()

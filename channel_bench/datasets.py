@@ -244,9 +244,11 @@ class TrainLoader:
             yield start / len(self.labels), normalise(crops, *self.statistics), self.labels[plan.order[part]]
 
 
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Standardise uint8 images: (images / 255 - mean) / std, float32 of the same shape."""
-    return images.to(mean.dtype).mul_(1 / 255).sub_(mean).div_(std).contiguous()
+def normalise(
+    images: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """Standardise uint8 images: (images / 255 - mean) / std, float32 of the same shape in a layout."""
+    return images.to(mean.dtype).mul_(1 / 255).sub_(mean).div_(std).contiguous(memory_format=memory_format)
 
 
 def _digits(device: torch.device | str) -> Dataset:

@@ -22,6 +22,7 @@ from channel_bench.errors import ArgumentError, unknown_name
 
 MAX_EPOCHS = 2**15 - 1
 """The schema's column has 16 bits."""
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class Recipe:
     std: tuple[float, ...] | None = (0.24703233, 0.24348505, 0.26158768)
     """Standard deviation per channel; None for that of the training images."""
     precision: str = "fp32"
-    """Arithmetic of the forward and backward pass. Only "fp32" so far."""
+    """Arithmetic of the forward and backward pass: "fp32"; "tf32", whose convolutions and products round their inputs
+    to 10 bits, on GPUs only; "bf16", autocast to bfloat16 with weights, loss and optimiser in fp32."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
@@ -67,7 +69,7 @@ class Recipe:
         _check(self, "lr_schedule", self.lr_schedule in ("epoch", "step"), "'epoch' or 'step'", str)
         _check(self, "lr_shift", self.lr_shift in (0, 1), "0 or 1", int)
         _check(self, "crop_padding", self.crop_padding >= 0, "a whole number >= 0", int)
-        _check(self, "precision", self.precision == "fp32", "'fp32'", str)
+        _check(self, "precision", self.precision in PRECISIONS, " or ".join(map(repr, PRECISIONS)), str)
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate at a time measured in epochs.

@@ -54,7 +54,10 @@ def make_app(name: str, help_text: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and exit: 0, 2 for bad input with one line on standard error, 130 when interrupted."""
+    """Run a command line and exit: 0, 2 for bad input with one line on standard error, 130 when interrupted.
+
+    A command that raises typer.Exit ends with its code.
+    """
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -72,7 +75,7 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     except (KeyboardInterrupt, typer.Abort):
         print(f"{name}: interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
-    raise SystemExit(0)
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def main_of(app: typer.Typer, name: str) -> NoReturn:

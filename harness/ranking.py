@@ -12,8 +12,9 @@ import torch
 
 from channel_bench._version import __version__
 from channel_bench.space import NUM_ARCHS
+from channel_bench.step import arithmetic
 from channel_bench.terminal import progress
-from channel_bench.train import device_name, exact_arithmetic
+from channel_bench.train import device_name
 from harness.method import Evaluator, Method, score_all
 from harness.scores import Scores, make_scores
 from harness.task import Task
@@ -49,7 +50,7 @@ def rank(name: str, method: Method, task: Task, options: dict[str, Any] | None =
 
 def _fit(method: Method, task: Task) -> tuple[Evaluator, float]:
     started = time.perf_counter()
-    with exact_arithmetic():
+    with arithmetic():
         return method.fit(task), time.perf_counter() - started
 
 
@@ -62,7 +63,7 @@ def _score(
     on_scored: Callable[[int], None] | None,
 ) -> Scores:
     started = time.perf_counter()
-    with exact_arithmetic():
+    with arithmetic():
         values = score_all(evaluator, task, on_scored)
     facts: dict[str, Any] = {
         "dataset": task.dataset,

@@ -137,6 +137,8 @@ def make_task(
         raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
     if validate_on not in VALIDATE_ON:
         raise ArgumentError(f"validate_on {validate_on!r} is not one of {', '.join(VALIDATE_ON)}")
+    if recipe is not None and recipe.precision != "fp32":
+        raise ArgumentError(f"supernets are trained in fp32, recipe {recipe.name!r} has precision {recipe.precision!r}")
     train, val = (dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)
     if validate_on == "holdout":
         num_images = len(dataset.train_labels)

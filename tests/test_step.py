@@ -1,0 +1,331 @@
+"""The training step: it never makes the host wait, its graph path leaves no trace, and precisions agree.
+
+No GPU is needed but for the tests marked gpu. What a CUDA graph does besides replaying is run here with stand-ins.
+"""
+
+import contextlib
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import channel_bench as cb
+from channel_bench import step
+from channel_bench.datasets import TrainLoader
+from channel_bench.errors import ArgumentError
+from channel_bench.models import build_model
+from channel_bench.models.stacked import StackedModel
+from channel_bench.recipe import get_recipe
+from channel_bench.record import Job
+from channel_bench.step import Trainer, arithmetic, check_device, make_optimizer
+from channel_bench.train import train_jobs, train_run, train_stack
+
+SPACE = cb.get_space("resnet-mini")
+
+
+def make_trainer(data, recipe, arch="2341234", **options):
+    model = build_model(SPACE, arch, torch.Generator().manual_seed(0))
+    return Trainer(model, TrainLoader(data.train_images, data.train_labels, recipe), **options)
+
+
+def run(trainer, num_epochs, seed=1):
+    """Losses and accuracies of some epochs, with the weights that they led to."""
+    generator = torch.Generator(trainer._device).manual_seed(seed)
+    means = [trainer.epoch(epoch, [trainer._loader.plan(generator)]) for epoch in range(num_epochs)]
+    return [[float(value) for value in pair] for pair in means], [p.detach().cpu() for p in trainer.model.parameters()]
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations whose result the host needs, at which it would wait for a GPU."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "_to_copy")
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = function._schema.name.removeprefix("aten::")
+        if name in self.WAITING and not (name == "_to_copy" and kwargs.get("device") is None):
+            self.names.append(name)
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("num_nets", [None, 2])
+def test_the_host_waits_for_nothing_before_the_end_of_an_epoch(digits, monkeypatch, num_nets):
+    recipe = get_recipe("mini", batch_size=500)
+    if num_nets is None:
+        trainer = make_trainer(digits, recipe)
+    else:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(num_nets)]
+        model = StackedModel(SPACE, ["2341234", "1111111"], generators)
+        trainer = Trainer(model, TrainLoader(digits.train_images, digits.train_labels, recipe), num_nets=num_nets)
+    plans = [trainer._loader.plan(torch.Generator().manual_seed(seed)) for seed in range(num_nets or 1)]
+    images = trainer.prepare(digits.test_images)
+    reads = []
+    for name in ("tolist", "item", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+        original = getattr(torch.Tensor, name)
+
+        def spy(self, *args, name=name, original=original, **kwargs):
+            reads.append(name)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, name, spy)
+    with Waits() as waits:
+        means = [*trainer.epoch(0, plans), *trainer.evaluate(images, digits.test_labels)]
+        assert waits.names == [] and reads == []
+        means[0].tolist()
+    assert reads == ["tolist"]
+
+
+def test_an_epoch_is_read_once(digits, monkeypatch):
+    # The values of a whole run: one read per epoch, all four curves together.
+    reads = []
+    original = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: reads.append(tuple(self.shape)) or original(self))
+    train_run(SPACE, "1111111", get_recipe("mini", epochs=3), 0, digits)
+    assert reads == [(4,)] * 3
+
+
+def test_what_a_device_cannot_do_is_refused_before_training(digits):
+    tf32 = get_recipe("mini", precision="tf32")
+    for train in (
+        lambda recipe, **options: train_run(SPACE, "1111111", recipe, 0, digits, **options),
+        lambda recipe, **options: train_stack(SPACE, [Job("1111111", 0, 0)], recipe, digits, **options),
+        lambda recipe, **options: train_jobs(SPACE, [Job("1111111", 0, 0)], recipe, digits, **options),
+        lambda recipe, **options: make_trainer(digits, recipe, **options),
+    ):
+        with pytest.raises(ArgumentError, match="precision 'tf32' .* device 'cpu': allowed are fp32, bf16"):
+            train(tf32)
+        with pytest.raises(ArgumentError, match="CUDA graph cannot be used on device 'cpu'.*needs a GPU"):
+            train(get_recipe("mini", epochs=1), graph=True)
+    check_device(get_recipe("mini", precision="bf16"), torch.device("cpu"), graph=False)
+
+
+@pytest.mark.parametrize(("capability", "allowed"), [((7, 5), ["fp32"]), ((8, 0), ["fp32", "tf32", "bf16"])])
+def test_old_gpus_have_neither_tf32_nor_bf16(monkeypatch, capability, allowed):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    for precision in ("fp32", "tf32", "bf16"):
+        refused = contextlib.nullcontext() if precision in allowed else pytest.raises(ArgumentError, match="fp32$")
+        with refused:
+            check_device(get_recipe("paper", precision=precision), torch.device("cuda"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_arithmetic_is_set_and_put_back(precision, monkeypatch):
+    # These flags are the process's own, with or without a GPU.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    with pytest.raises(KeyError), arithmetic(precision):
+        assert cudnn.allow_tf32 == matmul.allow_tf32 == (precision == "tf32")
+        assert cudnn.deterministic and not cudnn.benchmark
+        raise KeyError
+    assert (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32) == before
+
+
+def test_autocast_computes_in_bfloat16_with_weights_and_loss_in_fp32(digits):
+    trainer = make_trainer(digits, get_recipe("mini", precision="bf16", epochs=1))
+    kinds = {}
+    for name, module in trainer.model.named_modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+            module.register_forward_hook(lambda module, inputs, output, name=name: kinds.update({name: output.dtype}))
+    run(trainer, 1)
+    assert len(kinds) == 12 and set(kinds.values()) == {torch.bfloat16}
+    assert {tensor.dtype for tensor in trainer.model.state_dict().values()} == {torch.float32, torch.int64}
+    logits = step.forward(trainer.model, trainer.prepare(digits.test_images[:2]), "bf16")
+    assert logits.dtype == torch.float32
+
+
+def test_a_step_in_bf16_is_that_of_fp32_up_to_rounding(digits):
+    results = [
+        run(make_trainer(digits, get_recipe("mini", batch_size=1200, precision=name)), 1) for name in ("fp32", "bf16")
+    ]
+    (start,) = [list(build_model(SPACE, "2341234", torch.Generator().manual_seed(0)).parameters())]
+    (((loss, _),), weights), (((other_loss, _),), other_weights) = results
+    assert 0 < abs(other_loss - loss) < 0.02
+    updates = [torch.cat([(a - b).flatten() for a, b in zip(w, start, strict=True)]) for w in (weights, other_weights)]
+    assert torch.cosine_similarity(*updates, dim=0) > 0.98
+
+
+@pytest.mark.slow
+def test_bf16_trains_as_well_as_fp32(digits):
+    # The same runs both ways, of a wide network, whose seeds differ least. About two minutes.
+    plain, other = (
+        np.array([train_run(SPACE, "4444444", recipe, seed, digits).best_test_acc for seed in range(8)])
+        for recipe in (get_recipe("mini"), get_recipe("mini", precision="bf16"))
+    )
+    difference = other - plain
+    assert np.abs(difference).max() > 0  # it is another arithmetic
+    print(f"bf16 - fp32: {difference.mean():.3f} +- {difference.std(ddof=1) / np.sqrt(8):.3f} points")
+    assert abs(difference.mean()) < 3 * difference.std(ddof=1) / np.sqrt(8)
+    assert abs(difference.mean()) < 1
+
+
+@pytest.mark.skipif(not step.HAS_FUSED_SGD, reason="this PyTorch has no fused SGD")
+def test_the_fused_optimiser_is_the_same_sgd():
+    recipe = get_recipe("mini")
+    results = []
+    for lr, fused in ((0.1, False), (0.1, True), (torch.tensor(0.1), True)):
+        model = build_model(SPACE, "1234123", torch.Generator().manual_seed(0))
+        try:
+            optimizer = make_optimizer(model, recipe, lr, fused)
+        except RuntimeError as error:
+            pytest.skip(f"this PyTorch has no fused SGD on a CPU: {error}")
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(5):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+        results.append([parameter.detach() for parameter in model.parameters()])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def with_stand_ins(monkeypatch):
+    """Take the path of a GPU on the CPU: rates in a tensor, and a graph that runs the step that it was made from."""
+    graphs = []
+
+    class Graph:
+        def replay(self):
+            self.replays += 1
+            self.body()
+
+        def pool(self):
+            return "pool"
+
+    @contextlib.contextmanager
+    def capture(graph, pool=None, stream=None):
+        # A real capture runs nothing; this one runs the step, so more has to be put back.
+        sizes = []
+        original = Trainer._step
+        with pytest.MonkeyPatch.context() as patch:
+
+            def spy(self, size):
+                sizes.append((self, size))
+                self._rewind(0)
+                original(self, size)
+
+            patch.setattr(Trainer, "_step", spy)
+            yield
+        ((trainer, size),) = sizes
+        graph.body, graph.size, graph.replays, graph.shared = lambda: original(trainer, size), size, 0, pool
+        graphs.append(graph)
+
+    nothing = types.SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(step, "_reads_lr_on", lambda device: True)
+    monkeypatch.setattr(step, "_side_stream", lambda device: nothing)
+    for name, stand_in in {
+        "device": lambda device: contextlib.nullcontext(),
+        "stream": lambda stream: contextlib.nullcontext(),
+        "current_stream": lambda: nothing,
+        "CUDAGraph": Graph,
+        "graph": capture,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    return graphs
+
+
+@pytest.mark.skipif(not step.HAS_FUSED_SGD, reason="this PyTorch has no fused SGD")
+@pytest.mark.parametrize(("batch_size", "sizes"), [(500, [500, 200]), (600, [600]), (5000, [1200])])
+@pytest.mark.parametrize("schedule", ["epoch", "step"])
+def test_warming_up_and_capturing_leave_no_trace(digits, monkeypatch, batch_size, sizes, schedule):
+    recipe = get_recipe("mini", batch_size=batch_size, lr_schedule=schedule, epochs=3)
+    expected, weights = run(make_trainer(digits, recipe), 3)
+    graphs = with_stand_ins(monkeypatch)
+    plain, plain_weights = run(make_trainer(digits, recipe, graph=False), 3)
+    assert graphs == []
+    trainer = make_trainer(digits, recipe)
+    assert [graph.size for graph in graphs] == sizes
+    assert [graph.shared for graph in graphs] == [None, "pool"][: len(sizes)]
+    replayed, replayed_weights = run(trainer, 3)
+    assert [graph.replays for graph in graphs] == [3 * (1200 // size if size == sizes[0] else 1) for size in sizes]
+    assert replayed == plain
+    for a, b in zip(plain_weights, replayed_weights, strict=True):
+        assert torch.equal(a, b)
+    # Against the plain optimiser, which gets its rates from the host in double precision.
+    assert np.allclose(replayed[0], expected[0], rtol=1e-4)
+    if batch_size > 500:  # a few steps, before chaos has amplified the rounding
+        for a, b in zip(weights, replayed_weights, strict=True):
+            assert torch.allclose(a, b, atol=2e-3)
+
+
+@pytest.mark.skipif(not step.HAS_FUSED_SGD, reason="this PyTorch has no fused SGD")
+def test_a_stack_takes_the_same_path(digits, monkeypatch):
+    recipe = get_recipe("mini", batch_size=500, epochs=2)
+    jobs = [Job("2341234", 0, 0), Job("1111111", 0, 1)]
+    graphs = with_stand_ins(monkeypatch)
+    plain = train_stack(SPACE, jobs, recipe, digits, graph=False)
+    replayed = train_stack(SPACE, jobs, recipe, digits)
+    assert [graph.replays for graph in graphs] == [4, 2]
+    assert [record.curves for record in plain] == [record.curves for record in replayed]
+
+
+@pytest.fixture
+def gpu_digits(digits):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return digits.to("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("num_jobs", [1, 4])
+def test_on_a_gpu_a_graph_changes_no_result(gpu_digits, precision, num_jobs):
+    # 1,200 images in batches of 128 have a smaller last batch, so both graphs are replayed.
+    recipe = get_recipe("mini", epochs=2, precision=precision)
+    jobs = [Job("4344424", run, run) for run in range(num_jobs)]
+    without, graphed = (train_jobs(SPACE, jobs, recipe, gpu_digits, graph=graph) for graph in (False, True))
+    for a, b in zip(without, graphed, strict=True):
+        for name, values in a.curves.items():
+            assert b.curves[name][0] == pytest.approx(values[0], rel=1e-4), name
+        assert dataclasses.replace(a, train_s=0) == dataclasses.replace(b, train_s=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_on_a_gpu_precisions_agree_within_the_noise_of_seeds(gpu_digits, precision):
+    jobs = [Job("4444444", seed, seed) for seed in range(16)]
+    found = [
+        np.array(
+            [record.best_test_acc for record in train_stack(SPACE, jobs, get_recipe("mini", **changes), gpu_digits)]
+        )
+        for changes in ({}, {"precision": precision})
+    ]
+    difference = found[1] - found[0]
+    assert abs(difference.mean()) < max(3 * difference.std(ddof=1) / 4, 0.1)
+    assert abs(difference.mean()) < 1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_weights_and_images_are_channels_last(gpu_digits, digits):
+    recipe = get_recipe("mini", batch_size=1200, epochs=1)
+    trainer = make_trainer(gpu_digits, recipe)
+    seen = []
+    stem = trainer.model.stem[0]
+    stem.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].stride(1), output.stride(1))))
+    assert trainer.model.block1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    trainer.evaluate(trainer.prepare(gpu_digits.test_images), gpu_digits.test_labels)
+    assert {output for _, output in seen} == {1}
+    # One epoch is one step here; the images differ, because generators of devices draw differently.
+    assert run(trainer, 1)[0][0][0] == pytest.approx(run(make_trainer(digits, recipe), 1)[0][0][0], rel=0.02)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_host_waits_for_nothing_inside_an_epoch(gpu_digits):
+    for graph in (False, True):
+        trainer = make_trainer(gpu_digits, get_recipe("mini", epochs=1), graph=graph)
+        images = trainer.prepare(gpu_digits.test_images)
+        plan = trainer._loader.plan(torch.Generator("cuda").manual_seed(0))
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            trainer.epoch(0, [plan])
+            trainer.evaluate(images, gpu_digits.test_labels)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

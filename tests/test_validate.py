@@ -1,0 +1,84 @@
+"""The script that holds this package's training against the published accuracies; here on what a CPU can train."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_info, make_rows, write_table
+
+import channel_bench as cb
+from channel_bench.table import Table
+
+SCRIPT = Path(__file__).parents[1] / "data" / "scripts" / "validate.py"
+
+
+@pytest.fixture(scope="module")
+def validate():
+    specification = importlib.util.spec_from_file_location("validate", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_architectures_are_spread_over_the_accuracies(validate, published):
+    for name in ("mobilenet", "resnet"):
+        table = cb.load(name, data_dir=published)
+        archs = validate.pick_spread(table, 12)
+        means = table.accuracy(archs)
+        everything = np.sort(table.accuracies())
+        assert len(set(archs)) == 12 and (np.diff(means) >= 0).all()
+        assert (means[0], means[-1]) == (everything[0], everything[-1])
+        positions = np.searchsorted(everything, means) / (len(everything) - 1)
+        assert np.allclose(positions, np.linspace(0, 1, 12), atol=0.01)
+
+
+def test_the_whole_line_runs_on_a_mini_space(tmp_path):
+    space = cb.get_space("resnet-mini")
+    reference = write_table(tmp_path / "reference.parquet", make_rows(space, 64, 2), make_info(space))
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--dataset",
+        "digits",
+        "--spaces",
+        "resnet-mini",
+        "--archs",
+        "3",
+        "--epochs",
+        "1",
+    ]
+    command += ["--reference", f"resnet-mini={reference}", "--out", tmp_path / "out", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert done.returncode == 1 and not found["well"]  # one epoch is far from what the reference makes up
+    assert found["num_archs"] == found["trained"] == len(found["rows"]) == 3
+    assert found["mean_difference"] == pytest.approx(np.mean([r["trained"] - r["reference"] for r in found["rows"]]))
+    table = Table.read(tmp_path / "out" / "resnet-mini" / "validation-digits.v1.parquet")
+    assert found["table"] == str(table.path) and len(table) == 3 and table.info.recipe["epochs"] == 1
+    again = subprocess.run([*command, "--allowed", "100"], capture_output=True, text=True)
+    assert again.returncode == 0 and json.loads(again.stdout)["trained"] == 0
+
+
+@pytest.mark.slow
+def test_the_whole_line_runs_on_images_of_cifar(tmp_path, published, cifar_jpeg_dir):
+    # 512 + 100 real images and one epoch: that it runs, not what it finds.
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "few-images"
+    folder.mkdir()
+    for split, count in (("train", 512), ("test", 100)):
+        (path,) = cifar_jpeg_dir.glob(f"{split}*.parquet")
+        pq.write_table(pq.read_table(path).slice(0, count), folder / path.name)
+    command = [sys.executable, SCRIPT, "--dataset", folder, "--spaces", "mobilenet", "--archs", "3", "--epochs", "1"]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "out", "--device", "cpu", "--data-dir", published],
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    assert done.returncode == 1 and found["dataset"] == "few-images" and found["num_archs"] == 3, done.stderr
+    assert (tmp_path / "out" / "mobilenet" / "validation-few-images.v1.parquet").exists()
