@@ -54,10 +54,25 @@ def torch_steps(model, recipe, dataset, dtype):
     return parameters.double().numpy(), statistics.double().numpy(), loss_sum / len(dataset.train_labels)
 
 
+def train(space, arch, recipe, dataset):
+    """What the native trainer makes of the weights and draws of `generator`."""
+    parameters = native.initial_parameters(space, arch, generator())
+    return native.NativeTrainer(space, recipe, dataset).train(arch, parameters, generator())
+
+
 def first_images(dataset, count):
     return dataclasses.replace(
         dataset, train_images=dataset.train_images[:count], train_labels=dataset.train_labels[:count]
     )
+
+
+@pytest.mark.parametrize("name", [*MINI, "resnet", "mobilenet"])
+def test_it_draws_the_weights_of_the_module(name):
+    space = cb.get_space(name)
+    for arch in ["1111111", "4444444", "1234321"][: 3 if name in MINI else 1]:
+        module = build_model(space, arch, generator())
+        flat = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+        assert np.array_equal(native.initial_parameters(space, arch, generator()), flat.numpy())
 
 
 # Every kernel: widths of every remainder of the register tiles, images whose stages are 8, 6, 4, 3 and 2 pixels wide.
@@ -79,7 +94,7 @@ def test_a_step_is_that_of_pytorch_in_double_precision(family, maxima, size, arc
     split = (images, rng.integers(10, size=80))
     dataset = make_dataset("noise", split, split)
     recipe = get_recipe("mini", epochs=1, batch_size=80)
-    run = native.train_model(space, build_model(space, arch, generator()), recipe, dataset, generator())
+    run = train(space, arch, recipe, dataset)
     parameters, statistics, loss = torch_steps(build_model(space, arch, generator()), recipe, dataset, torch.float64)
     # A step moves parameters by 1e-2; rounding alone may turn a ReLU whose input is nearly zero.
     assert np.median(np.abs(run.parameters - parameters)) < 1e-7
@@ -94,7 +109,7 @@ def test_colour_images_mirrored_and_cropped_train_like_pytorch():
     split = (rng.integers(256, size=(48, 3, 32, 32), dtype=np.uint8), rng.integers(10, size=48))
     dataset = make_dataset("noise", split, split)
     recipe = get_recipe("paper", epochs=1, batch_size=32)  # a whole batch and a smaller last one
-    run = native.train_model(space, build_model(space, "4321234", generator()), recipe, dataset, generator())
+    run = train(space, "4321234", recipe, dataset)
     parameters, statistics, _ = torch_steps(build_model(space, "4321234", generator()), recipe, dataset, torch.float64)
     assert np.median(np.abs(run.parameters - parameters)) < 1e-6
     assert np.abs(run.statistics - statistics).max() < 1e-5
@@ -107,7 +122,7 @@ def test_after_some_steps_it_is_no_further_from_double_precision_than_pytorch(na
     data = first_images(digits, 640)
     ours, theirs = [], []
     for arch in ["4344424", "1213421", "2222222", "4111114", "1444441"]:
-        run = native.train_model(space, build_model(space, arch, generator()), recipe, data, generator())
+        run = train(space, arch, recipe, data)
         truth, _, _ = torch_steps(build_model(space, arch, generator()), recipe, data, torch.float64)
         single, _, _ = torch_steps(build_model(space, arch, generator()), recipe, data, torch.float32)
         ours.append(np.abs(run.parameters - truth).max())
@@ -118,7 +133,7 @@ def test_after_some_steps_it_is_no_further_from_double_precision_than_pytorch(na
 def test_evaluation_is_that_of_pytorch_with_running_statistics(digits):
     space, recipe = cb.get_space("mobilenet-mini"), get_recipe("mini", epochs=1)
     model = build_model(space, "3213421", generator())
-    run = native.train_model(space, model, recipe, digits, generator())
+    run = train(space, "3213421", recipe, digits)
     start = 0
     for parameter in model.parameters():
         values = torch.from_numpy(run.parameters[start : start + parameter.numel()])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -31,12 +32,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from channel_bench.datasets import Dataset, TrainLoader, normalise
 from channel_bench.durable import write_atomic
 from channel_bench.errors import ArgumentError, ChannelBenchError
-from channel_bench.models import build_model
 from channel_bench.recipe import Recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
 from channel_bench.space import Space
@@ -130,136 +129,143 @@ def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
     reason = reason_not(space, recipe, dataset)
     if reason is not None:
         raise ArgumentError(f"the native trainer cannot train this: {reason}")
-    loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
+    trainer = NativeTrainer(space, recipe, dataset)
     records = []
     for job in jobs:
         started = time.perf_counter()
         weights, batches = run_generators(space, job, dataset.device)
-        run = _train(space, build_model(space, job.arch, weights), recipe, dataset, loader, batches)
+        run = trainer.train(job.arch, initial_parameters(space, job.arch, weights), batches)
         seconds = time.perf_counter() - started
         records.append(make_record(space, job, recipe, run.curves, seconds, dataset.device, 1, BACKEND))
     return records
 
 
-def train_model(
-    space: Space, model: nn.Module, recipe: Recipe, dataset: Dataset, generator: torch.Generator
-) -> NativeRun:
-    """Train a network from the weights that it has, which stay as they are; tests compare what comes back.
-
-    Args:
-        space: The search space; the network is one of its.
-        model: As `build_model` gives it.
-        recipe: How to train.
-        dataset: Images of the space's input shape, on the CPU.
-        generator: Of order and augmentation, as for `TrainLoader.epoch`.
+def initial_parameters(space: Space, arch: str, generator: torch.Generator) -> FloatArray:
+    """The weights that `models.build_model` would draw, without making a module of them.
 
     Returns:
-        Curves, trained parameters and running statistics.
+        float32 (num_params,), in the order of the module's `parameters()`.
     """
-    return _train(
-        space, model, recipe, dataset, TrainLoader(dataset.train_images, dataset.train_labels, recipe), generator
-    )
+    units = _units(space, arch)
+    parts = []
+
+    def draw(count: int, fan_in: int) -> None:
+        bound = 1 / math.sqrt(fan_in)
+        parts.append(torch.empty(count).uniform_(-bound, bound, generator=generator))
+
+    for unit in units:
+        fan_in = unit.kernel**2 * (1 if unit.depthwise else unit.cin)
+        draw(unit.cout * fan_in, fan_in)
+        parts += [torch.ones(unit.cout), torch.zeros(unit.cout)]
+    features = units[-1].cout
+    draw(space.num_classes * features, features)
+    draw(space.num_classes, features)
+    return torch.cat(parts).numpy()
 
 
-def _train(
-    space: Space,
-    model: nn.Module,
-    recipe: Recipe,
-    dataset: Dataset,
-    loader: TrainLoader,
-    generator: torch.Generator,
-) -> NativeRun:
-    units = _units(space, model)
-    parameters = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).numpy().copy()
-    num_train, num_epochs = len(dataset.train_labels), recipe.epochs
-    plans = [loader.plan(generator) for _ in range(num_epochs)]
-    order, rows, columns, mirrored = (
-        torch.stack([getattr(plan, name) for plan in plans]).to(torch.int32).numpy()
-        for name in ("order", "rows", "columns", "mirrored")
-    )
-    rates = np.array(
-        [
+class NativeTrainer:
+    """The compiled program with a recipe and a data set.
+
+    Args:
+        space: The search space.
+        recipe: How to train.
+        dataset: Images of the space's input shape, on the CPU; nothing that `reason_not` names.
+    """
+
+    def __init__(self, space: Space, recipe: Recipe, dataset: Dataset) -> None:
+        """Bring everything into the form that the program reads."""
+        self._space, self._recipe = space, recipe
+        self._loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
+        num_train, channels = len(dataset.train_labels), dataset.image_shape[0]
+        rates = [
             recipe.lr_at(epoch + start / num_train)
-            for epoch in range(num_epochs)
+            for epoch in range(recipe.epochs)
             for start in range(0, num_train, recipe.batch_size)
-        ],
-        np.float32,
-    )
-    channels, size, _ = dataset.image_shape
-    every_value = torch.arange(256, dtype=torch.uint8).expand(1, channels, 1, 256)
-    table = normalise(every_value, *loader.statistics).numpy()
-    spec = _TrainSpec(
-        num_units=len(units),
-        num_classes=space.num_classes,
-        image_channels=channels,
-        image_size=size,
-        num_train=num_train,
-        num_test=len(dataset.test_labels),
-        epochs=num_epochs,
-        batch_size=recipe.batch_size,
-        crop_padding=recipe.crop_padding,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    curves = np.empty((len(CURVE_METRICS), num_epochs))
-    statistics = np.empty(2 * sum(unit.cout for unit in units), np.float32)
-    arrays = (
-        parameters,
-        loader.padded.numpy(),
-        dataset.train_labels.to(torch.int32).numpy(),
-        dataset.test_images.contiguous().numpy(),
-        dataset.test_labels.to(torch.int32).numpy(),
-        table,
-        order,
-        rows,
-        columns,
-        mirrored,
-        rates,
-        curves,
-        statistics,
-    )
-    failed = _library().channel_bench_train(
-        ctypes.byref(spec), units, *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays)
-    )
-    if failed:
-        raise MemoryError("the native trainer ran out of memory")
-    return NativeRun(dict(zip(CURVE_METRICS, curves.tolist(), strict=True)), parameters, statistics)
+        ]
+        every_value = torch.arange(256, dtype=torch.uint8).expand(1, channels, 1, 256)
+        self._images = (
+            self._loader.padded.numpy(),
+            dataset.train_labels.to(torch.int32).numpy(),
+            dataset.test_images.contiguous().numpy(),
+            dataset.test_labels.to(torch.int32).numpy(),
+            normalise(every_value, *self._loader.statistics).numpy(),
+        )
+        self._rates = np.array(rates, np.float32)
+        self._facts = {
+            "num_classes": space.num_classes,
+            "image_channels": channels,
+            "image_size": dataset.image_shape[1],
+            "num_train": num_train,
+            "num_test": len(dataset.test_labels),
+            "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
+            "crop_padding": recipe.crop_padding,
+            "momentum": recipe.momentum,
+            "weight_decay": recipe.weight_decay,
+        }
+
+    def train(self, arch: str, parameters: FloatArray, generator: torch.Generator) -> NativeRun:
+        """Train one network.
+
+        Args:
+            arch: The architecture as text.
+            parameters: float32 (num_params,), as of `initial_parameters`; left as they are.
+            generator: Of order and augmentation, as for `TrainLoader.epoch`.
+
+        Returns:
+            Curves, trained parameters and running statistics.
+
+        Raises:
+            MemoryError: There is none left.
+        """
+        units = _units(self._space, arch)
+        plans = [self._loader.plan(generator) for _ in range(self._recipe.epochs)]
+        drawn = [
+            torch.stack([getattr(plan, name) for plan in plans]).to(torch.int32).numpy()
+            for name in ("order", "rows", "columns", "mirrored")
+        ]
+        trained = parameters.copy()
+        curves = np.empty((len(CURVE_METRICS), self._recipe.epochs))
+        statistics = np.empty(2 * sum(unit.cout for unit in units), np.float32)
+        arrays = (trained, *self._images, *drawn, self._rates, curves, statistics)
+        failed = _library().channel_bench_train(
+            ctypes.byref(_TrainSpec(num_units=len(units), **self._facts)),
+            (_UnitSpec * len(units))(*units),
+            *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays),
+        )
+        if failed:
+            raise MemoryError("the native trainer ran out of memory")
+        return NativeRun(dict(zip(CURVE_METRICS, curves.tolist(), strict=True)), trained, statistics)
 
 
-def _units(space: Space, model: nn.Module) -> ctypes.Array[_UnitSpec]:
-    """The network as a list of convolutions, in the order of the module's parameters."""
+def _units(space: Space, arch: str) -> list[_UnitSpec]:
+    """The network as a list of convolutions, in the order of the module's parameters (models/ says what it is)."""
+    channels = space.channels(arch)
+    is_resnet = space.family == "resnet"
     units: list[_UnitSpec] = []
 
-    def add(sequence: nn.Module, source: int, skip: int = -1, *, relu_last: bool) -> int:
-        """Append the convolutions of a Sequential that reads unit `source`; the number of its last."""
-        convs = [module for module in sequence.modules() if isinstance(module, nn.Conv2d)]
-        for conv in convs:
-            last = conv is convs[-1]
-            units.append(
-                _UnitSpec(
-                    input=source,
-                    skip=skip if last else -1,
-                    kernel=conv.kernel_size[0],
-                    stride=conv.stride[0],
-                    depthwise=int(
-                        conv.groups > 1 or conv.kernel_size[0] == 3 and space.family == "mobilenet" and source >= 0
-                    ),
-                    cin=conv.in_channels,
-                    cout=conv.out_channels,
-                    relu=int(relu_last or not last),
-                )
-            )
-            source = len(units) - 1
-        return source
+    def add(cin: int, cout: int, kernel: int, *, stride: int = 1, depthwise: bool = False, relu: bool = True) -> None:
+        """Append a convolution that reads the last one's output."""
+        source = len(units) - 1
+        units.append(_UnitSpec(source, -1, kernel, stride, depthwise, cin, cout, relu))
 
-    is_resnet = space.family == "resnet"
-    blocks = {name: module for name, module in model.named_children() if name.startswith("block")}
-    x = add(model.get_submodule("stem"), -1, relu_last=True)
-    for name, block in blocks.items():
-        x = add(block, x, -1 if name == "block3" else x, relu_last=is_resnet)
+    add(space.input_shape[0], channels[0], 3, stride=2)
+    widths = [channels[0], channels[0], channels[0], channels[4], channels[4], channels[4]]
+    hiddens = [channels[1], channels[2], channels[3], channels[5], channels[6]][: 5 if is_resnet else 4]
+    for block, (inputs, hidden, outputs) in enumerate(zip(widths, hiddens, widths[1:], strict=False), 1):
+        source, stride = len(units) - 1, 2 if block == 3 else 1
+        if is_resnet:
+            add(inputs, hidden, 3, stride=stride)
+            add(hidden, outputs, 3)
+        else:
+            add(inputs, hidden, 1)
+            add(hidden, hidden, 3, stride=stride, depthwise=True)
+            add(hidden, outputs, 1, relu=False)
+        if block != 3:
+            units[-1].skip = source
     if not is_resnet:
-        add(model.get_submodule("out"), x, relu_last=True)
-    return (_UnitSpec * len(units))(*units)
+        add(channels[4], channels[6], 1)
+    return units
 
 
 @functools.cache
