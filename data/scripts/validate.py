@@ -1,7 +1,7 @@
 """Does this package train what was published? Some architectures of each full space, by the full recipe, compared.
 
     python data/scripts/validate.py --dataset cifar10 --out validation      # a GPU; CIFAR-10 by its name or a folder
-    python data/scripts/validate.py --dataset digits --spaces resnet-mini --reference resnet-mini=t.parquet --out validation
+    python data/scripts/validate.py --dataset digits --spaces resnet-mini --reference resnet-mini=t.parquet --out out
 
 Architectures are picked by the quantiles of their published accuracy, so that the narrowest and the best are among
 them; they are trained into a store per space (killed, the same command goes on), collected to
