@@ -293,7 +293,7 @@ def collect(
 
 @app.command()
 def verify(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table file (.parquet).")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Table file, or a space for its default table.")],
     retrain: Annotated[
         int | None, typer.Option(help="Also train so many of its architectures again, with new seeds.")
     ] = None,
@@ -314,14 +314,15 @@ def verify(
     """
     from channel_bench.verify import verify as run_verify
 
-    facts = run_verify(table)
+    path = _table_file(table, data_dir)
+    facts = run_verify(path)
     if not json_output:
         print(f"{table}: intact, {_counts(facts)}")
         print(
             f"space {facts['space']}, data set {facts['dataset']}, recipe {facts['recipe']['name']}; {facts['source']}"
         )
         print(f"content SHA-256 {facts['content_sha256']}")
-    found = None if retrain is None else _audit(table, retrain, seed, precision, dataset, device, threads, data_dir)
+    found = None if retrain is None else _audit(path, retrain, seed, precision, dataset, device, threads, data_dir)
     if json_output:
         print_json(facts if found is None else {**facts, "retrained": dataclasses.asdict(found)})
     elif found is not None:
@@ -400,9 +401,9 @@ def compare(
 ) -> None:
     """Say how far two tables of a space agree, beside what seeds alone would leave of their agreement."""
     from channel_bench.compare import compare_tables
-    from channel_bench.table import Table, load
+    from channel_bench.table import Table
 
-    tables = [Table.read(text) if Path(text).suffix else load(text, None, data_dir) for text in (first, second)]
+    tables = [Table.read(_table_file(text, data_dir)) for text in (first, second)]
     found = compare_tables(tables[0], tables[1], metric)
     if json_output:
         infos = [dataclasses.asdict(table.info) for table in tables]
@@ -430,6 +431,13 @@ def compare(
         title=f"{first} and {second}: {found.num_archs:,} architectures of {found.space} in both",
         caption="\n".join(notes),
     )
+
+
+def _table_file(text: str, data_dir: Path | None) -> Path:
+    """A table file, or the file of a space's default table."""
+    from channel_bench.table import find_table
+
+    return Path(text) if Path(text).suffix else find_table(text, None, data_dir)
 
 
 def _load(space: str, table: str | None, data_dir: Path | None) -> Table:

@@ -26,7 +26,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, StorageError, os_reason
+from channel_bench.errors import (
+    ArgumentError,
+    CorruptFileError,
+    MissingDataError,
+    StorageError,
+    os_reason,
+    unknown_name,
+)
 from channel_bench.record import (
     ACCURACY_METRICS,
     CURVE_METRICS,
@@ -443,7 +450,8 @@ def load(space: str | Space, table: str | Path | None = None, data_dir: str | Pa
 
     Args:
         space: The space, by name.
-        table: Name of a table ("cifar10-published"), path of a table file, or None for the space's default.
+        table: Name of a table ("cifar10-published", "digits-16384x3"), path of a table file, or None for the space's
+            default.
         data_dir: Folder of downloaded tables; default $CHANNEL_BENCH_DATA, else the user's cache folder.
 
     Returns:
@@ -454,27 +462,34 @@ def load(space: str | Space, table: str | Path | None = None, data_dir: str | Pa
         MissingDataError: The table is not on this machine; the message says how to get it.
         CorruptFileError: The file is damaged, or is of another space.
     """
-    from channel_bench.published import TABLE_NAME, published_spaces, table_path
+    space = get_space(space)
+    found = Table.read(find_table(space, table, data_dir))
+    if found.space != space:
+        raise ArgumentError(f"table {str(table)!r} is of space {found.space.name!r}, not {space.name!r}")
+    return found
+
+
+def find_table(space: str | Space, table: str | Path | None = None, data_dir: str | Path | None = None) -> Path:
+    """File that `load` reads; arguments and errors as there.
+
+    Raises:
+        UnknownNameError: No such space or table.
+        MissingDataError: The table is not on this machine; the message says how to get it.
+    """
+    from channel_bench import published, shipped
 
     space = get_space(space)
     if table is not None and (Path(table).suffix or (str(table) and Path(table).exists())):
-        found = Table.read(table)
-        if found.space != space:
-            raise ArgumentError(f"table {str(table)!r} is of space {found.space.name!r}, not {space.name!r}")
-        return found
-    if space.name in published_spaces() and table in (None, TABLE_NAME):
-        path = table_path(space, Path(data_dir) if data_dir is not None else None)
+        return Path(table)
+    if space.name in published.published_spaces() and table in (None, published.TABLE_NAME):
+        path = published.table_path(space, Path(data_dir) if data_dir is not None else None)
         if not path.exists():
             raise MissingDataError(
-                f"table {TABLE_NAME!r} of space {space.name!r} is not in {str(path.parent)!r}: run"
+                f"table {published.TABLE_NAME!r} of space {space.name!r} is not in {str(path.parent)!r}: run"
                 " 'channel-bench download'"
             )
-        return Table.read(path)
-    if table is not None:
-        from channel_bench.errors import unknown_name
-
-        raise unknown_name("table", str(table), [TABLE_NAME, "a path ending in .parquet"])
-    raise MissingDataError(
-        f"space {space.name!r} has no table to download: build one with 'channel-bench build {space.name}' and"
-        " 'channel-bench collect', then pass its path"
-    )
+        return path
+    if space.name in shipped.SPACES and table in (None, shipped.TABLE_NAME):
+        return shipped.shipped_path(space)
+    own = shipped.TABLE_NAME if space.name in shipped.SPACES else published.TABLE_NAME
+    raise unknown_name("table", str(table), [own, "a path ending in .parquet"])

@@ -1,0 +1,114 @@
+"""The tables that come with the package: complete, described, loaded by name, and true."""
+
+import configparser
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import channel_bench as cb
+from channel_bench import shipped
+from channel_bench.build import collect
+from channel_bench.errors import CorruptFileError, MissingDataError
+from channel_bench.native import reason_not, train_native
+from channel_bench.recipe import get_recipe
+from channel_bench.record import Job
+from channel_bench.verify import verify
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", params=shipped.SPACES)
+def table(request):
+    return cb.load(request.param)
+
+
+def test_every_architecture_has_three_finished_runs(table):
+    facts = verify(table.path)
+    assert (facts["num_archs"], facts["num_runs"], facts["num_incomplete_archs"]) == (16384, 3, 0)
+    assert facts["num_diverged"] == 0
+    assert table.name == shipped.TABLE_NAME
+    assert table.info.recipe == get_recipe(table.space.recipe).to_dict()
+    assert set(table.arrow.column("backend").to_pylist()) == {"native"}
+
+
+def test_the_data_set_is_the_embedded_one(table, digits):
+    assert (table.info.dataset, table.info.dataset_digest) == (digits.name, digits.digest)
+
+
+def test_learning_curves_are_shipped_too(table):
+    curves = table.curves("4344424")
+    assert curves["test_acc"].shape == (3, table.info.recipe["epochs"])
+    assert curves["test_acc"].max(1) == pytest.approx([table.accuracy("4344424", run=run) for run in range(3)])
+
+
+def test_width_matters_more_than_the_seed_and_no_slot_decides_alone(table):
+    """What the maxima were chosen for, on all rows and with one term per width and slot."""
+    cells = np.stack([table.accuracy(table.space.archs(), run=run) for run in range(3)], 1)
+    noise = cells.var(1, ddof=1).mean()
+    reliability = 1 - noise / 3 / cells.mean(1).var(ddof=1)
+    assert reliability > 0.88
+    means, digits = cells.mean(1), table.space.archs()
+    effects = [np.var([means[digits[:, slot] == digit].mean() for digit in range(1, 5)]) for slot in range(7)]
+    assert max(effects) / sum(effects) < 0.6
+
+
+def test_a_row_is_what_training_gives(table, digits):
+    """With the same compiler to the last bit, with another within what chaos makes of a rounding."""
+    space, recipe = table.space, get_recipe("mini")
+    if reason_not(space, recipe, digits) is not None:
+        pytest.skip(f"no native trainer here: {reason_not(space, recipe, digits)}")
+    archs = ["1111111", "2314132", "4444444"]
+    jobs = [Job(arch, run, run) for arch in archs for run in range(3)]
+    found = [record.best_test_acc for record in train_native(space, jobs, recipe, digits)]
+    stated = [table.accuracy(job.arch, run=job.run) for job in jobs]
+    # Fresh seeds of a narrow network differ by up to ten points, those of a wide one by one or two.
+    assert np.array(found) == pytest.approx(np.array(stated), abs=12)
+    assert np.median(np.abs(np.array(found) - stated)) < 2
+
+
+def test_the_manifest_describes_the_files_to_the_byte():
+    manifest = shipped.read_manifest()
+    folder = shipped.shipped_dir()
+    assert set(manifest["tables"]) == {f"{space}.v1.parquet" for space in shipped.SPACES}
+    for table in manifest["tables"].values():
+        for name, facts in table["files"].items():
+            data = (folder / name).read_bytes()
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (facts["bytes"], facts["sha256"])
+            assert len(data) < 20 * 2**20
+    assert {path.name for path in folder.glob("*.v1.*")} == {
+        name for table in manifest["tables"].values() for name in table["files"]
+    }
+
+
+def test_a_manifest_is_made_of_tables_that_check_out(store, tmp_path):
+    from conftest import make_record
+
+    store.add(make_record())
+    collect(store.folder, tmp_path / "resnet-mini.v1.parquet")
+    manifest = shipped.make_manifest(tmp_path)
+    (facts,) = manifest["tables"].values()
+    assert facts["num_rows"] == 1 and set(facts["files"]) == {"resnet-mini.v1.parquet", "resnet-mini.v1.h5"}
+    (tmp_path / "resnet-mini.v1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CorruptFileError):
+        shipped.write_manifest(tmp_path)
+    assert not (tmp_path / shipped.MANIFEST).exists()
+
+
+def test_a_package_without_its_tables_says_how_to_build_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped, "shipped_dir", lambda: tmp_path)
+    with pytest.raises(MissingDataError, match="build one with 'channel-bench build resnet-mini'"):
+        cb.load("resnet-mini")
+
+
+def test_every_folder_of_code_is_installed():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    there = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for top in ("channel_bench", "harness")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert listed == there | {"channel_bench.tables"}
