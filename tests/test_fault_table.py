@@ -32,7 +32,7 @@ from channel_bench.work import SharedWork
 
 SPACE = cb.get_space("resnet-mini")
 ARCHS = pick_archs(SPACE, "6")
-PATIENCE_S = 120
+PATIENCE_S = 300
 COMMAND = [sys.executable, "-m", "channel_bench.cli", "build", "resnet-mini", "--archs", "6", "--runs", "2"]
 COMMAND += ["--device", "cpu", "--stack", "1", "--epochs", "2"]
 ROOT = Path(__file__).parents[1]
@@ -72,9 +72,24 @@ def planned():
     return sorted(f"{arch}-{run}" for arch in ARCHS for run in range(2))
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def no_builder_outlives_its_test():
+    yield
+    while STARTED:
+        builder = STARTED.pop()
+        builder.kill()
+        builder.communicate()
+
+
 def start(out, environment, *more):
     command = [*COMMAND, "--out", str(out), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    STARTED.append(
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    )
+    return STARTED[-1]
 
 
 def finish(builder):
