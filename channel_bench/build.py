@@ -4,17 +4,25 @@
     >>> collect(Path("runs"), Path("table.parquet"))
 
 Nothing about progress is remembered anywhere but in the store: missing = planned - there. Killing the builder and
-starting it again with the same arguments continues; other arguments (more runs, more architectures) add to it.
+starting it again with the same arguments continues; other arguments (more runs, more architectures) add to it. Several
+builders may work on one folder at once, also from several machines: a run is leased before it is trained (leases.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import heapq
 import io
+import json
 import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,14 +30,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from channel_bench.bulk import read_all
-from channel_bench.durable import check_writable, write_atomic
-from channel_bench.engines import Outcome
+from channel_bench.durable import check_writable, remove_leftovers, write_atomic
+from channel_bench.engines import MAX_RETRIES, Engine, Outcome
 from channel_bench.engines.local import LocalEngine
-from channel_bench.errors import ArgumentError, BuildError, MissingDataError, StorageError
+from channel_bench.errors import ArgumentError, BuildError, ConflictError, MissingDataError, StorageError, unknown_name
+from channel_bench.leases import Leases
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import (
     CURVE_METRICS,
     Job,
+    RunRecord,
     TableInfo,
     curves_hash,
     parquet_bytes,
@@ -37,7 +47,8 @@ from channel_bench.record import (
     with_info,
 )
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
-from channel_bench.store import RunStore
+from channel_bench.store import KIND, Failure, RunKey, RunStore
+from channel_bench.work import SharedWork
 
 PICK_SEED = 20210421
 """Seed of the order in which a number of architectures is picked; any number of them contains every smaller one."""
@@ -46,6 +57,10 @@ PICK_SEED = 20210421
 MAX_COUNT = 2**15 - 1
 """Largest number of a run; the schema's column has 16 bits."""
 MAX_SEED = 2**62
+MAX_RUNS_PER_GPU = 64
+ENGINES = ("local", "ray")
+NUM_SHOWN = 3
+"""How many of many conflicting runs a message names."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,8 @@ class BuildReport:
     num_trained: int
     num_diverged: int
     """Of the trained ones, those whose loss became NaN or infinite."""
+    num_elsewhere: int
+    """Runs that other builders of the folder finished meanwhile."""
     set_aside: list[Path]
     """Where damaged runs were moved; those that are planned have been trained again."""
 
@@ -87,6 +104,49 @@ def pick_archs(space: Space, text: str) -> list[str]:
     return list(dict.fromkeys(space.text(part.strip()) for part in text.split(",")))
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read a shard of a command line: "3/16" is the third of sixteen, (3, 16).
+
+    Raises:
+        ArgumentError: The text is something else, or there is no such shard.
+    """
+    number, _, total = text.partition("/")
+    if all(part.isascii() and part.isdecimal() for part in (number, total)) and 1 <= int(number) <= int(total):
+        return int(number), int(total)
+    raise ArgumentError(f"shard {text!r} is not I/N with whole numbers 1 <= I <= N, such as 3/16")
+
+
+def shard_archs(space: Space, archs: Sequence[str], number: int, total: int) -> list[str]:
+    """The architectures of one shard: as many as in the others to within one, and as costly, whoever computes it.
+
+    The costliest first, each goes to the shard that has cost the least so far and still has room.
+
+    Args:
+        space: The search space.
+        archs: All architectures, as text, in any order.
+        number: Which shard, 1..total.
+        total: Number of shards.
+
+    Raises:
+        ArgumentError: There are more shards than architectures, or there is no such shard.
+    """
+    if total == number == 1:
+        return list(archs)
+    if not 1 <= number <= total:
+        raise ArgumentError(f"shard {number} of {total} does not exist: allowed are 1..{total}")
+    if total > len(archs):
+        raise ArgumentError(f"{len(archs)} architectures cannot make {total} shards: ask for at most {len(archs)}")
+    room = -(-len(archs) // total)
+    shards: list[list[str]] = [[] for _ in range(total)]
+    heap = [(0, shard) for shard in range(total)]
+    for arch in sorted(archs, key=lambda arch: (-space.flops(arch), arch)):
+        cost, shard = heapq.heappop(heap)
+        shards[shard].append(arch)
+        if len(shards[shard]) < room:
+            heapq.heappush(heap, (cost + space.flops(arch), shard))
+    return shards[number - 1]
+
+
 def build(
     space: Space,
     out: Path,
@@ -96,16 +156,25 @@ def build(
     recipe: Recipe | None = None,
     dataset: str | None = None,
     num_workers: int | None = None,
+    runs_per_gpu: int | None = 1,
     stack: int | None = None,
     threads: int = 1,
     device: str = "auto",
     base_seed: int = 0,
+    shard: tuple[int, int] = (1, 1),
+    max_retries: int = MAX_RETRIES,
+    engine: str = "local",
+    address: str | None = None,
+    backend: str = "auto",
+    graph: bool | None = None,
     data_dir: Path | None = None,
     download: bool = False,
     on_start: Callable[[int, int, list[Path]], None] | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
+    on_wait: Callable[[int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> BuildReport:
-    """Train every planned run that is not in the store yet.
+    """Train every planned run that is not in the store yet, together with whoever else builds there.
 
     Args:
         space: The search space.
@@ -114,70 +183,103 @@ def build(
         num_runs: Runs of each, >= 1; run r has seed base_seed + r.
         recipe: How to train; default the space's own.
         dataset: What to train on, as `load_dataset` takes it; default the space's own.
-        num_workers: Worker processes; default one per GPU, or per CPU core where there is none.
+        num_workers: Worker processes; default `runs_per_gpu` on each GPU, or one per CPU core where there is none.
+        runs_per_gpu: Worker processes on each GPU; None for as many as `packing.runs_per_gpu` finds room for.
         stack: Networks that a worker trains together as one program (models/stacked.py); 1 for one at a time, default
             `default_stack`. Results agree in distribution, not bit by bit.
         threads: CPU threads of each worker.
-        device: "auto", "cpu", "cuda", "cuda:1" ...
+        device: "auto" and "cuda" are all GPUs of this machine, or of the cluster; "cpu", "cuda:1" ...
         base_seed: Seed of run 0.
+        shard: (i, n) to train the i-th of n parts of the architectures only (`shard_archs`), 1 <= i <= n.
+        max_retries: How often a run is tried again after it failed.
+        engine: "local" for this machine, "ray" for a cluster.
+        address: Of the Ray cluster: "auto", "ray://host:port" or "host:port"; default one of this machine only.
+        backend: "native" for the compiled trainer (native/), "torch", or "auto" (`train.pick_backend`).
+        graph: Whether steps are replayed as CUDA graphs; None for where they can be.
         data_dir: Folder of downloaded data.
         download: Fetch the data set where it is missing.
         on_start: Called once with the number of planned runs, of those found, and the damaged ones that were moved.
         on_outcome: Called with each outcome, in the caller's thread.
+        on_wait: Called at most once, in any thread, with the number of runs that only other builders still work on.
+        on_note: Called with what the user should know and is no error.
 
     Returns:
         What was done.
 
     Raises:
-        ArgumentError: An argument is out of range, the data set does not fit, or the device cannot do the precision.
-        StorageError: The store cannot be written, holds other runs, or is in use.
-        BuildError: Some runs failed repeatedly; all others are kept.
+        ArgumentError: An argument is out of range, the data set does not fit, or the device cannot do what is asked.
+        StorageError: The store cannot be written, or holds other runs.
+        MissingPackageError: Ray is not installed.
+        BuildError: Some runs failed repeatedly, which is on record in the folder, or the cluster cannot be reached.
     """
+    import torch
+
     from channel_bench.datasets import channel_statistics, load_dataset
     from channel_bench.step import check_device
-    from channel_bench.train import pick_device
+    from channel_bench.train import BACKENDS, pick_backend
 
     _check_counts(num_runs, num_workers, stack, threads, base_seed)
+    _check_cluster(runs_per_gpu, max_retries, engine, address)
+    if backend not in BACKENDS:
+        raise ArgumentError(f"backend is {backend!r}: allowed are {', '.join(BACKENDS)}")
     recipe = recipe or get_recipe(space.recipe)
     source = dataset or space.dataset
-    chosen_device = pick_device(device)
-    check_device(recipe, chosen_device)
+    texts = shard_archs(space, list(dict.fromkeys(space.text(arch) for arch in archs)), *shard)
+    devices = _pick_devices(device) if engine == "local" else []
+    for name in devices:
+        check_device(recipe, torch.device(name), graph)
+    if runs_per_gpu is None:
+        runs_per_gpu = _packed(space, recipe, devices)
     data = load_dataset(source, data_dir=data_dir, download=download)
     data.check_fits(space)
     channel_statistics(data.train_images[:2], recipe)  # a recipe for other images must not bind the folder to it
-    store = RunStore.create(out, space, recipe, data.name, data.digest, base_seed)
-    lock = store.lock()
-    try:
-        texts = list(dict.fromkeys(space.text(arch) for arch in archs))
-        store.write_plan(texts, num_runs)
-        set_aside = store.set_aside_corrupt()
+    if devices:
+        backend, reason = pick_backend(space, recipe, data, backend, torch.device(devices[0]))
+        if reason is not None and on_note is not None:
+            on_note(f"PyTorch trains, which is several times slower than the native trainer: {reason}")
+    with contextlib.ExitStack() as context:
+        if engine == "ray":
+            from channel_bench.engines.ray import Cluster, RayEngine
+
+            cluster = context.enter_context(Cluster(address, device, threads, runs_per_gpu, num_workers))
+            workers = cluster.num_workers()
+        else:
+            workers = num_workers or _default_workers(devices, runs_per_gpu)
+        store = RunStore.create(out, space, recipe, data.name, data.digest, base_seed)
+        plans = store.plans()
+        leases = context.enter_context(Leases(store.folder))
+        # While others are at work the plan is what all were asked for; who comes to an idle folder starts a new one.
+        old = [] if leases.others() else plans
+        request = _request(archs, num_runs, shard[1]) if shard[1] > 1 else ""
+        store.write_plan(texts, num_runs, leases.id, request, old)
+        remove_leftovers(store.folder)
+        set_aside = store.set_aside_corrupt(leases)
         planned = [Job(text, run, base_seed + run) for run in range(num_runs) for text in texts]
         there = store.keys()
+        leases.tidy(there)
         missing = [job for job in planned if (job.arch, job.run) not in there]
         if on_start is not None:
             on_start(len(planned), len(planned) - len(missing), set_aside)
-        workers = num_workers or _default_workers(chosen_device.type)
-        engine = LocalEngine(
-            store=store,
-            dataset=source,
-            device=str(chosen_device),
-            num_workers=workers,
-            lock=lock,
-            threads=threads,
-            data_dir=data_dir,
-        )
+        common: dict[str, Any] = {"store": store, "threads": threads, "max_retries": max_retries}
+        common["options"] = {"backend": backend, "graph": graph}
+        chosen: Engine
+        if engine == "ray":
+            chosen = RayEngine(cluster, dataset=data, token=leases.token, **common)
+        else:
+            chosen = LocalEngine(dataset=source, devices=devices, num_workers=workers, data_dir=data_dir, **common)
         stacks = make_stacks(space, missing, default_stack(space) if stack is None else stack, workers)
+        work = SharedWork(store, leases, stacks, on_wait)
         outcomes = []
-        with contextlib.closing(engine.run(stacks)) as stream:
-            for outcome in stream:
-                outcomes.append(outcome)
-                if on_outcome is not None:
-                    on_outcome(outcome)
-    finally:
-        os.close(lock)
+        for outcome in context.enter_context(contextlib.closing(chosen.run(work))):
+            outcomes.append(outcome)
+            _note_failure(store, outcome)
+            work.finish(outcome.job, done=outcome.status != "failed")
+            if on_outcome is not None:
+                on_outcome(outcome)
     _raise_failures(outcomes, len(planned))
     num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
-    return BuildReport(len(planned), len(planned) - len(missing), len(outcomes), num_diverged, set_aside)
+    num_found = len(planned) - len(missing)
+    return BuildReport(len(planned), num_found, len(outcomes), num_diverged, work.num_elsewhere, set_aside)
 
 
 def _check_counts(num_runs: int, num_workers: int | None, stack: int | None, threads: int, base_seed: int) -> None:
@@ -187,6 +289,43 @@ def _check_counts(num_runs: int, num_workers: int | None, stack: int | None, thr
             raise ArgumentError(f"number of {name} is {value}: allowed are 1..{MAX_COUNT}")
     if not 0 <= base_seed <= MAX_SEED:
         raise ArgumentError(f"base seed {base_seed} is out of range: allowed are 0..{MAX_SEED}")
+
+
+def _check_cluster(runs_per_gpu: int | None, max_retries: int, engine: str, address: str | None) -> None:
+    if runs_per_gpu is None and engine == "ray":
+        raise ArgumentError("the GPUs of a cluster are not measured for 'auto': give a number of runs per GPU")
+    if runs_per_gpu is not None and not 1 <= runs_per_gpu <= MAX_RUNS_PER_GPU:
+        raise ArgumentError(f"number of runs per GPU is {runs_per_gpu}: allowed are 1..{MAX_RUNS_PER_GPU}")
+    if not 0 <= max_retries <= MAX_COUNT:
+        raise ArgumentError(f"number of retries is {max_retries}: allowed are 0..{MAX_COUNT}")
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if engine == "local" and address is not None:
+        raise ArgumentError(f"address {address!r} is of a Ray cluster: add --engine ray")
+
+
+def _request(archs: Sequence[str], num_runs: int, num_shards: int) -> str:
+    """What the shards of one request have in common."""
+    return hashlib.sha256(json.dumps([sorted(archs), num_runs, num_shards]).encode()).hexdigest()
+
+
+def _note_failure(store: RunStore, outcome: Outcome) -> None:
+    job = outcome.job
+    with contextlib.suppress(StorageError):  # on a full disk the run has failed all the same
+        if outcome.status != "failed":
+            store.clear_failure((job.arch, job.run))
+        elif outcome.num_tries:
+            failure = Failure(
+                arch=job.arch,
+                run=job.run,
+                seed=job.seed,
+                error=outcome.error,
+                trace=outcome.trace,
+                host=outcome.host or platform.node(),
+                time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                tries=outcome.num_tries,
+            )
+            store.add_failure(failure)
 
 
 def _raise_failures(outcomes: Sequence[Outcome], num_planned: int) -> None:
@@ -220,25 +359,48 @@ def make_stacks(space: Space, jobs: Sequence[Job], size: int, num_workers: int) 
     return sorted(stacks, key=lambda stack: -sum(space.flops(job.arch) for job in stack))
 
 
-def _default_workers(device_type: str) -> int:
-    if device_type == "cuda":
-        return 1
+def _pick_devices(device: str) -> list[str]:
+    """Devices of this machine by a name: all GPUs where none is named."""
+    import torch
+
+    from channel_bench.train import pick_device
+
+    chosen = pick_device(device)
+    if chosen.type == "cuda" and chosen.index is None:
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [str(chosen)]
+
+
+def _packed(space: Space, recipe: Recipe, devices: Sequence[str]) -> int:
+    """Runs per GPU that the smallest of the GPUs has room for."""
+    import torch
+
+    from channel_bench.packing import runs_per_gpu
+
+    free = [torch.cuda.mem_get_info(device)[0] for device in devices if device.startswith("cuda")]
+    return min((runs_per_gpu(space, memory, batch_size=recipe.batch_size) for memory in free), default=1)
+
+
+def _default_workers(devices: Sequence[str], runs_per_gpu: int) -> int:
+    if devices[0].startswith("cuda"):
+        return len(devices) * runs_per_gpu
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def collect(runs: Path, out: Path) -> pa.Table:
-    """Write the runs of a store as one table file, with their curves in an HDF5 file beside it.
+def collect(runs: Path | Sequence[Path], out: Path) -> pa.Table:
+    """Write the runs of one or several stores as one table file, with their curves in an HDF5 file beside it.
 
     Args:
-        runs: Folder of the run store.
+        runs: Folder of the run store, or several of the same kind; a run that is in several counts once.
         out: Table file to write (.parquet); the curves go to the same name with .h5.
 
     Returns:
         The table as it was written.
 
     Raises:
-        MissingDataError: The folder has no runs.
+        MissingDataError: The folders have no runs.
         CorruptFileError: A run is damaged.
+        ConflictError: The folders are of different kinds, or hold different results of one run.
         StorageError: A file cannot be written; what was there is untouched.
         ArgumentError: out has another ending than .parquet.
     """
@@ -248,10 +410,12 @@ def collect(runs: Path, out: Path) -> pa.Table:
     if curves_path.exists() and not out.exists() and not _is_curves_file(curves_path):
         raise StorageError(f"{str(curves_path)!r} is there and not of a table: choose another name or move it")
     check_writable(out)
-    store = RunStore.open(runs)
-    rows, archs, curves = read_all(store)
+    stores = [RunStore.open(folder) for folder in ([runs] if isinstance(runs, Path) else runs)]
+    store = stores[0]
+    rows, archs, curves = read_all(merge(stores))
     if not archs:
-        raise MissingDataError(f"{str(runs)!r} has no finished runs yet")
+        folders = ", ".join(repr(str(each.folder)) for each in stores)
+        raise MissingDataError(f"{folders} {'has' if len(stores) == 1 else 'have'} no finished runs yet")
     info = TableInfo(
         name=f"{store.info.dataset}-{len(archs)}x{curves[CURVE_METRICS[0]].shape[1]}",
         space=store.space.name,
@@ -262,7 +426,7 @@ def collect(runs: Path, out: Path) -> pa.Table:
         recipe_fingerprint=store.info.recipe_fingerprint,
         accuracy=f"best test accuracy over {store.info.recipe['epochs']} epochs, percent",
         source="trained by channel-bench build",
-        code_version=store.info.code_version,
+        code_version=", ".join(sorted({each.info.code_version for each in stores})),
         torch_versions=sorted(filter(None, rows.column("torch").unique().to_pylist())),
         devices=sorted(filter(None, rows.column("device").unique().to_pylist())),
         curves_file=curves_path.name,
@@ -272,6 +436,52 @@ def collect(runs: Path, out: Path) -> pa.Table:
     content = read_info(table.schema, str(out)).content_sha256
     write_atomic((curves_path, _curves_file(archs, curves, content)), (out, parquet_bytes(table)))
     return table
+
+
+def merge(stores: Sequence[RunStore]) -> list[tuple[RunStore, list[RunKey]]]:
+    """Which runs to read from which of several stores, so that each is read once.
+
+    Two results of a run are equal when all is equal but how long it took, where, and in what company.
+
+    Returns:
+        Every store with its runs that no earlier one has, in order.
+
+    Raises:
+        ConflictError: The stores are of different kinds, or hold different results of one run.
+        CorruptFileError: A run that is in several stores is damaged in one.
+    """
+    first = stores[0]
+    for store in stores[1:]:
+        for name in KIND:
+            one, other = getattr(first.info, name), getattr(store.info, name)
+            if one != other:
+                raise ConflictError(
+                    f"{str(first.folder)!r} and {str(store.folder)!r} hold runs of different kinds: {name} is"
+                    f" {one!r} and {other!r}; collect them into tables of their own"
+                )
+    source_of: dict[RunKey, RunStore] = {}
+    sources, conflicts = [], []
+    for store in stores:
+        fresh = []
+        for key in sorted(store.keys()):
+            source = source_of.setdefault(key, store)
+            if source is store:
+                fresh.append(key)
+            elif _result(source.read(key)) != _result(store.read(key)):
+                conflicts.append(f"{key[0]} run {key[1]} in {str(source.folder)!r} and {str(store.folder)!r}")
+        sources.append((store, fresh))
+    if conflicts:
+        more = f" and {len(conflicts) - NUM_SHOWN} more" if len(conflicts) > NUM_SHOWN else ""
+        raise ConflictError(
+            f"{len(conflicts)} runs have different results: {'; '.join(conflicts[:NUM_SHOWN])}{more}"
+            "; decide which folder is right, and move the other's parts/../ARCH-RUN.json away"
+        )
+    return sources
+
+
+def _result(record: RunRecord) -> RunRecord:
+    """A record without what may differ between two trainings of one run."""
+    return dataclasses.replace(record, train_s=None, device=None, torch=None, stack=None, backend=None)
 
 
 def _curves_file(archs: Sequence[str], curves: dict[str, npt.NDArray[np.float32]], content_sha256: str) -> bytes:

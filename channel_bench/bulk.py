@@ -1,6 +1,6 @@
-"""All runs of a store at once, as columns: what `collect` reads with, at thousands of runs per second.
+"""All runs of one or several stores at once, as columns: what `collect` reads with, at thousands of runs per second.
 
-    >>> rows, archs, curves = read_all(RunStore.open(Path("runs")))
+    >>> rows, archs, curves = read_all([(store, sorted(store.keys()))])
 
 The checks are those of `RunStore.read`, part by part, and so are the errors. Parts are read by a few threads, and the
 JSON of a few thousand at a time is parsed by Arrow straight into columns; objects of Python are made only for parts
@@ -10,7 +10,7 @@ that Arrow cannot take.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from channel_bench.record import CURVE_METRICS, SCHEMA, RunRecord, column_values, make_arrow
+from channel_bench.record import CURVE_METRICS, SCHEMA, RunRecord, canonical_order, column_values, make_arrow
 from channel_bench.store import RunKey, RunStore
 
 Float32Array = npt.NDArray[np.float32]
@@ -41,8 +41,13 @@ _NUM_FIELDS = len(_JSON_SCHEMA) + len(CURVE_METRICS)
 _REQUIRED = [field.name for field in SCHEMA if not field.nullable]
 
 
-def read_all(store: RunStore) -> tuple[pa.Table, list[str], dict[str, Float32Array]]:
-    """Read every run.
+def read_all(
+    sources: Sequence[tuple[RunStore, Sequence[RunKey]]],
+) -> tuple[pa.Table, list[str], dict[str, Float32Array]]:
+    """Read runs.
+
+    Args:
+        sources: Stores, each with those of its runs that are wanted, in order; no run twice.
 
     Returns:
         A table of record.SCHEMA in canonical order; its distinct architectures as text, ascending; and float32
@@ -54,9 +59,10 @@ def read_all(store: RunStore) -> tuple[pa.Table, list[str], dict[str, Float32Arr
         StorageError: A part cannot be read.
     """
     tables, blocks = [SCHEMA.empty_table()], []
-    for rows, curves in _batches(store, sorted(store.keys())):
-        tables.append(rows)
-        blocks.append(curves)
+    for store, keys in sources:
+        for rows, curves in _batches(store, keys):
+            tables.append(rows)
+            blocks.append(curves)
     table = pa.concat_tables(tables).combine_chunks()
     archs, row_of = np.unique(np.array(table.column("arch").to_pylist(), str), return_inverse=True)
     if not blocks:
@@ -69,10 +75,10 @@ def read_all(store: RunStore) -> tuple[pa.Table, list[str], dict[str, Float32Arr
         part = slice(start, start := start + block.shape[1])
         for metric, values in zip(CURVE_METRICS, block, strict=True):
             dense[metric][row_of[part], runs[part], : values.shape[1]] = values
-    return table, archs.tolist(), dense
+    return canonical_order(table) if len(sources) > 1 else table, archs.tolist(), dense
 
 
-def _batches(store: RunStore, keys: list[RunKey]) -> Iterator[tuple[pa.Table, Float32Array]]:
+def _batches(store: RunStore, keys: Sequence[RunKey]) -> Iterator[tuple[pa.Table, Float32Array]]:
     """Rows, and curves float32 (4, num_rows, num_epochs), of NUM_PARTS runs at a time."""
     chunks = [keys[start : start + NUM_PARTS] for start in range(0, len(keys), NUM_PARTS)]
     with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -98,7 +104,7 @@ def _read_body(store: RunStore, key: RunKey) -> bytes | None:
     return body if good and b"\n" not in body else None
 
 
-def _parse(store: RunStore, keys: list[RunKey], bodies: list[bytes | None]) -> tuple[pa.Table, Float32Array] | None:
+def _parse(store: RunStore, keys: Sequence[RunKey], bodies: list[bytes | None]) -> tuple[pa.Table, Float32Array] | None:
     """Rows and curves; None where a part needs a closer look."""
     lines = [body for body in bodies if body is not None]
     if len(lines) < len(keys):

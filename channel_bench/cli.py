@@ -51,6 +51,10 @@ DatasetOption = Annotated[
     str | None,
     typer.Option("--dataset", help="digits, cifar10 or a folder of Parquet images [default: that of the space]."),
 ]
+BackendOption = Annotated[
+    str, typer.Option("--backend", help="native (compiled), torch, or auto: native for the mini spaces on a CPU.")
+]
+NoGraphOption = Annotated[bool, typer.Option("--no-graph", help="On a GPU: launch every kernel from Python.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Override the recipe's epochs.")]
 PrecisionOption = Annotated[
@@ -139,8 +143,9 @@ def train(
     precision: PrecisionOption = None,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
+    backend: BackendOption = "auto",
+    no_graph: NoGraphOption = False,
     device: DeviceOption = "auto",
-    no_graph: Annotated[bool, typer.Option("--no-graph", help="On a GPU: launch every kernel from Python.")] = False,
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
@@ -152,21 +157,25 @@ def train(
 
     chosen = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
     from channel_bench.datasets import load_dataset
-    from channel_bench.train import pick_device, train_run, use_threads
+    from channel_bench.record import Job
+    from channel_bench.train import pick_backend, pick_device, train_jobs, train_run, use_threads
 
     use_threads(threads)
     target = pick_device(device)
     data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
-    with progress(f"{found.name} {text}", chosen.epochs) as advance:
-        record = train_run(
-            found,
-            text,
-            chosen,
-            seed,
-            data,
-            on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
-            graph=False if no_graph else None,
-        )
+    if pick_backend(found, chosen, data, backend)[0] == "native":
+        (record,) = train_jobs(found, [Job(text, 0, seed)], chosen, data, backend="native")
+    else:
+        with progress(f"{found.name} {text}", chosen.epochs) as advance:
+            record = train_run(
+                found,
+                text,
+                chosen,
+                seed,
+                data,
+                on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
+                graph=False if no_graph else None,
+            )
     if json_output:
         print_json(
             {"space": found.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
@@ -193,28 +202,46 @@ def build(
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes [default: one per CPU core, or one on a GPU].")
+        int | None, typer.Option(help="Worker processes [default: --runs-per-gpu on each GPU, or one per CPU core].")
     ] = None,
+    runs_per_gpu: Annotated[
+        str, typer.Option(metavar="N|auto", help="Worker processes on each GPU; auto for a rule of thumb.")
+    ] = "1",
     stack: Annotated[
         int | None,
         typer.Option(help="Networks trained together as one program [default: 8 in the mini spaces, else 1]."),
     ] = None,
+    backend: BackendOption = "auto",
+    no_graph: NoGraphOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     base_seed: Annotated[int, typer.Option(help="Seed of run 0; run r has this plus r.")] = 0,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Train the I-th of N equally costly parts, 1 <= I <= N.")
+    ] = "1/1",
+    retries: Annotated[int, typer.Option(help="How often a run is tried again after it failed.")] = 2,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster: auto, ray://HOST:PORT or HOST:PORT [default: one of this machine only]."),
+    ] = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Train architectures into a folder of runs; interrupted or killed, the same command goes on where it stopped."""
+    """Train architectures into a folder of runs; interrupted or killed, the same command goes on where it stopped.
+
+    The same command on several machines with a shared file system, or several times on one, shares the work.
+    """
     from channel_bench.build import build as run_build
-    from channel_bench.build import pick_archs
+    from channel_bench.build import parse_shard, pick_archs
     from channel_bench.recipe import get_recipe
 
     found = get_space(space)
     chosen_archs = pick_archs(found, archs)
+    chosen_shard = parse_shard(shard)
     chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
     with (
         resumable(f"every finished run in {out}"),
-        progress(f"building {found.name}", len(chosen_archs) * max(runs, 0)) as advance,
+        progress(f"building {found.name}", len(chosen_archs) * max(runs, 0) // chosen_shard[1]) as advance,
     ):
 
         def started(num_planned: int, num_found: int, set_aside: list[Path]) -> None:
@@ -227,6 +254,9 @@ def build(
             accuracy = outcome.status if outcome.best_test_acc is None else f"{outcome.best_test_acc:.2f}%"
             advance(1, f"{outcome.job.arch} run {outcome.job.run}: {accuracy}")
 
+        def waiting(num_held: int) -> None:
+            say(f"the last {num_held} runs are at other builders; what they finish, fail or leave behind ends this one")
+
         report = run_build(
             found,
             out,
@@ -235,18 +265,29 @@ def build(
             recipe=chosen_recipe,
             dataset=dataset,
             num_workers=workers,
+            runs_per_gpu=_count_or_auto("--runs-per-gpu", runs_per_gpu),
             stack=stack,
+            backend=backend,
+            graph=False if no_graph else None,
             threads=threads,
             device=device,
             base_seed=base_seed,
+            shard=chosen_shard,
+            max_retries=retries,
+            engine=engine,
+            address=address,
             data_dir=data_dir,
             download=download_data,
             on_start=started,
             on_outcome=finished,
+            on_wait=waiting,
+            on_note=say,
         )
+    elsewhere = f", {report.num_elsewhere} by other builders meanwhile" if report.num_elsewhere else ""
     print(
-        f"{report.num_found + report.num_trained} of {report.num_planned} runs are in {out}:"
-        f" {report.num_trained} trained now, {report.num_diverged} of them diverged, {report.num_found} were there"
+        f"{report.num_found + report.num_trained + report.num_elsewhere} of {report.num_planned} runs are in {out}:"
+        f" {report.num_trained} trained now, {report.num_diverged} of them diverged{elsewhere},"
+        f" {report.num_found} were there"
     )
 
 
@@ -255,7 +296,7 @@ def status(
     runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'build' fills.")],
     json_output: JsonOption = False,
 ) -> None:
-    """Show how far a build is: done, diverged, missing, damaged, rate, time left."""
+    """Show how far a build is: done, diverged, missing, failed, damaged, rate, time left, builders."""
     from channel_bench.status import status as run_status
     from channel_bench.store import RunStore
 
@@ -271,18 +312,29 @@ def status(
     )
     for path in found.corrupt:
         print(f"damaged: {path}")
+    for failure in found.failed[:10]:
+        tried = f"{failure.tries} {'try' if failure.tries == 1 else 'tries'} on {failure.host}"
+        print(f"failed: {failure.arch} run {failure.run} after {tried}: {' '.join(failure.error.split())}")
+    if found.failed:
+        more = f"{len(found.failed) - 10:,} more failed; " if len(found.failed) > 10 else ""
+        print(f"{more}{len(found.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
     if found.runs_per_hour is not None and found.time_left_s is not None and found.idle_s is not None:
         left = f", {duration(found.time_left_s)} left at that rate" if found.num_missing else ""
         print(f"{found.runs_per_hour:,.0f} runs per hour, the last one {duration(found.idle_s)} ago{left}")
-    print("a builder is at work" if found.is_building else "no builder is at work")
+    for builder in found.builders:
+        print(f"builder at work: {builder}")
+    print(f"builders hold {found.num_running:,} runs now" if found.builders else "no builder is at work")
 
 
 @app.command()
 def collect(
-    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'build' filled.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders that 'build' filled.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Table file to write (.parquet).")],
 ) -> None:
-    """Write the runs of a folder as one table file, with learning curves in an HDF5 file beside it."""
+    """Write the runs of one folder, or of several, as one table file, with learning curves in an HDF5 file beside it.
+
+    A run that is in several folders counts once; different results of one run are refused.
+    """
     from channel_bench.build import collect as run_collect
     from channel_bench.verify import verify as run_verify
 
@@ -431,6 +483,17 @@ def compare(
         title=f"{first} and {second}: {found.num_archs:,} architectures of {found.space} in both",
         caption="\n".join(notes),
     )
+
+
+def _count_or_auto(option: str, text: str) -> int | None:
+    """A whole number; None for "auto"."""
+    from channel_bench.errors import ArgumentError
+
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdecimal():
+        raise ArgumentError(f"{option} {text!r} is neither a whole number nor 'auto'")
+    return int(text)
 
 
 def _table_file(text: str, data_dir: Path | None) -> Path:

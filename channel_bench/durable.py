@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from channel_bench.errors import StorageError, os_reason
+from channel_bench.processes import is_gone, this_process
 
 TEMPORARY_PREFIX = ".writing-"
+LEFTOVER_AGE_S = 3600.0
+"""No write takes that long: a temporary file of this age is of a writer that was killed, wherever it ran."""
 
 
 def write_atomic(*files: tuple[Path, bytes]) -> None:
@@ -98,15 +101,30 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed writer left; only for the one that holds the folder's lock."""
-    for leftover in folder.rglob(f"{TEMPORARY_PREFIX}*"):
-        leftover.unlink(missing_ok=True)
+    """Delete temporary files of killed writers: those of this machine at once, those of others after an hour.
+
+    Ages are differences of times that the file system itself wrote, so no machine's clock matters.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    leftovers = list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
+    if not leftovers:
+        return
+    with _temporary(folder / "now") as probe:
+        _write_synced(probe, b"")
+        now = probe.stat().st_mtime
+    for leftover in leftovers:
+        process = leftover.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+        with contextlib.suppress(FileNotFoundError):
+            if is_gone(process) or now - leftover.stat().st_mtime > LEFTOVER_AGE_S:
+                leftover.unlink()
 
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{this_process()}-{uuid.uuid4().hex}"
     try:
         yield temporary
     except OSError as error:

@@ -36,7 +36,11 @@ class CorruptFileError(ChannelBenchError):
 
 
 class StorageError(ChannelBenchError, OSError):
-    """The file system refused: no space, no permission, not a folder, in use by another process."""
+    """The file system refused: no space, no permission, not a folder."""
+
+
+class ConflictError(ChannelBenchError, ValueError):
+    """Folders that are to be merged hold different results of one run."""
 
 
 class DownloadError(ChannelBenchError, OSError):

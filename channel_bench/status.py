@@ -2,7 +2,8 @@
 
     >>> status(RunStore.open(Path("runs"))).num_missing
 
-Nothing has to be running, and nothing is disturbed: parts are read, and the builder's lock is only tried.
+Nothing has to be running, and nothing is disturbed: the folder is only read. A builder on this machine is seen at once;
+whether one on another machine lives shows within some seconds, by its counter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from channel_bench.errors import CorruptFileError
-from channel_bench.store import RunStore
+from channel_bench.leases import Leases, RunKey, Watch
+from channel_bench.store import Failure, RunStore
 
 RECENT_S = 600.0
 """The rate is that of the runs that ended within so many seconds before the last one."""
@@ -26,18 +28,22 @@ class BuildStatus:
     recipe: str
     dataset: str
     num_planned: int
-    """Runs that the last builder was asked for; those there, where no plan was written."""
+    """Runs that builders were asked for since the folder was last idle; those there, where no plan was written."""
     num_done: int
     """Planned runs that are there and intact, diverged ones included."""
     num_diverged: int
     """Of those, runs whose loss became NaN or infinite."""
     num_missing: int
     num_unplanned: int
-    """Intact runs that are there but were not asked for by the last builder."""
+    """Intact runs that are there but were not asked for."""
     corrupt: list[str]
     """Files of damaged runs; the next builder sets them aside and trains them again."""
-    is_building: bool
-    """Whether a builder is at work now."""
+    failed: list[Failure]
+    """Of the missing ones, those that failed with all their retries; the next builder tries them again."""
+    num_running: int
+    """Runs that builders hold now."""
+    builders: list[str]
+    """The builders at work now, as "host, process 123"."""
     runs_per_hour: float | None
     """Rate of the last ten minutes of work; None before the first run."""
     time_left_s: float | None
@@ -53,8 +59,9 @@ def status(store: RunStore) -> BuildStatus:
         CorruptFileError: The plan is unreadable.
         StorageError: A part cannot be read.
     """
+    builders = Watch(store.folder).alive()
     planned = store.planned()
-    statuses: dict[tuple[str, int], str] = {}
+    statuses: dict[RunKey, str] = {}
     spans: list[tuple[float, float]] = []  # when each run began and ended
     corrupt = []
     for key in sorted(store.keys()):
@@ -80,7 +87,9 @@ def status(store: RunStore) -> BuildStatus:
         num_missing=num_missing,
         num_unplanned=len(statuses.keys() - planned),
         corrupt=corrupt,
-        is_building=store.is_locked(),
+        failed=store.failures(),
+        num_running=len(Leases(store.folder).running()) if builders else 0,
+        builders=builders,
         runs_per_hour=None if rate is None else 3600 * rate,
         time_left_s=None if rate is None else num_missing / rate,
         idle_s=max(0.0, time.time() - max(ended for _, ended in spans)) if spans else None,

@@ -2,41 +2,37 @@
 
     runs/
       store.json                  what is trained here: space, recipe, data set; written once
-      plan.json                   architectures and number of runs that the last builder was asked for
+      plans/<builder>.json        architectures and number of runs that a builder was asked for
       parts/43/4344424-0.json     one run: a checksum line, then the record with its curves as one line of JSON
+      failed/4344424-0.json       a run that failed with all its retries, and why; gone when it succeeds
       corrupt/                    parts that did not check out, set aside by name
-      .lock                       held by the builder and by each of its workers
+      builders/, leases/          who is at work on what (leases.py)
 
 The folder is the only truth. A part appears whole or not at all (`durable.publish_once`), the first writer of a run
-wins, and starting again means looking at what is there. So a builder or a worker may be killed at any moment.
+wins, and starting again means looking at what is there. So a builder or a worker may be killed at any moment, and
+several builders may fill one folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import re
-import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from channel_bench._version import __version__
-from channel_bench.durable import make_folder, publish_once, remove_leftovers, sync_folder, write_atomic
+from channel_bench.durable import make_folder, publish_once, sync_folder, write_atomic
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
+from channel_bench.leases import Leases, RunKey
 from channel_bench.recipe import Recipe
 from channel_bench.record import RunRecord
 from channel_bench.space import Space, get_space
-
-RunKey = tuple[str, int]
-"""(architecture as text, number of the run)."""
-
-LOCK_PATIENCE_S = 5.0
-"""How long a builder waits for a lock: the workers of a builder that was killed let go within moments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +58,24 @@ class StoreInfo:
         return dataclasses.replace(self, sha256=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest())
 
 
-_KIND = ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest", "base_seed")
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A run that failed with all its retries; the next builder tries it again."""
+
+    arch: str
+    run: int
+    seed: int
+    error: str
+    trace: str
+    """Last lines of the traceback, where there was one."""
+    host: str
+    """Where it failed last."""
+    time: str
+    """When, by that builder's clock, in UTC."""
+    tries: int
+
+
+KIND = ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest", "base_seed")
 _PART_NAME = re.compile(r"([1-4]{7})-(0|[1-9][0-9]*)\.json")
 
 
@@ -98,7 +111,7 @@ class RunStore:
         ).hashed()
         publish_once(folder / "store.json", (json.dumps(dataclasses.asdict(info), indent=1) + "\n").encode())
         store = cls.open(folder)
-        for name in _KIND:
+        for name in KIND:
             there, wanted = getattr(store.info, name), getattr(info, name)
             if there != wanted:
                 raise StorageError(
@@ -166,25 +179,85 @@ class RunStore:
         checksum = hashlib.sha256(body.encode()).hexdigest()
         return publish_once(self.path((record.arch, record.run)), f"{checksum}\n{body}\n".encode())
 
-    def write_plan(self, archs: Sequence[str], num_runs: int) -> None:
-        """Note what a builder was asked for, so that `status` can say what is missing; nothing else depends on it."""
-        plan = {"archs": list(archs), "num_runs": num_runs}
-        write_atomic((self.folder / "plan.json", json.dumps(plan).encode()))
+    def plans(self) -> list[Path]:
+        """Files of all plans."""
+        return sorted(self.folder.glob("plans/*.json"))
 
-    def planned(self) -> set[RunKey] | None:
-        """Runs that the last builder was asked for; None where no builder got so far.
+    def write_plan(
+        self, archs: Sequence[str], num_runs: int, name: str = "plan", request: str = "", old: Collection[Path] = ()
+    ) -> None:
+        """Note what a builder was asked for, so that `status` can say what is missing; nothing else depends on it.
+
+        Args:
+            archs: Architectures as text.
+            num_runs: Runs of each.
+            name: The builder's own name, so that several write beside each other.
+            request: What all shards of one request have in common.
+            old: Plans to remove, unless they are shards of the same request.
 
         Raises:
-            CorruptFileError: plan.json is unreadable.
+            StorageError: The file system refused.
         """
-        path = self.folder / "plan.json"
+        plan = {"request": request, "archs": list(archs), "num_runs": num_runs}
+        path = self.folder / "plans" / f"{name}.json"
+        same = {earlier: _plan(earlier) for earlier in old if request and _plan(earlier).get("request") == request}
+        if plan not in same.values():
+            write_atomic((path, json.dumps(plan).encode()))
+        for earlier in set(old) - set(same) - {path}:
+            earlier.unlink(missing_ok=True)
+
+    def planned(self) -> set[RunKey] | None:
+        """Runs that builders were asked for; None where no builder got so far.
+
+        Raises:
+            CorruptFileError: A plan is unreadable.
+        """
+        paths, space = self.plans(), self.space
+        keys: set[RunKey] = set()
+        for path in paths:
+            try:
+                plan = json.loads(path.read_text())
+                keys |= {(space.text(str(arch)), run) for arch in plan["archs"] for run in range(plan["num_runs"])}
+            except FileNotFoundError:  # a builder that just started has replaced it
+                continue
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+        return keys if paths else None
+
+    def add_failure(self, failure: Failure) -> None:
+        """Record that a run failed.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        content = json.dumps(dataclasses.asdict(failure), indent=1) + "\n"
+        write_atomic((self._failure_path((failure.arch, failure.run)), content.encode()))
+
+    def clear_failure(self, key: RunKey) -> None:
+        """Forget that a run failed, where that is on record.
+
+        Raises:
+            StorageError: The file system refused.
+        """
         try:
-            plan = json.loads(path.read_text())
-            return {(self.space.text(str(arch)), run) for arch in plan["archs"] for run in range(plan["num_runs"])}
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+            self._failure_path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot remove {str(self._failure_path(key))!r}: {os_reason(error)}") from None
+
+    def failures(self) -> list[Failure]:
+        """Failed runs on record that have no part, in order of (architecture, run)."""
+        found = []
+        for path in sorted(self.folder.glob("failed/*.json")):
+            try:
+                failure = Failure(**json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError):
+                continue  # just removed, or no record of ours; a run without a part is missing in any case
+            if not self.path((failure.arch, failure.run)).exists():
+                found.append(failure)
+        return found
+
+    def _failure_path(self, key: RunKey) -> Path:
+        return self.folder / "failed" / f"{key[0]}-{key[1]}.json"
 
     def keys(self) -> set[RunKey]:
         """All runs that have a part, by file name."""
@@ -210,7 +283,9 @@ class RunStore:
         Raises:
             CorruptFileError: Its part is torn, damaged, or not of the run that its name says.
         """
-        path = self.path(key)
+        return self._read(self.path(key), key)
+
+    def _read(self, path: Path, key: RunKey) -> RunRecord:
         try:
             checksum, _, body = path.read_text(errors="replace").partition("\n")
         except OSError as error:
@@ -227,66 +302,88 @@ class RunStore:
             )
         return record
 
-    def set_aside_corrupt(self) -> list[Path]:
-        """Move parts that do not check out to corrupt/, so that their runs are redone; only under the lock.
+    def set_aside_corrupt(self, leases: Leases) -> list[Path]:
+        """Move parts that do not check out to corrupt/, so that their runs are redone.
+
+        Each is moved under the lease of its run and read again before, because another builder may have moved it
+        already, and may have put a good one there.
+
+        Args:
+            leases: Those of the builder that asks.
 
         Returns:
             Where they went.
-        """
-        moved = []
-        for key in sorted(self.keys()):
-            try:
-                self.read(key)
-            except CorruptFileError:
-                make_folder(self.folder / "corrupt")
-                target = self.folder / "corrupt" / f"{self.path(key).name}.{time.time_ns()}"
-                os.replace(self.path(key), target)
-                sync_folder(target.parent)
-                moved.append(target)
-        return moved
-
-    def lock(self) -> int:
-        """Take the folder for one builder.
-
-        The lock belongs to the open file, which workers inherit: it stays taken until the builder and all of its
-        workers are gone. So workers that outlive a killed builder by a moment cannot train beside those of the next.
-
-        Returns:
-            The descriptor of the locked file; close it to let go.
 
         Raises:
-            StorageError: Another builder is at work, or the folder cannot be written.
+            StorageError: The file system refused.
         """
-        try:
-            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise StorageError(f"cannot write in {str(self.folder)!r}: {os_reason(error)}") from None
-        deadline = time.monotonic() + LOCK_PATIENCE_S
-        while True:
+        moved = []
+        for key in sorted(key for key in self.keys() if self._is_corrupt(key)):
+            if not leases.take([key]):
+                continue  # whoever has it is at work on it
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(descriptor)
-                    raise StorageError(f"another builder is at work in {str(self.folder)!r}: wait or stop it") from None
-                time.sleep(0.05)
-            except OSError as error:
-                os.close(descriptor)
-                raise StorageError(f"cannot lock {str(self.folder)!r}: {os_reason(error)}") from None
-        remove_leftovers(self.folder)
-        return descriptor
+                moved += self.set_aside(key)
+            finally:
+                leases.release(key, done=False)
+        return moved
 
-    def is_locked(self) -> bool:
-        """Whether a builder, or a worker of one, is at work now."""
+    def set_aside(self, key: RunKey) -> list[Path]:
+        """Move a run's part to corrupt/ if it does not check out; only for the one that holds the run's lease.
+
+        Returns:
+            Where it went, if it did.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        if not self._is_corrupt(key):
+            return []
+        path = self.path(key)
+        target = self.folder / "corrupt" / f"{path.name}.{uuid.uuid4().hex}"
+        make_folder(target.parent)
         try:
-            descriptor = os.open(self.folder / ".lock", os.O_RDONLY)
+            os.replace(path, target)
+            sync_folder(target.parent)
+            try:
+                self._read(target, key)
+            except CorruptFileError:
+                return [target]
+            # A worker that outlived its builder was faster: what was moved is a good part that replaced the bad one.
+            publish_once(path, target.read_bytes())
+            target.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageError(f"cannot set {str(path)!r} aside: {os_reason(error)}") from None
+        return []
+
+    def is_done(self, key: RunKey) -> bool:
+        """Whether a run has an intact part.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        # Opening the folder makes a network file system ask its server for names that it believed absent.
+        try:
+            os.close(os.open(self.path(key).parent, os.O_RDONLY))
         except OSError:
             return False
+        return self.path(key).exists() and not self._is_corrupt(key)
+
+    def _is_corrupt(self, key: RunKey) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self.read(key)
+        except CorruptFileError:
             return True
-        finally:
-            os.close(descriptor)
+        except StorageError:
+            if self.path(key).exists():
+                raise
         return False
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    """A plan as it was written; empty where that is not readable."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}

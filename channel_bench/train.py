@@ -154,14 +154,17 @@ def _train_stack(
 BACKENDS = ("auto", "native", "torch")
 
 
-def pick_backend(space: Space, recipe: Recipe, dataset: Dataset, backend: str = "auto") -> tuple[str, str | None]:
+def pick_backend(
+    space: Space, recipe: Recipe, dataset: Dataset, backend: str = "auto", device: torch.device | None = None
+) -> tuple[str, str | None]:
     """Which program trains: the native trainer (native/) for the mini spaces where it can, else PyTorch.
 
     Args:
         space: The search space.
         recipe: How to train.
-        dataset: What on, and on which device.
+        dataset: What on.
         backend: One of BACKENDS.
+        device: Where; default the data set's.
 
     Returns:
         "native" or "torch"; and for "auto", why the native trainer is not used where it would be the faster one.
@@ -171,11 +174,12 @@ def pick_backend(space: Space, recipe: Recipe, dataset: Dataset, backend: str = 
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"backend is {backend!r}: allowed are {', '.join(BACKENDS)}")
-    if backend == "torch" or (backend == "auto" and not (space.is_mini and dataset.device.type == "cpu")):
+    device = device or dataset.device
+    if backend == "torch" or (backend == "auto" and not (space.is_mini and device.type == "cpu")):
         return "torch", None
     from channel_bench.native import reason_not
 
-    reason = reason_not(space, recipe, dataset)
+    reason = reason_not(space, recipe, dataset, device)
     if reason is not None and backend == "native":
         raise ArgumentError(f"backend 'native' cannot train this: {reason}")
     return ("native" if reason is None else "torch"), reason

@@ -181,6 +181,26 @@ def make_record(arch="1234123", run=0, accuracy=50.0):
     )
 
 
+class Given:
+    """Work of a test: these stacks, for this builder alone."""
+
+    def __init__(self, stacks):
+        self.stacks = [list(stack) for stack in stacks]
+
+    def __len__(self):
+        return len(self.stacks)
+
+    @property
+    def is_over(self):
+        return not self.stacks
+
+    def take(self):
+        try:
+            return self.stacks.pop(0)
+        except IndexError:
+            return []
+
+
 @pytest.fixture
 def store(tmp_path):
     """An empty store of resnet-mini runs."""

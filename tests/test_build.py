@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_info, make_record, write_table
+from conftest import Given, make_info, make_record, write_table
 
 import channel_bench as cb
 from channel_bench.build import build, collect, default_stack, make_stacks, pick_archs
@@ -206,8 +206,10 @@ def test_a_diverged_run_is_recorded_and_not_tried_again(tmp_path):
 def test_a_job_that_is_refused_is_reported_and_the_others_are_done(tmp_path):
     # The worker refuses a negative seed, once and for all; the other job must still be done.
     store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini", epochs=1), "digits", json_digest())
-    engine = LocalEngine(store=store, dataset="digits", device="cpu", num_workers=1, lock=store.lock())
-    outcomes = {outcome.job.seed: outcome for outcome in engine.run([[Job("1111111", 0, -1)], [Job("1111111", 1, 1)]])}
+    engine = LocalEngine(store=store, dataset="digits", devices=["cpu"], num_workers=1)
+    outcomes = {
+        outcome.job.seed: outcome for outcome in engine.run(Given([[Job("1111111", 0, -1)], [Job("1111111", 1, 1)]]))
+    }
     assert outcomes[-1].status == "failed" and "seed -1 is negative" in outcomes[-1].error
     assert outcomes[1].status == "ok"
     assert store.keys() == {("1111111", 1)}
@@ -234,8 +236,8 @@ def test_a_worker_that_dies_after_its_run_is_durable_does_not_train_it_again(tmp
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     jobs = [Job("1111111", 0, 0), Job("1111111", 1, 1)]
-    engine = LocalEngine(store=store, dataset="digits", device="cpu", num_workers=1, lock=store.lock())
-    outcomes = list(engine.run([[job] for job in jobs]))
+    engine = LocalEngine(store=store, dataset="digits", devices=["cpu"], num_workers=1)
+    outcomes = list(engine.run(Given([job] for job in jobs)))
     assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
     assert sorted((store.folder / "trained").read_text().splitlines()) == ["1111111 0", "1111111 1"]
     assert outcomes[0].best_test_acc == store.read(("1111111", 0)).best_test_acc
@@ -245,10 +247,10 @@ class FakeEngine(LocalEngine):
     """The engine with its process replaced by a function of the jobs, to arrange failures that are hard to provoke."""
 
     def __init__(self, store, answer, num_workers=2):
-        super().__init__(store=store, dataset="digits", device="cpu", num_workers=num_workers, lock=0)
+        super().__init__(store=store, dataset="digits", devices=["cpu"], num_workers=num_workers)
         self.answer, self.asked = answer, []
 
-    def _start_worker(self):
+    def _start_worker(self, device):
         return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def _ask(self, worker, jobs):
@@ -267,7 +269,7 @@ def all_failed(jobs, retry=True):
 def test_one_bad_job_does_not_take_its_stack_with_it(store):
     jobs = [Job("1111111", run, run) for run in range(4)]
     engine = FakeEngine(store, lambda jobs, asked: all_failed(jobs) if jobs[-1].run == 3 else all_ok(jobs), 1)
-    outcomes = {outcome.job.run: outcome.status for outcome in engine.run([jobs])}
+    outcomes = {outcome.job.run: outcome.status for outcome in engine.run(Given([jobs]))}
     assert outcomes == {0: "ok", 1: "ok", 2: "ok", 3: "failed"}
     assert [len(asked) for asked in engine.asked] == [4, 1, 1, 1, 1, 1]  # the stack, three singles, two more tries
 
@@ -279,14 +281,14 @@ def test_workers_that_all_die_once_lose_nothing(store):
         return all_failed(jobs) if jobs[0].run < 12 and asked.count(list(jobs)) == 1 else all_ok(jobs)
 
     engine = FakeEngine(store, answer, 12)
-    assert {outcome.status for outcome in engine.run([[job] for job in jobs])} == {"ok"}
+    assert {outcome.status for outcome in engine.run(Given([job] for job in jobs))} == {"ok"}
 
 
 def test_runs_that_are_durable_count_whatever_the_worker_says(store):
     store.add(make_record("1111111", 0))
     jobs = [Job("1111111", run, run) for run in range(2)]
     engine = FakeEngine(store, lambda jobs, asked: all_failed(jobs, retry=False), 1)
-    outcomes = {outcome.job.run: outcome for outcome in engine.run([jobs])}
+    outcomes = {outcome.job.run: outcome for outcome in engine.run(Given([jobs]))}
     assert (outcomes[0].status, outcomes[0].best_test_acc, outcomes[1].status) == ("ok", 50.0, "failed")
 
 
@@ -294,7 +296,7 @@ def test_no_error_in_a_feeder_leaves_the_builder_waiting(store):
     def explode(jobs, asked):
         raise MemoryError("arranged")
 
-    outcomes = list(FakeEngine(store, explode).run([[Job("1111111", run, run) for run in range(3)]] * 1))
+    outcomes = list(FakeEngine(store, explode).run(Given([[Job("1111111", run, run) for run in range(3)]])))
     assert [outcome.status for outcome in outcomes] == ["failed"] * 3
     assert "could not hand it out: MemoryError('arranged')" in outcomes[0].error
 
@@ -302,7 +304,7 @@ def test_no_error_in_a_feeder_leaves_the_builder_waiting(store):
 def test_after_many_lost_runs_in_a_row_the_rest_is_not_tried(store):
     jobs = [[Job("1111111", run, run)] for run in range(100)]
     engine = FakeEngine(store, lambda jobs, asked: all_failed(jobs, retry=False), 1)
-    outcomes = list(engine.run(jobs))
+    outcomes = list(engine.run(Given(jobs)))
     assert len(outcomes) == 100 and len(engine.asked) == 10
     assert "not tried after 10 lost runs in a row" in outcomes[-1].error
 

@@ -57,7 +57,7 @@ def test_all_at_once_is_one_by_one(store, monkeypatch, num_parts):
     for index in range(0, 16384, 1111):
         for run in range(1 + index % 3):
             store.add(made_up(SPACE.text(index), run, lost=index % 3 if index % 2 else None))
-    table, archs, curves = read_all(store)
+    table, archs, curves = read_all([(store, sorted(store.keys()))])
     expected, expected_archs, expected_curves = one_by_one(store)
     assert table.equals(expected, check_metadata=True) and archs == expected_archs
     for name in CURVE_METRICS:
@@ -70,7 +70,7 @@ def test_what_arrow_cannot_take_is_read_one_by_one(store):
     store.add(made_up("1111112", 0, num_epochs=5))
     store.add(dataclasses.replace(made_up("1111113", 0), curves={}))
     write_part(store, made_up("1111114", 0), json.dumps(json.loads(made_up("1111114", 0).to_json()), indent=1))
-    table, archs, curves = read_all(store)
+    table, archs, curves = read_all([(store, sorted(store.keys()))])
     expected, expected_archs, expected_curves = one_by_one(store)
     assert table.equals(expected) and archs == expected_archs
     for name in CURVE_METRICS:
@@ -82,13 +82,13 @@ def test_usual_parts_are_not_read_one_by_one(store, monkeypatch):
     store.add(make_record(run=1))
     monkeypatch.setattr(store, "read", lambda key: pytest.fail("read one by one"))
     with pytest.raises(pytest.fail.Exception):
-        read_all(store)  # three epochs beside two
+        read_all([(store, sorted(store.keys()))])  # three epochs beside two
     store.path(("1234123", 1)).unlink()
-    assert read_all(store)[1] == ["1111111"]
+    assert read_all([(store, sorted(store.keys()))])[1] == ["1111111"]
 
 
 def test_an_empty_store_has_nothing(store):
-    table, archs, curves = read_all(store)
+    table, archs, curves = read_all([(store, sorted(store.keys()))])
     assert (len(table), archs, curves) == (0, [], {})
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_part_is_named(store, damage):
         store.add(make_record(run=run))
     damage(store.path(("1234123", 0)))
     with pytest.raises(CorruptFileError, match=r"run '.*123412\d-0.json'"):
-        read_all(store)
+        read_all([(store, sorted(store.keys()))])
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_a_part_that_is_not_of_its_run_is_refused(store, change):
     values = json.loads(record.to_json()) | change
     write_part(store, record, json.dumps({key: value for key, value in values.items() if value is not ...}))
     with pytest.raises(CorruptFileError):
-        read_all(store)
+        read_all([(store, sorted(store.keys()))])

@@ -107,6 +107,18 @@ BAD_INPUT = [
     (BENCH, "build resnet-mini --archs 2 --out {file}/runs", "cannot make folder .*: Not a directory"),
     (BENCH, "build resnet-mini --archs 2 --workers 0 --out {folder}/runs", "number of workers is 0"),
     (BENCH, "build resnet-mini --archs 2", "Missing option '--out'"),
+    (BENCH, "build resnet-mini --archs 2 --shard 0/2 --out {folder}/runs", "shard '0/2' is not I/N"),
+    (BENCH, "build resnet-mini --archs 2 --shard 2/3 --out {folder}/runs", "2 architectures cannot make 3 shards"),
+    (BENCH, "build resnet-mini --archs 2 --retries -1 --out {folder}/runs", "number of retries is -1"),
+    (BENCH, "build resnet-mini --archs 2 --runs-per-gpu 0 --out {folder}/runs", "runs per GPU is 0"),
+    (BENCH, "build resnet-mini --archs 2 --engine slurm --out {folder}/runs", "unknown engine 'slurm'"),
+    (BENCH, "build resnet-mini --archs 2 --address auto --out {folder}/runs", "add --engine ray"),
+    (BENCH, "build resnet-mini --archs 2 --engine ray --device cuda:1 --out {folder}/runs", "with a cluster allowed"),
+    (
+        BENCH,
+        "build resnet-mini --archs 2 --engine ray --address x:y:z --out {folder}/runs",
+        "cannot use the Ray cluster",
+    ),
     (BENCH, "collect {folder} -o {out}", "is not a folder of runs: it has no store.json"),
     (BENCH, "collect {folder}/nowhere -o {out}", "is not a folder of runs"),
     (BENCH, "collect {folder} -o {folder}/t.csv", "must end in .parquet"),
@@ -223,6 +235,13 @@ def test_build_collect_and_verify_from_the_command_line(tmp_path, run_cli):
     assert json.loads(run_cli(BENCH, "verify", tmp_path / "t.parquet", "--json")[1])["num_rows"] == 2
     code, _, errors = run_cli(BENCH, "build", "mobilenet-mini", *plan[2:])
     assert code == 2 and "holds runs of another kind: space is 'resnet-mini' there" in errors
+
+
+def test_without_ray_one_line_says_what_to_install(tmp_path, monkeypatch, run_cli):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, errors = run_cli(BENCH, "build", "resnet-mini", "--archs", "1", "--engine", "ray", "--out", tmp_path / "r")
+    assert code == 2 and errors.count("\n") == 1
+    assert "pip install 'channel-bench[cluster]'" in errors and not (tmp_path / "r").exists()
 
 
 def test_train_prints_the_record(run_cli):

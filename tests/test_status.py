@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import os
+import platform
 
 import pytest
 from conftest import make_record
 
 from channel_bench.errors import CorruptFileError
+from channel_bench.leases import Leases
 from channel_bench.status import RECENT_S, status
+from channel_bench.store import Failure
 
 ARCHS = ["1111111", "2222222", "3333333"]
 
@@ -27,7 +30,7 @@ def test_counts_rate_and_time_left(store):
     # The first run began a second before it ended, so four runs took two minutes.
     assert found.runs_per_hour == pytest.approx(120)
     assert found.time_left_s == pytest.approx(90)
-    assert not found.is_building and found.idle_s > 0
+    assert found.builders == [] and found.idle_s > 0
 
 
 def test_a_stack_that_ends_at_once_counts_from_its_beginning(store):
@@ -62,17 +65,49 @@ def test_damaged_runs_are_named_and_missing(store):
     assert found.corrupt == [str(store.path(("1234123", 1)))]
     assert (found.num_done, found.num_missing) == (1, 1)
     assert store.path(("1234123", 1)).exists()  # looking changes nothing
-    (store.folder / "plan.json").write_text("{")
+    store.plans()[0].write_text("{")
     with pytest.raises(CorruptFileError, match="plan.json"):
         status(store)
 
 
 def test_a_builder_at_work_is_seen_and_not_disturbed(store):
-    lock = store.lock()
-    assert status(store).is_building
-    os.close(lock)
-    assert not status(store).is_building
-    os.close(store.lock())
+    assert status(store).builders == []
+    with Leases(store.folder) as leases:
+        assert leases.take([("1111111", 0)])
+        found = status(store)
+        assert found.builders == [f"{platform.node()}, process {os.getpid()}"] and found.num_running == 1
+        assert not leases.take([("1111111", 0)])
+    found = status(store)
+    assert (found.builders, found.num_running) == ([], 0)
+
+
+def test_failed_runs_are_named_until_they_succeed(store, run_cli):
+    store.write_plan(ARCHS, 1)
+    store.add_failure(make_failure("2222222", error="out of memory:\n  no room"))
+    assert [failure.arch for failure in status(store).failed] == ["2222222"] and status(store).num_missing == 3
+    output = run_cli("channel-bench", "status", store.folder)[1]
+    assert "failed: 2222222 run 0 after 3 tries on node7: out of memory: no room" in output
+    assert "1 failed runs: causes in" in output
+    store.add(make_record("2222222", 0))  # by a builder that was killed before it could clear the record
+    assert status(store).failed == []
+    store.clear_failure(("2222222", 0))
+    assert not list((store.folder / "failed").iterdir())
+
+
+def make_failure(arch, error):
+    return Failure(arch=arch, run=0, seed=0, error=error, trace="", host="node7", time="2026-01-01", tries=3)
+
+
+def test_the_plan_is_that_of_all_shards_and_of_the_last_request(store):
+    store.write_plan(["1111111"], 2, "a", "request", store.plans())
+    store.write_plan(["2222222"], 2, "b", "request", store.plans())
+    assert len(store.planned()) == 4
+    store.write_plan(["2222222"], 2, "c", "request", store.plans())
+    assert len(store.plans()) == 2  # a shard that is started again
+    store.write_plan(["3333333"], 1, "d")  # while the others are alive
+    assert len(store.planned()) == 5
+    store.write_plan(["3333333"], 1, "e", "", store.plans())
+    assert store.planned() == {("3333333", 0)} and len(store.plans()) == 1
 
 
 def test_status_from_the_command_line(store, run_cli):

@@ -2,16 +2,14 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 
 import pytest
 from conftest import make_record
 
 import channel_bench as cb
-from channel_bench import store as store_module
 from channel_bench.durable import TEMPORARY_PREFIX, publish_once, write_atomic
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError
+from channel_bench.leases import Leases
 from channel_bench.recipe import get_recipe
 from channel_bench.store import RunStore
 
@@ -79,7 +77,9 @@ def test_a_damaged_part_is_named_and_set_aside(store, damage):
     damage(store.path(("1234123", 0)))
     with pytest.raises(CorruptFileError, match=r"run '.*123412\d-0.json'"):
         list(store.records())
-    (moved,) = store.set_aside_corrupt()
+    with Leases(store.folder) as leases:
+        (moved,) = store.set_aside_corrupt(leases)
+        assert store.set_aside_corrupt(leases) == []
     assert moved.exists() and moved.parent.name == "corrupt"
     assert store.keys() == {("1234123", 1)}
 
@@ -120,19 +120,6 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
         RunStore.create(tmp_path / "file" / "runs", SPACE, get_recipe("mini"), "digits", "d1")
 
 
-def test_one_builder_at_a_time_and_its_children_count(store, monkeypatch):
-    monkeypatch.setattr(store_module, "LOCK_PATIENCE_S", 0.2)
-    lock = store.lock()
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-    with pytest.raises(StorageError, match="another builder is at work"):
-        store.lock()
-    os.close(lock)
-    with pytest.raises(StorageError, match="another builder is at work"):
-        store.lock()
-    child.communicate()
-    os.close(store.lock())
-
-
 def test_files_of_other_names_are_no_runs(store):
     store.add(make_record())
     for name in ("1234123-00.json", "1234123-².json", "1234123.json", "123412-0.json", "1234123-0.json.bak"):
@@ -149,11 +136,3 @@ def test_several_files_change_together_or_not_at_all(tmp_path):
         write_atomic((tmp_path / "a", b"2"), (tmp_path / "folder", b"2"))
     assert (tmp_path / "a").read_bytes() == b"1"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "folder"]
-
-
-def test_taking_the_lock_removes_what_killed_writers_left(store):
-    store.add(make_record())
-    leftover = store.path(("1234123", 0)).with_name(f"{TEMPORARY_PREFIX}abc")
-    leftover.write_text("half")
-    os.close(store.lock())
-    assert not leftover.exists() and store.keys() == {("1234123", 0)}

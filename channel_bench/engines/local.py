@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -16,20 +18,22 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from channel_bench.engines import READY, Outcome
-from channel_bench.errors import BuildError, ChannelBenchError
+from channel_bench.engines import MAX_RETRIES, READY, TRAINER, Outcome, Retries, Task, Work, look_up
+from channel_bench.errors import BuildError
 from channel_bench.record import Job
 from channel_bench.store import RunStore
 
-MAX_LOST_IN_A_ROW = 10
-"""After so many runs in a row that failed with all their retries the rest is not tried: it would cost seconds each."""
+IDLE_S = 0.2
+"""How often a worker without a job asks for one, while other builders still hold some."""
 
 
 @dataclass
 class _Slot:
     """Place of one worker process, which comes and goes."""
 
+    device: str
     worker: subprocess.Popen[str] | None = None
 
 
@@ -39,12 +43,13 @@ class LocalEngine:
     Args:
         store: The run store; workers write their own parts into it.
         dataset: Data set as `load_dataset` takes it.
-        device: Device of every worker.
+        devices: Devices; workers are dealt to them in turn.
         num_workers: Processes.
         threads: CPU threads of each; results depend on it in the last bits, so 1 is the default everywhere.
-        lock: Descriptor that workers inherit (`RunStore.lock`).
         data_dir: Folder of downloaded data.
         max_retries: How often a job is tried again after its worker died or failed.
+        options: Further keywords of the function that trains.
+        trainer: That function, as "module:function".
     """
 
     def __init__(
@@ -52,16 +57,18 @@ class LocalEngine:
         *,
         store: RunStore,
         dataset: str,
-        device: str,
+        devices: Sequence[str],
         num_workers: int,
-        lock: int,
         threads: int = 1,
         data_dir: Path | None = None,
-        max_retries: int = 2,
+        max_retries: int = MAX_RETRIES,
+        options: dict[str, Any] | None = None,
+        trainer: str = TRAINER,
     ) -> None:
         """Remember how to start workers; none is started yet."""
         self._command = [sys.executable, "-m", "channel_bench.engines.worker", "--store", str(store.folder)]
-        self._command += ["--dataset", dataset, "--device", device, "--threads", str(threads)]
+        self._command += ["--dataset", dataset, "--threads", str(threads)]
+        self._command += ["--trainer", trainer, "--options", json.dumps(options or {})]
         if data_dir is not None:
             self._command += ["--data-dir", str(data_dir)]
         # Workers find the package where this process found it, installed or not.
@@ -71,83 +78,86 @@ class LocalEngine:
             "OMP_NUM_THREADS": str(threads),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
+        self._devices = devices
         self._num_workers = num_workers
         self._store = store
-        self._lock = lock
-        self._max_retries = max_retries
+        self._retries = Retries(max_retries)
         self._processes: set[subprocess.Popen[str]] = set()
-        self._stopping = False
-        self._counting = threading.Lock()
-        self._num_lost_in_a_row = 0
+        self._stopping = threading.Event()
 
-    def run(self, stacks: Sequence[Sequence[Job]]) -> Generator[Outcome, None, None]:
-        """Train all stacks in the order given; yield each job's outcome as soon as its run is durable."""
-        waiting = deque(stacks)
-        outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    def run(self, work: Work) -> Generator[Outcome, None, None]:
+        """Train all that the work hands out; yield each job's outcome as soon as its run is durable.
+
+        Raises:
+            BuildError: No threads could be started.
+            StorageError: The folder refused.
+        """
+        # An exception is the work's own and ends the run; None says that a feeder has ended.
+        events: queue.SimpleQueue[Outcome | Exception | None] = queue.SimpleQueue()
         feeders: list[threading.Thread] = []
         try:
-            for _ in range(min(self._num_workers, len(stacks))):
-                feeder = threading.Thread(target=self._feed, args=(waiting, outcomes), daemon=True)
-                feeder.start()
+            for number in range(min(self._num_workers, len(work))):
+                slot = _Slot(self._devices[number % len(self._devices)])
+                feeder = threading.Thread(target=self._feed, args=(slot, work, events), daemon=True)
+                try:
+                    feeder.start()
+                except RuntimeError as error:  # "can't start new thread"
+                    raise BuildError(f"cannot run {self._num_workers} workers: {error}; ask for fewer") from None
                 feeders.append(feeder)
-            for _ in range(sum(map(len, stacks))):
-                yield outcomes.get()
-        except RuntimeError as error:  # "can't start new thread"
-            raise BuildError(f"cannot run {self._num_workers} workers: {error}; ask for fewer") from None
+            num_feeding = len(feeders)
+            while num_feeding:
+                event = events.get()
+                if isinstance(event, Exception):
+                    raise event
+                if event is None:
+                    num_feeding -= 1
+                else:
+                    yield event
         finally:
-            self._stopping = True
+            self._stopping.set()
             for process in list(self._processes):
                 process.kill()
             for feeder in feeders:
                 feeder.join()
 
-    def _feed(self, waiting: deque[Sequence[Job]], outcomes: queue.SimpleQueue[Outcome]) -> None:
+    def _feed(self, slot: _Slot, work: Work, events: queue.SimpleQueue[Outcome | Exception | None]) -> None:
         """Keep one worker busy until nothing is waiting; every job that is taken gets one outcome, come what may."""
-        slot = _Slot()
-        while not self._stopping:
-            try:
-                jobs = waiting.popleft()
-            except IndexError:
-                break
-            pending = dict.fromkeys(jobs)
-            try:
-                for result in self._train(slot, jobs):
-                    del pending[result.job]
-                    outcomes.put(result)
-            except Exception as error:  # without an outcome for each job the builder would wait forever
-                for job in pending:
-                    outcomes.put(Outcome(job, "failed", error=f"the builder could not hand it out: {error!r}"))
-        self._end_worker(slot)
-
-    def _train(self, slot: _Slot, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
-        """Train a stack; those of its jobs that fail are tried again one by one, so that none is lost to another."""
-        retry = []
-        for result in self._try(slot, jobs):
-            if result.status == "failed" and result.retry and not self._stopping:
-                retry.append(result)
-            else:
-                self._count(result)
-                yield result
-        for failed in retry:
-            result = failed
-            for _ in range(self._max_retries):
-                (result,) = self._try(slot, [failed.job])
-                if result.status != "failed" or not result.retry or self._stopping:
+        try:
+            while not self._stopping.is_set():
+                jobs = work.take()
+                if jobs:
+                    self._train(slot, jobs, events)
+                elif work.is_over:
                     break
-            self._count(result)
-            yield result
+                else:
+                    self._stopping.wait(IDLE_S)
+        except Exception as error:
+            events.put(error)
+        self._end_worker(slot)
+        events.put(None)
 
-    def _count(self, result: Outcome) -> None:
-        with self._counting:
-            self._num_lost_in_a_row = self._num_lost_in_a_row + 1 if result.status == "failed" else 0
+    def _train(self, slot: _Slot, jobs: Sequence[Job], events: queue.SimpleQueue[Outcome | Exception | None]) -> None:
+        """Try a stack, and what failed of it again, until each job has its outcome."""
+        pending = dict.fromkeys(jobs)
+        tasks = deque([Task(jobs)])
+        try:
+            while tasks and not self._stopping.is_set():
+                task = tasks.popleft()
+                final = self._retries.refuse(task)
+                if final is None:
+                    final, again = self._retries.settle(task, self._try(slot, task.jobs))
+                    tasks.extend(again)
+                for outcome in final:
+                    del pending[outcome.job]
+                    events.put(outcome)
+        except Exception as error:  # without an outcome for each job the builder would wait forever
+            for job in pending:
+                events.put(Outcome(job, "failed", error=f"the builder could not hand it out: {error!r}", num_tries=1))
 
     def _try(self, slot: _Slot, jobs: Sequence[Job]) -> list[Outcome]:
         """Train jobs on the slot's worker, or on a new one; an outcome per job."""
-        if self._num_lost_in_a_row >= MAX_LOST_IN_A_ROW:
-            error = f"not tried after {MAX_LOST_IN_A_ROW} lost runs in a row"
-            return [Outcome(job, "failed", error=error, retry=False) for job in jobs]
         try:
-            slot.worker = slot.worker or self._start_worker()
+            slot.worker = slot.worker or self._start_worker(slot.device)
             if slot.worker is None:
                 error = "its worker process could not start; its own words stand above"
                 return [Outcome(job, "failed", error=error) for job in jobs]
@@ -158,24 +168,23 @@ class LocalEngine:
             # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
             self._end_worker(slot)
             # And it may have failed after some of the runs were durable, before it could say so.
-            results = [self._look_up(result) if result.status == "failed" else result for result in results]
+            results = [look_up(self._store, result) if result.status == "failed" else result for result in results]
         return results
 
-    def _start_worker(self) -> subprocess.Popen[str] | None:
+    def _start_worker(self, device: str) -> subprocess.Popen[str] | None:
         """Start a process and wait until it is set up; None where it does not get that far."""
         process = subprocess.Popen(
-            self._command,
+            [*self._command, "--device", device],
             env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            pass_fds=(self._lock,),
         )
         self._processes.add(process)
         assert process.stdout is not None
-        if not self._stopping and process.stdout.readline().strip() == READY:
+        if not self._stopping.is_set() and process.stdout.readline().strip() == READY:
             return process
-        self._end_worker(_Slot(process))
+        self._end_worker(_Slot(device, process))
         return None
 
     def _end_worker(self, slot: _Slot) -> None:
@@ -195,14 +204,17 @@ class LocalEngine:
         except OSError:
             line = ""
         if not line.endswith("\n"):
-            return [Outcome(job, "failed", error="its worker process died") for job in jobs]
+            error = f"its worker process died ({_cause(worker)})"
+            return [Outcome(job, "failed", error=error, host=platform.node()) for job in jobs]
         return [Outcome(job, **answer) for job, answer in zip(jobs, json.loads(line), strict=True)]
 
-    def _look_up(self, failed: Outcome) -> Outcome:
-        """Outcome of a job that is said to have failed, after a look whether its run is in the store all the same."""
-        key = (failed.job.arch, failed.job.run)
-        try:
-            record = self._store.read(key) if self._store.path(key).exists() else None
-        except ChannelBenchError:
-            record = None
-        return failed if record is None else Outcome(failed.job, record.status, record.best_test_acc)
+
+def _cause(worker: subprocess.Popen[str]) -> str:
+    """How a process that closed its pipe ended."""
+    try:
+        code = worker.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return "it stopped answering"
+    if code == -signal.SIGKILL:
+        return "killed, as the system does with a process when memory runs out"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -14,17 +14,16 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 import torch
 
 from channel_bench.datasets import load_dataset
 from channel_bench.engines import READY
-from channel_bench.errors import ChannelBenchError
+from channel_bench.engines.trainer import Trainer
 from channel_bench.record import Job
 from channel_bench.store import RunStore
-from channel_bench.train import pick_device, train_jobs
+from channel_bench.train import pick_device
 
 
 def main() -> None:
@@ -35,6 +34,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--trainer", required=True)
+    parser.add_argument("--options", type=json.loads, required=True)
     arguments = parser.parse_args()
 
     # Ctrl-C reaches the whole process group; the builder decides when workers end.
@@ -46,24 +47,14 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     store = RunStore.open(arguments.store)
-    space, recipe = store.space, store.recipe
     device = pick_device(arguments.device)
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, device=device)
     assert dataset.digest == store.info.dataset_digest
+    trainer = Trainer(store.space, store.recipe, dataset, store, arguments.trainer, arguments.options)
     print(READY, file=answers)
     while True:
         stack = [Job(**fields) for fields in json.loads(jobs.get())]
-        try:
-            records = train_jobs(space, stack, recipe, dataset)
-            for record in records:
-                store.add(record)
-            answer = [{"status": record.status, "best_test_acc": record.best_test_acc} for record in records]
-        except ChannelBenchError as error:  # says itself what is wrong, and will be as wrong the next time
-            answer = [{"status": "failed", "error": str(error), "retry": False}] * len(stack)
-        except Exception as error:
-            traceback.print_exc()
-            answer = [{"status": "failed", "error": f"{type(error).__name__}: {error}"}] * len(stack)
-        print(json.dumps(answer), file=answers)
+        print(json.dumps(trainer.answer(stack)), file=answers)
 
 
 def _read_jobs(jobs: queue.SimpleQueue[str]) -> None:

@@ -88,10 +88,18 @@ class NativeRun:
     """float32, running mean and variance of every batch normalisation in turn."""
 
 
-def reason_not(space: Space, recipe: Recipe, dataset: Dataset) -> str | None:
-    """Why the program cannot train this, in a few words; None where it can."""
-    if dataset.device.type != "cpu":
-        return f"the data set is on {dataset.device}, the native trainer is for CPUs"
+def reason_not(space: Space, recipe: Recipe, dataset: Dataset, device: torch.device | None = None) -> str | None:
+    """Why the program cannot train this, in a few words; None where it can.
+
+    Args:
+        space: The search space.
+        recipe: How to train.
+        dataset: What on.
+        device: Where; default the data set's.
+    """
+    device = device or dataset.device
+    if device.type != "cpu":
+        return f"the device is {device}, the native trainer is for CPUs"
     if recipe.precision != "fp32":
         return f"precision is {recipe.precision!r}, the native trainer computes in fp32"
     num_train = len(dataset.train_labels)
