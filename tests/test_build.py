@@ -24,14 +24,14 @@ from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.store import RunStore
 from channel_bench.table import Table
-from channel_bench.train import train_run
+from channel_bench.train import pick_backend, train_jobs
 from channel_bench.verify import verify
 
 SPACE = cb.get_space("resnet-mini")
 NUM_PLANNED = 12
 COMMAND = [sys.executable, "-m", "channel_bench.cli", "build", "resnet-mini"]
-PLAN = ["--archs", "6", "--runs", "2", "--epochs", "4", "--workers", "2", "--device", "cpu"]
-PATIENCE_S = 60
+PLAN = ["--archs", "6", "--runs", "2", "--epochs", "4", "--workers", "2", "--device", "cpu", "--backend", "torch"]
+PATIENCE_S = 120
 
 
 def start(out: Path, *more: str) -> subprocess.Popen:
@@ -151,7 +151,7 @@ def built(tmp_path_factory):
 def test_a_row_of_the_table_is_what_a_single_training_gives(built, digits):
     table = Table.read(built / "table.parquet")
     arch = pick_archs(SPACE, "4")[2]
-    record = train_run(SPACE, arch, get_recipe("mini", epochs=2), 1, digits, run=1)
+    (record,) = train_jobs(SPACE, [Job(arch, 1, 1)], get_recipe("mini", epochs=2), digits)
     assert table.accuracy(arch, run=1) == record.best_test_acc
     assert table.accuracy(arch, run=1, metric="test_acc") == record.test_acc
     curves = table.curves(arch)
@@ -394,12 +394,30 @@ def test_stacks_hold_every_job_once_in_shares_for_all_workers():
 def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(tmp_path):
     recipe = get_recipe("mini", epochs=1)
     archs = pick_archs(SPACE, "3")
-    build(SPACE, tmp_path / "runs", archs=archs, num_runs=2, recipe=recipe, device="cpu", num_workers=1)
+    arguments = dict(archs=archs, num_runs=2, recipe=recipe, device="cpu", num_workers=1, backend="torch")
+    build(SPACE, tmp_path / "runs", **arguments)
     records = list(RunStore.open(tmp_path / "runs").records())
     assert [(record.arch, record.run, record.seed) for record in records] == [
         (a, r, r) for a in sorted(archs) for r in (0, 1)
     ]
-    assert {record.stack for record in records} == {6}
+    assert {(record.stack, record.backend) for record in records} == {(6, "torch")}
+
+
+def test_a_build_says_which_program_trains_and_why_not_the_faster_one(built, tmp_path, digits):
+    recipe = get_recipe("mini", epochs=1, batch_size=100)
+    notes = []
+    arguments = dict(archs=["1111111"], num_runs=1, recipe=recipe, device="cpu", num_workers=1)
+    with pytest.raises(ArgumentError, match="backend 'native' cannot train this: batches of 100"):
+        build(SPACE, tmp_path / "runs", backend="native", **arguments)
+    with pytest.raises(ArgumentError, match="allowed are auto, native, torch"):
+        build(SPACE, tmp_path / "runs", backend="numpy", **arguments)
+    assert not (tmp_path / "runs").exists()
+    build(SPACE, tmp_path / "runs", on_note=notes.append, **arguments)
+    (record,) = RunStore.open(tmp_path / "runs").records()
+    assert record.backend == "torch"
+    assert len(notes) == 1 and "batches of 100 out of 1200" in notes[0]
+    expected = pick_backend(SPACE, get_recipe("mini"), digits)[0]
+    assert set(Table.read(built / "table.parquet").arrow.column("backend").to_pylist()) == {expected}
 
 
 def test_picked_architectures_are_the_same_every_time_and_nested():

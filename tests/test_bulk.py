@@ -25,7 +25,15 @@ def made_up(arch, run, num_epochs=3, lost=None):
     curves = {name: (10.0 ** rng.uniform(-9, 2, num_epochs)).tolist() for name in CURVE_METRICS}
     if lost is not None:
         curves["train_loss"][lost:] = [math.nan] * (num_epochs - lost)
-    facts = {"arch": arch, "run": run, "seed": run, "num_epochs": num_epochs, "flops": SPACE.flops(arch), "stack": 1}
+    facts = {
+        "arch": arch,
+        "run": run,
+        "seed": run,
+        "num_epochs": num_epochs,
+        "flops": SPACE.flops(arch),
+        "stack": 1,
+        "backend": "torch",
+    }
     facts |= {"params": SPACE.params(arch), "train_s": 0.1 + run, "device": 'a "GPU", é', "torch": "0"}
     return RunRecord.from_curves(curves, **facts)
 

@@ -34,6 +34,8 @@ SPACE = cb.get_space("resnet-mini")
 ARCHS = pick_archs(SPACE, "6")
 PATIENCE_S = 300
 COMMAND = [sys.executable, "-m", "channel_bench.cli", "build", "resnet-mini", "--archs", "6", "--runs", "2"]
+# Runs that take long enough to be killed in.
+COMMAND += ["--backend", "torch"]
 COMMAND += ["--device", "cpu", "--stack", "1", "--epochs", "2"]
 ROOT = Path(__file__).parents[1]
 
@@ -304,7 +306,9 @@ def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, m
         "    return whole(space, arch, *rest, **more)\n"
         "train.train_run = train_run\n"
     )
-    arguments = dict(archs=ARCHS[:2], num_runs=1, recipe=get_recipe("mini", epochs=1), device="cpu", stack=1)
+    arguments = dict(
+        archs=ARCHS[:2], num_runs=1, recipe=get_recipe("mini", epochs=1), device="cpu", stack=1, backend="torch"
+    )
     with pytest.raises(BuildError, match="1 of 2 runs failed, .*out of memory: RuntimeError"):
         build(SPACE, tmp_path / "runs", max_retries=1, **arguments)
     store = RunStore.open(tmp_path / "runs")

@@ -17,7 +17,7 @@ from channel_bench.record import Job
 from channel_bench.retrain import RunNoise, audit
 from channel_bench.store import RunStore
 from channel_bench.table import Table
-from channel_bench.train import train_run, train_stack
+from channel_bench.train import train_jobs, train_stack
 
 SPACE = cb.get_space("resnet-mini")
 RECIPE = get_recipe("mini", epochs=4)
@@ -67,7 +67,7 @@ def test_a_new_run_is_by_the_recipe_with_a_seed_of_its_own(built_path, digits):
     found = audit(table, 1, digits, seed=5, on_row=seen.append)
     (row,) = found.rows
     assert seen == [row] and row.seed >= 2**40
-    record = train_run(SPACE, row.arch, RECIPE, row.seed, digits)
+    (record,) = train_jobs(SPACE, [Job(row.arch, 0, row.seed)], RECIPE, digits)
     assert (row.accuracy, row.runs) == (record.best_test_acc, tuple(table.cells()[SPACE.index(row.arch)]))
     again = audit(table, 1, digits, seed=5)
     assert again == found and audit(table, 1, digits, seed=6).rows[0].seed != row.seed

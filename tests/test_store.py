@@ -107,7 +107,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
     store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini"), "digits", "d1")
     stated = (store.folder / "store.json").read_text()
     for there, put in (
-        ('"epochs": 15', '"epochs": 1'),
+        ('"epochs": 20', '"epochs": 1'),
         ('"digits"', '"cifar10"'),
         ('"base_seed": 0', '"base_seed": 7'),
     ):

@@ -58,6 +58,7 @@ def make_store(folder: Path, num_archs: int, num_runs: int) -> None:
                 device="synthetic",
                 torch="synthetic",
                 stack=1,
+                backend="torch",
             )
             path = store.path((arch, run))
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,14 @@ TRAINER = "bench_engines:sleep_jobs"
 def sleep_jobs(space, jobs, recipe, dataset, seconds):
     """Trains nothing, for a while."""
     time.sleep(seconds * len(jobs))
-    facts = {"num_epochs": recipe.epochs, "train_s": seconds, "device": "cpu", "torch": None, "stack": 1}
+    facts = {
+        "num_epochs": recipe.epochs,
+        "train_s": seconds,
+        "device": "cpu",
+        "torch": None,
+        "stack": 1,
+        "backend": None,
+    }
     curves = dict.fromkeys(CURVE_METRICS, [1.0] * recipe.epochs)
     return [
         RunRecord.from_curves(
