@@ -12,9 +12,12 @@ recipe. Device-hours of the whole table are an ESTIMATE, linear in FLOPs between
 The ways:
   usual    one run on one thread, torch DataLoader with worker processes, PIL images through torchvision's RandomCrop, flip, ToTensor,
            Normalize, PyTorch's default arithmetic (cuDNN may use TF32), loss and hits read with .item() at every step
-  single   one run of `channel-bench train`
+  single   one run, our step in PyTorch
   packed   several worker processes on the device, each with a stack of networks where the space is small, as
-           `channel-bench build` has them; a stack here is of equal widths, real ones are padded to their widest
+           `channel-bench build --backend torch` has them; a stack here is of equal widths, real ones are padded to
+           their widest
+  native   on a CPU, mini spaces: the compiled trainer, alone and on every core; it evaluates within its pass, so its
+           images/s are a little too low, its runs per hour are not
 
 FLOP/s count 2 per multiply-accumulate: 3 passes' worth per training image, less the gradient of the images.
 """
@@ -42,10 +45,12 @@ from channel_bench.build import default_stack
 from channel_bench.datasets import Dataset, TrainLoader, channel_statistics, load_dataset, make_dataset
 from channel_bench.models import build_model
 from channel_bench.models.stacked import StackedModel
+from channel_bench.native import NativeTrainer, initial_parameters
 from channel_bench.packing import runs_per_gpu
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.step import Trainer, arithmetic
+from channel_bench.train import pick_backend
 
 QUANTILES = {"small": 0.05, "median": 0.5, "large": 0.95}
 NUM_RUNS = 3
@@ -63,6 +68,7 @@ class Way:
     processes: int = 1
     stack: int = 1
     threads: int = 1
+    native: bool = False
 
     @property
     def runs(self) -> int:
@@ -78,6 +84,7 @@ def ways(space: Space, device: torch.device, data: Dataset, precision: str, swee
             Way("usual", usual=True),  # one thread: with more, mini networks are slower, by far where cores are busy
             Way("single", precision=precision),
             Way("packed", precision=precision, processes=NUM_CORES, stack=stack),
+            *native_ways(space, data, precision),
         ]
     free, _ = torch.cuda.mem_get_info(device)
     images = len(data.train_labels) + len(data.test_labels)
@@ -91,6 +98,13 @@ def ways(space: Space, device: torch.device, data: Dataset, precision: str, swee
         Way(f"single {precision}", precision=precision),
         *(Way(f"packed {precision}", precision=precision, processes=count, stack=stack) for count in counts),
     ]
+
+
+def native_ways(space: Space, data: Dataset, precision: str) -> list[Way]:
+    """The native trainer where it can train this, alone and on every core."""
+    if pick_backend(space, get_recipe(space.recipe, precision=precision), data)[0] != "native":
+        return []
+    return [Way("native", native=True), Way("native packed", native=True, processes=NUM_CORES)]
 
 
 # -- what is timed -------------------------------------------------------------------------------------------------
@@ -123,6 +137,24 @@ class Ours:
         """One pass over the test images, read at its end."""
         with arithmetic(self.recipe.precision):
             torch.stack(self.trainer.evaluate(self.test_images, self.data.test_labels)).tolist()
+
+
+class Native:
+    """The native trainer, which trains and evaluates in one call: an epoch's evaluation is part of its pass."""
+
+    def __init__(self, space: Space, arch: str, recipe: Recipe, data: Dataset) -> None:
+        """Draw the weights."""
+        recipe = dataclasses.replace(recipe, epochs=1)
+        self.arch, self.trainer = arch, NativeTrainer(space, recipe, data)
+        self.parameters = initial_parameters(space, arch, torch.Generator().manual_seed(0))
+
+    def train(self) -> None:
+        """One pass over the training images, and one over the test images."""
+        run = self.trainer.train(self.arch, self.parameters, torch.Generator().manual_seed(0))
+        self.parameters = run.parameters
+
+    def evaluate(self) -> None:
+        """Nothing: it is done."""
 
 
 class PILImages(torch.utils.data.Dataset[Any]):
@@ -201,7 +233,7 @@ class Usual:
 def serve(pipe: Connection, data: Dataset, device: str, num_loader_workers: int) -> None:
     """A process that does what the benchmark says: set up a way, train a pass, evaluate a pass."""
     data = data.to(device)
-    what: Ours | Usual | None = None
+    what: Ours | Usual | Native | None = None
     while True:
         command, arguments = pipe.recv()
         if command == "stop":
@@ -211,11 +243,12 @@ def serve(pipe: Connection, data: Dataset, device: str, num_loader_workers: int)
             space, arch, way, recipe = arguments
             torch.set_num_threads(way.threads)
             space = cb.get_space(space)
-            what = (
-                Usual(space, arch, recipe, data, num_loader_workers)
-                if way.usual
-                else Ours(space, arch, way, recipe, data)
-            )
+            if way.usual:
+                what = Usual(space, arch, recipe, data, num_loader_workers)
+            elif way.native:
+                what = Native(space, arch, recipe, data)
+            else:
+                what = Ours(space, arch, way, recipe, data)
         elif command == "drop":
             what = None
         else:

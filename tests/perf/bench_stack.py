@@ -1,4 +1,4 @@
-"""How much it saves to train small networks together: runs per second of a stack against one network at a time.
+"""How much it saves to train small networks together, or by the native trainer: runs per second against one at a time.
 
     python tests/perf/bench_stack.py [--epochs 2]
 
@@ -15,6 +15,7 @@ import torch
 
 import channel_bench as cb
 from channel_bench.datasets import load_dataset
+from channel_bench.native import reason_not, train_native
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
 from channel_bench.train import train_run, train_stack
@@ -34,19 +35,24 @@ def main() -> None:
         space = cb.get_space(name)
         jobs = [Job(f"23323{a}{b}", 0, 0) for a in "1234" for b in "1234"]
         train_run(space, jobs[0].arch, recipe, 0, digits)  # first calls pay for choosing kernels
-        for size in (2, 4, 8, 16):
+        trainers = {f"stack of {size:2}": (train_stack, jobs[:size]) for size in (2, 4, 8, 16)}
+        reason = reason_not(space, recipe, digits)
+        if reason is None:
+            trainers["native     "] = (train_native, jobs[7:8])
+        else:
+            print(f"no native trainer: {reason}")
+        for kind, (train, some) in trainers.items():
+            train(space, some, recipe, digits)
             ratios, stacked_s = [], []
             for _ in range(ROUNDS):
                 started = time.perf_counter()
                 train_run(space, jobs[7].arch, recipe, 0, digits)
                 middle = time.perf_counter()
-                train_stack(space, jobs[:size], recipe, digits)
-                stacked_s.append((time.perf_counter() - middle) / size)
+                train(space, some, recipe, digits)
+                stacked_s.append((time.perf_counter() - middle) / len(some))
                 ratios.append((middle - started) / stacked_s[-1])
             per_run = full * statistics.median(stacked_s)
-            print(
-                f"{name:15} stack of {size:2}: {per_run:5.2f} s per run of the mini recipe, {statistics.median(ratios):5.2f}x"
-            )
+            print(f"{name:15} {kind}: {per_run:5.3f} s per run of the mini recipe, {statistics.median(ratios):5.2f}x")
 
 
 if __name__ == "__main__":
