@@ -1,4 +1,4 @@
-"""The complete tables of the mini spaces, which come with the package: where they are, and what the manifest says.
+"""The complete tables of mini spaces that come with the package: where they are, and what the manifest says.
 
     >>> shipped_path(get_space("resnet-mini")).name
     'resnet-mini.v1.parquet'
@@ -20,6 +20,7 @@ from channel_bench.space import Space
 TABLE_NAME = "digits-16384x3"
 """Name of every shipped table: its data set, architectures and runs."""
 SPACES = ("resnet-mini", "mobilenet-mini")
+"""Spaces whose table belongs here."""
 MANIFEST = "manifest.json"
 
 
