@@ -14,6 +14,7 @@ from channel_bench.errors import CorruptFileError, MissingDataError
 from channel_bench.native import reason_not, train_native
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
+from channel_bench.store import RunStore
 from channel_bench.verify import verify
 
 ROOT = Path(__file__).parents[1]
@@ -86,9 +87,11 @@ def test_the_manifest_describes_the_files_to_the_byte():
     }
 
 
-def test_a_manifest_is_made_of_tables_that_check_out(store, tmp_path):
+def test_a_manifest_is_made_of_tables_that_check_out(tmp_path):
     from conftest import make_record
 
+    space, recipe = cb.get_space("resnet-mini"), get_recipe("mini", epochs=2)
+    store = RunStore.create(tmp_path / "runs", space, recipe, "digits", "d1")
     store.add(make_record())
     collect(store.folder, tmp_path / "resnet-mini.v1.parquet")
     manifest = shipped.make_manifest(tmp_path)

@@ -241,7 +241,7 @@ def test_load_finds_tables_by_path_and_says_how_to_get_others(small_table_path, 
     with pytest.raises(UnknownNameError, match="did you mean 'cifar10-published'"):
         cb.load("resnet", table="cifar10-publishd")
     for name in ("", "other"):
-        with pytest.raises(UnknownNameError, match="'digits-16384x3'"):
+        with pytest.raises(UnknownNameError, match="digits-16384x3"):
             cb.load("resnet-mini", table=name)
         with pytest.raises(UnknownNameError):
             cb.load("resnet", table=name)
