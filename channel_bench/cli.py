@@ -500,7 +500,7 @@ def _table_file(text: str, data_dir: Path | None) -> Path:
     """A table file, or the file of a space's default table."""
     from channel_bench.table import find_table
 
-    return Path(text) if Path(text).suffix else find_table(text, None, data_dir)
+    return Path(text) if Path(text).suffix or Path(text).exists() else find_table(text, None, data_dir)
 
 
 def _load(space: str, table: str | None, data_dir: Path | None) -> Table:

@@ -200,6 +200,7 @@ def train_jobs(
 
     Arguments, returns, raises: As `train_stack`.
     """
+    check_device(recipe, dataset.device, graph)
     if pick_backend(space, recipe, dataset, backend)[0] == "native":
         from channel_bench.native import train_native
 

@@ -426,6 +426,7 @@ def start_ray(out, environment, cluster):
     return start(out, environment, "--engine", "ray", "--address", cluster.address)
 
 
+@pytest.mark.xdist_group("ray")  # they look for the processes of their cluster by what Ray calls them
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_ray_worker_is_replaced_and_a_killed_driver_goes_on(tmp_path, cluster):
     out = tmp_path / "runs"
@@ -446,6 +447,7 @@ def test_a_killed_ray_worker_is_replaced_and_a_killed_driver_goes_on(tmp_path, c
     assert not list(out.glob("leases/*")) and not list(out.glob("failed/*"))
 
 
+@pytest.mark.xdist_group("ray")  # they look for the processes of their cluster by what Ray calls them
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_ray_node_takes_no_run_with_it(tmp_path, cluster):
     out = tmp_path / "runs"

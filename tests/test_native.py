@@ -117,17 +117,18 @@ def test_colour_images_mirrored_and_cropped_train_like_pytorch():
 
 @pytest.mark.parametrize("name", MINI)
 def test_after_some_steps_it_is_no_further_from_double_precision_than_pytorch(name, digits):
-    """Training amplifies rounding a thousandfold in ten steps; so the yardstick is what PyTorch's own rounding does."""
+    """Training amplifies rounding a hundredfold in a step; so the yardstick is what PyTorch's own rounding does."""
     space, recipe = cb.get_space(name), get_recipe("mini", epochs=1)
-    data = first_images(digits, 640)
+    data = first_images(digits, 192)  # three steps
     ours, theirs = [], []
-    for arch in ["4344424", "1213421", "2222222", "4111114", "1444441"]:
+    for arch in ["4344424", "1213421", "2222222", "4111114", "1444441", "3333333", "1234123", "4141414"]:
         run = train(space, arch, recipe, data)
         truth, _, _ = torch_steps(build_model(space, arch, generator()), recipe, data, torch.float64)
         single, _, _ = torch_steps(build_model(space, arch, generator()), recipe, data, torch.float32)
-        ours.append(np.abs(run.parameters - truth).max())
-        theirs.append(np.abs(single - truth).max())
-    assert np.median(ours) < 10 * np.median(theirs) + 1e-6
+        ours.append(np.abs(run.parameters - truth).mean())
+        theirs.append(np.abs(single - truth).mean())
+    # Both are spread over decades, so their logarithms are compared; a mistake in a step would be five decades away.
+    assert np.mean(np.log10(ours)) < np.mean(np.log10(theirs)) + 1
 
 
 def test_evaluation_is_that_of_pytorch_with_running_statistics(digits):

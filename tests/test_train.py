@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_record_here_and_in_another_process(digits)
     assert facts(train_run(SPACE, "2341234", recipe, 6, digits)) != facts(first)
     command = [sys.executable, "-m", "channel_bench.cli", "train", "resnet-mini", "2341234", "--seed", "5"]
     output = subprocess.run(
-        [*command, "--epochs", "2", "--json", "--device", "cpu"],
+        [*command, "--epochs", "2", "--json", "--device", "cpu", "--backend", "torch"],
         capture_output=True,
         text=True,
         check=True,
