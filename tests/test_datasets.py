@@ -86,6 +86,20 @@ def test_crops_of_a_batch_of_plans_are_those_of_each_plan(digits):
         assert torch.equal(stacked[number], loader.crops(**plan))
 
 
+def test_some_jpeg_cifar_decodes_to_images_in_colour(cifar_jpeg_dir, tmp_path):
+    folder = tmp_path / "some_jpeg"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (file,) = cifar_jpeg_dir.glob(f"{split}*.parquet")
+        pq.write_table(pq.read_table(file).slice(0, 1000), folder / file.name)
+    data = load_dataset(folder)
+    assert (data.name, data.image_shape, len(data.test_labels)) == ("some-jpeg", (3, 32, 32), 1000)
+    # A thousand images are enough to tell the channels apart.
+    mean, _ = channel_statistics(data.train_images, dataclasses.replace(get_recipe("paper"), mean=None))
+    assert mean.flatten().tolist() == pytest.approx(get_recipe("paper").mean, abs=0.02)
+
+
+@pytest.mark.slow
 def test_jpeg_cifar_decodes_to_the_official_split_and_takes_its_folder_as_name(cifar_jpeg_dir):
     data = load_dataset(cifar_jpeg_dir)
     assert data.name == "cifar10-jpeg75"

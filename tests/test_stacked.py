@@ -98,6 +98,7 @@ def test_a_stack_gives_each_network_the_data_and_the_record_of_a_single_run(name
         assert (record.stack, alone.stack) == (4, 1)
 
 
+@pytest.mark.slow
 def test_stacked_and_single_accuracies_have_the_same_distribution(digits):
     # The same eight runs both ways: chaos makes them differ one by one, but not on average.
     space = cb.get_space("resnet-mini")

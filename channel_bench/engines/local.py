@@ -165,8 +165,10 @@ class LocalEngine:
         except (OSError, ValueError, TypeError) as error:
             results = [Outcome(job, "failed", error=f"its worker process could not be used: {error}") for job in jobs]
         if any(result.status == "failed" for result in results):
-            # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow.
-            self._end_worker(slot)
+            # After a failure the process is not trusted again: a CUDA error, for one, poisons all that follow. What is
+            # not worth another try, a full disk for one, is none of its doing.
+            if any(result.status == "failed" and result.retry for result in results):
+                self._end_worker(slot)
             # And it may have failed after some of the runs were durable, before it could say so.
             results = [look_up(self._store, result) if result.status == "failed" else result for result in results]
         return results
