@@ -252,7 +252,13 @@ def test_train_prints_the_record(run_cli):
     assert fields["flops"].strip() == f"{cb.get_space('mobilenet-mini').flops('1212121'):,}"
 
 
-def test_rank_writes_scores_that_score_reads_back(tmp_path, small_table_path, run_cli):
+@pytest.fixture
+def small_holdout(monkeypatch):
+    """Few validation images: scoring 16,384 sub-networks on all of them takes half a minute."""
+    monkeypatch.setattr("harness.task.MAX_HOLDOUT", 30)
+
+
+def test_rank_writes_scores_that_score_reads_back(tmp_path, small_table_path, run_cli, small_holdout):
     target = tmp_path / "scores.parquet"
     space = cb.get_space("resnet-mini")
     relabelled = write_table(tmp_path / "other.parquet", make_rows(space, 64, 2), make_info(space, dataset="other"))
@@ -304,7 +310,7 @@ def test_the_metric_is_named_beside_its_numbers(small_table_path, run_cli):
         assert meaning in run_cli(BENCH, *arguments, metric)[1]
 
 
-def test_the_demo_runs_to_its_report_and_goes_on_from_what_is_there(tmp_path, run_cli):
+def test_the_demo_runs_to_its_report_and_goes_on_from_what_is_there(tmp_path, run_cli, small_holdout):
     out = tmp_path / "demo"
     code, output, errors = run_cli(HARNESS, "demo", "--archs", "3", "--epochs", "2", "--out", out)
     assert code == 0
