@@ -1,7 +1,6 @@
-"""The builder: work out which runs are missing, have an engine train them, collect the table.
+"""The builder: work out which runs are missing, and have an engine train them.
 
     >>> report = build(get_space("resnet-mini"), Path("runs"), archs=pick_archs(space, "24"), num_runs=2)
-    >>> collect(Path("runs"), Path("table.parquet"))
 
 Nothing about progress is remembered anywhere but in the store: missing = planned - there. Killing the builder and
 starting it again with the same arguments continues; other arguments (more runs, more architectures) add to it. Several
@@ -11,56 +10,42 @@ builders may work on one folder at once, also from several machines: a run is le
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import heapq
-import io
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from channel_bench.bulk import read_all
-from channel_bench.durable import check_writable, remove_leftovers, write_atomic
+from channel_bench.durable import remove_leftovers
 from channel_bench.engines import MAX_RETRIES, Engine, Outcome
 from channel_bench.engines.local import LocalEngine
-from channel_bench.errors import ArgumentError, BuildError, ConflictError, MissingDataError, StorageError, unknown_name
+from channel_bench.engines.ray import Cluster, RayEngine
+from channel_bench.errors import ArgumentError, BuildError, StorageError, unknown_name
 from channel_bench.leases import Leases
 from channel_bench.recipe import Recipe, get_recipe
-from channel_bench.record import (
-    CURVE_METRICS,
-    Job,
-    RunRecord,
-    TableInfo,
-    curves_hash,
-    parquet_bytes,
-    read_info,
-    with_info,
-)
+from channel_bench.record import Job
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
-from channel_bench.store import KIND, Failure, RunKey, RunStore
+from channel_bench.store import Failure, RunStore
 from channel_bench.work import SharedWork
+
+if TYPE_CHECKING:
+    from channel_bench.datasets import Dataset
 
 PICK_SEED = 20210421
 """Seed of the order in which a number of architectures is picked; any number of them contains every smaller one."""
-
 
 MAX_COUNT = 2**15 - 1
 """Largest number of a run; the schema's column has 16 bits."""
 MAX_SEED = 2**62
 MAX_RUNS_PER_GPU = 64
 ENGINES = ("local", "ray")
-NUM_SHOWN = 3
-"""How many of many conflicting runs a message names."""
 
 
 @dataclass(frozen=True)
@@ -212,73 +197,42 @@ def build(
         MissingPackageError: Ray is not installed.
         BuildError: Some runs failed repeatedly, which is on record in the folder, or the cluster cannot be reached.
     """
-    import torch
-
-    from channel_bench.datasets import channel_statistics, load_dataset
-    from channel_bench.step import check_device
-    from channel_bench.train import BACKENDS, pick_backend
-
     _check_counts(num_runs, num_workers, stack, threads, base_seed)
-    _check_cluster(runs_per_gpu, max_retries, engine, address)
-    if backend not in BACKENDS:
-        raise ArgumentError(f"backend is {backend!r}: allowed are {', '.join(BACKENDS)}")
+    _check_engine(engine, address, runs_per_gpu, max_retries, backend)
     recipe = recipe or get_recipe(space.recipe)
-    source = dataset or space.dataset
     texts = shard_archs(space, list(dict.fromkeys(space.text(arch) for arch in archs)), *shard)
-    devices = _pick_devices(device) if engine == "local" else []
-    for name in devices:
-        check_device(recipe, torch.device(name), graph)
+    planned = [Job(text, run, base_seed + run) for run in range(num_runs) for text in texts]
+    # What cannot be trained here is refused before the folder is touched.
+    devices = _pick_devices(device, recipe, graph) if engine == "local" else []
     if runs_per_gpu is None:
         runs_per_gpu = _packed(space, recipe, devices)
-    data = load_dataset(source, data_dir=data_dir, download=download)
-    data.check_fits(space)
-    channel_statistics(data.train_images[:2], recipe)  # a recipe for other images must not bind the folder to it
+    source = dataset or space.dataset
+    data = _load_fitting(space, recipe, source, data_dir, download)
     if devices:
-        backend, reason = pick_backend(space, recipe, data, backend, torch.device(devices[0]))
-        if reason is not None and on_note is not None:
-            on_note(f"PyTorch trains, which is several times slower than the native trainer: {reason}")
+        backend = _pick_backend(space, recipe, data, backend, devices[0], on_note)
     with contextlib.ExitStack() as context:
+        cluster = None
         if engine == "ray":
-            from channel_bench.engines.ray import Cluster, RayEngine
-
             cluster = context.enter_context(Cluster(address, device, threads, runs_per_gpu, num_workers))
-            workers = cluster.num_workers()
-        else:
-            workers = num_workers or _default_workers(devices, runs_per_gpu)
+        workers = cluster.num_workers() if cluster else num_workers or _default_workers(devices, runs_per_gpu)
         store = RunStore.create(out, space, recipe, data.name, data.digest, base_seed)
-        plans = store.plans()
-        leases = context.enter_context(Leases(store.folder))
-        # While others are at work the plan is what all were asked for; who comes to an idle folder starts a new one.
-        old = [] if leases.others() else plans
-        request = _request(archs, num_runs, shard[1]) if shard[1] > 1 else ""
-        store.write_plan(texts, num_runs, leases.id, request, old)
-        remove_leftovers(store.folder)
-        set_aside = store.set_aside_corrupt(leases)
-        planned = [Job(text, run, base_seed + run) for run in range(num_runs) for text in texts]
-        there = store.keys()
-        leases.tidy(there)
-        missing = [job for job in planned if (job.arch, job.run) not in there]
+        leases = context.enter_context(_joined(store, texts, num_runs, _request(archs, num_runs, shard[1])))
+        missing, set_aside = _take_stock(store, leases, planned)
+        num_found = len(planned) - len(missing)
         if on_start is not None:
-            on_start(len(planned), len(planned) - len(missing), set_aside)
+            on_start(len(planned), num_found, set_aside)
         common: dict[str, Any] = {"store": store, "threads": threads, "max_retries": max_retries}
         common["options"] = {"backend": backend, "graph": graph}
         chosen: Engine
-        if engine == "ray":
-            chosen = RayEngine(cluster, dataset=data, token=leases.token, **common)
-        else:
+        if cluster is None:
             chosen = LocalEngine(dataset=source, devices=devices, num_workers=workers, data_dir=data_dir, **common)
+        else:
+            chosen = RayEngine(cluster, dataset=data, token=leases.token, **common)
         stacks = make_stacks(space, missing, default_stack(space) if stack is None else stack, workers)
         work = SharedWork(store, leases, stacks, on_wait)
-        outcomes = []
-        for outcome in context.enter_context(contextlib.closing(chosen.run(work))):
-            outcomes.append(outcome)
-            _note_failure(store, outcome)
-            work.finish(outcome.job, done=outcome.status != "failed")
-            if on_outcome is not None:
-                on_outcome(outcome)
+        outcomes = _train(chosen, work, store, on_outcome)
     _raise_failures(outcomes, len(planned))
     num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
-    num_found = len(planned) - len(missing)
     return BuildReport(len(planned), num_found, len(outcomes), num_diverged, work.num_elsewhere, set_aside)
 
 
@@ -291,7 +245,9 @@ def _check_counts(num_runs: int, num_workers: int | None, stack: int | None, thr
         raise ArgumentError(f"base seed {base_seed} is out of range: allowed are 0..{MAX_SEED}")
 
 
-def _check_cluster(runs_per_gpu: int | None, max_retries: int, engine: str, address: str | None) -> None:
+def _check_engine(engine: str, address: str | None, runs_per_gpu: int | None, max_retries: int, backend: str) -> None:
+    from channel_bench.train import BACKENDS
+
     if runs_per_gpu is None and engine == "ray":
         raise ArgumentError("the GPUs of a cluster are not measured for 'auto': give a number of runs per GPU")
     if runs_per_gpu is not None and not 1 <= runs_per_gpu <= MAX_RUNS_PER_GPU:
@@ -302,11 +258,77 @@ def _check_cluster(runs_per_gpu: int | None, max_retries: int, engine: str, addr
         raise unknown_name("engine", engine, ENGINES)
     if engine == "local" and address is not None:
         raise ArgumentError(f"address {address!r} is of a Ray cluster: add --engine ray")
+    if backend not in BACKENDS:
+        raise ArgumentError(f"backend is {backend!r}: allowed are {', '.join(BACKENDS)}")
+
+
+def _load_fitting(space: Space, recipe: Recipe, source: str, data_dir: Path | None, download: bool) -> Dataset:
+    """The data set, whose images the space and the recipe must be for."""
+    from channel_bench.datasets import channel_statistics, load_dataset
+
+    data = load_dataset(source, data_dir=data_dir, download=download)
+    data.check_fits(space)
+    channel_statistics(data.train_images[:2], recipe)  # a recipe for other images must not bind the folder to it
+    return data
+
+
+def _pick_backend(
+    space: Space, recipe: Recipe, data: Dataset, backend: str, device: str, on_note: Callable[[str], None] | None
+) -> str:
+    """What "auto" means here, with a note where that is the slower program."""
+    import torch
+
+    from channel_bench.train import pick_backend
+
+    chosen, reason = pick_backend(space, recipe, data, backend, torch.device(device))
+    if reason is not None and on_note is not None:
+        on_note(f"PyTorch trains, which is several times slower than the native trainer: {reason}")
+    return chosen
+
+
+@contextlib.contextmanager
+def _joined(store: RunStore, archs: Sequence[str], num_runs: int, request: str) -> Iterator[Leases]:
+    """Be one of the folder's builders, with a plan of one's own."""
+    plans = store.plans()
+    with Leases(store.folder) as leases:
+        # While others are at work the plan is what all were asked for; who comes to an idle folder starts a new one.
+        store.write_plan(archs, num_runs, leases.id, request, [] if leases.others() else plans)
+        yield leases
 
 
 def _request(archs: Sequence[str], num_runs: int, num_shards: int) -> str:
-    """What the shards of one request have in common."""
+    """What the shards of one request have in common; empty where the request is not split."""
+    if num_shards == 1:
+        return ""
     return hashlib.sha256(json.dumps([sorted(archs), num_runs, num_shards]).encode()).hexdigest()
+
+
+def _take_stock(store: RunStore, leases: Leases, planned: Sequence[Job]) -> tuple[list[Job], list[Path]]:
+    """Clear away what the dead have left.
+
+    Returns:
+        The planned jobs whose run is not there, and where damaged runs were moved.
+    """
+    remove_leftovers(store.folder)
+    set_aside = store.set_aside_corrupt(leases)
+    there = store.keys()
+    leases.tidy(there)
+    return [job for job in planned if (job.arch, job.run) not in there], set_aside
+
+
+def _train(
+    engine: Engine, work: SharedWork, store: RunStore, on_outcome: Callable[[Outcome], None] | None
+) -> list[Outcome]:
+    """Have the engine do the work, and see to each outcome when it comes."""
+    outcomes = []
+    with contextlib.closing(engine.run(work)) as finished:
+        for outcome in finished:
+            outcomes.append(outcome)
+            _note_failure(store, outcome)
+            work.finish(outcome.job, done=outcome.status != "failed")
+            if on_outcome is not None:
+                on_outcome(outcome)
+    return outcomes
 
 
 def _note_failure(store: RunStore, outcome: Outcome) -> None:
@@ -359,16 +381,20 @@ def make_stacks(space: Space, jobs: Sequence[Job], size: int, num_workers: int) 
     return sorted(stacks, key=lambda stack: -sum(space.flops(job.arch) for job in stack))
 
 
-def _pick_devices(device: str) -> list[str]:
-    """Devices of this machine by a name: all GPUs where none is named."""
+def _pick_devices(device: str, recipe: Recipe, graph: bool | None) -> list[str]:
+    """Devices of this machine by a name, all GPUs where none is named; each can do what is asked."""
     import torch
 
+    from channel_bench.step import check_device
     from channel_bench.train import pick_device
 
     chosen = pick_device(device)
+    devices = [chosen]
     if chosen.type == "cuda" and chosen.index is None:
-        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return [str(chosen)]
+        devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    for each in devices:
+        check_device(recipe, each, graph)
+    return [str(each) for each in devices]
 
 
 def _packed(space: Space, recipe: Recipe, devices: Sequence[str]) -> int:
@@ -385,121 +411,3 @@ def _default_workers(devices: Sequence[str], runs_per_gpu: int) -> int:
     if devices[0].startswith("cuda"):
         return len(devices) * runs_per_gpu
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def collect(runs: Path | Sequence[Path], out: Path) -> pa.Table:
-    """Write the runs of one or several stores as one table file, with their curves in an HDF5 file beside it.
-
-    Args:
-        runs: Folder of the run store, or several of the same kind; a run that is in several counts once.
-        out: Table file to write (.parquet); the curves go to the same name with .h5.
-
-    Returns:
-        The table as it was written.
-
-    Raises:
-        MissingDataError: The folders have no runs.
-        CorruptFileError: A run is damaged.
-        ConflictError: The folders are of different kinds, or hold different results of one run.
-        StorageError: A file cannot be written; what was there is untouched.
-        ArgumentError: out has another ending than .parquet.
-    """
-    if out.suffix != ".parquet":
-        raise ArgumentError(f"table {str(out)!r} must end in .parquet")
-    curves_path = out.with_suffix(".h5")
-    if curves_path.exists() and not out.exists() and not _is_curves_file(curves_path):
-        raise StorageError(f"{str(curves_path)!r} is there and not of a table: choose another name or move it")
-    check_writable(out)
-    stores = [RunStore.open(folder) for folder in ([runs] if isinstance(runs, Path) else runs)]
-    store = stores[0]
-    rows, archs, curves = read_all(merge(stores))
-    if not archs:
-        folders = ", ".join(repr(str(each.folder)) for each in stores)
-        raise MissingDataError(f"{folders} {'has' if len(stores) == 1 else 'have'} no finished runs yet")
-    info = TableInfo(
-        name=f"{store.info.dataset}-{len(archs)}x{curves[CURVE_METRICS[0]].shape[1]}",
-        space=store.space.name,
-        space_fingerprint=store.info.space_fingerprint,
-        dataset=store.info.dataset,
-        dataset_digest=store.info.dataset_digest,
-        recipe=store.info.recipe,
-        recipe_fingerprint=store.info.recipe_fingerprint,
-        accuracy=f"best test accuracy over {store.info.recipe['epochs']} epochs, percent",
-        source="trained by channel-bench build",
-        code_version=", ".join(sorted({each.info.code_version for each in stores})),
-        torch_versions=sorted(filter(None, rows.column("torch").unique().to_pylist())),
-        devices=sorted(filter(None, rows.column("device").unique().to_pylist())),
-        curves_file=curves_path.name,
-        curves_sha256=curves_hash(archs, curves),
-    )
-    table = with_info(rows, info)
-    content = read_info(table.schema, str(out)).content_sha256
-    write_atomic((curves_path, _curves_file(archs, curves, content)), (out, parquet_bytes(table)))
-    return table
-
-
-def merge(stores: Sequence[RunStore]) -> list[tuple[RunStore, list[RunKey]]]:
-    """Which runs to read from which of several stores, so that each is read once.
-
-    Two results of a run are equal when all is equal but how long it took, where, and in what company.
-
-    Returns:
-        Every store with its runs that no earlier one has, in order.
-
-    Raises:
-        ConflictError: The stores are of different kinds, or hold different results of one run.
-        CorruptFileError: A run that is in several stores is damaged in one.
-    """
-    first = stores[0]
-    for store in stores[1:]:
-        for name in KIND:
-            one, other = getattr(first.info, name), getattr(store.info, name)
-            if one != other:
-                raise ConflictError(
-                    f"{str(first.folder)!r} and {str(store.folder)!r} hold runs of different kinds: {name} is"
-                    f" {one!r} and {other!r}; collect them into tables of their own"
-                )
-    source_of: dict[RunKey, RunStore] = {}
-    sources, conflicts = [], []
-    for store in stores:
-        fresh = []
-        for key in sorted(store.keys()):
-            source = source_of.setdefault(key, store)
-            if source is store:
-                fresh.append(key)
-            elif _result(source.read(key)) != _result(store.read(key)):
-                conflicts.append(f"{key[0]} run {key[1]} in {str(source.folder)!r} and {str(store.folder)!r}")
-        sources.append((store, fresh))
-    if conflicts:
-        more = f" and {len(conflicts) - NUM_SHOWN} more" if len(conflicts) > NUM_SHOWN else ""
-        raise ConflictError(
-            f"{len(conflicts)} runs have different results: {'; '.join(conflicts[:NUM_SHOWN])}{more}"
-            "; decide which folder is right, and move the other's parts/../ARCH-RUN.json away"
-        )
-    return sources
-
-
-def _result(record: RunRecord) -> RunRecord:
-    """A record without what may differ between two trainings of one run."""
-    return dataclasses.replace(record, train_s=None, device=None, torch=None, stack=None, backend=None)
-
-
-def _curves_file(archs: Sequence[str], curves: dict[str, npt.NDArray[np.float32]], content_sha256: str) -> bytes:
-    """HDF5 file of dense curves, chunked by architecture."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file.attrs["content_sha256"] = content_sha256
-        file.create_dataset("arch", data=np.array(archs, "S7"))
-        for metric, values in curves.items():
-            chunks = (min(256, len(archs)), *values.shape[1:])
-            file.create_dataset(metric, data=values, chunks=chunks, compression="gzip", shuffle=True)
-    return buffer.getvalue()
-
-
-def _is_curves_file(path: Path) -> bool:
-    """Whether a file is one that `collect` wrote, perhaps in the moment before it was killed."""
-    try:
-        with h5py.File(path, "r") as file:
-            return "content_sha256" in file.attrs
-    except OSError:
-        return False

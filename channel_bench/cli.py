@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +29,7 @@ from channel_bench.terminal import (
 )
 
 if TYPE_CHECKING:
+    from channel_bench.build import BuildReport
     from channel_bench.engines import Outcome
     from channel_bench.retrain import Audit, Retrained
     from channel_bench.table import Result, Table
@@ -243,20 +246,6 @@ def build(
         resumable(f"every finished run in {out}"),
         progress(f"building {found.name}", len(chosen_archs) * max(runs, 0) // chosen_shard[1]) as advance,
     ):
-
-        def started(num_planned: int, num_found: int, set_aside: list[Path]) -> None:
-            for damaged in set_aside:
-                say(f"a damaged run was set aside as {damaged}; it is trained again if it is planned")
-            say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
-            advance(num_found, "")
-
-        def finished(outcome: Outcome) -> None:
-            accuracy = outcome.status if outcome.best_test_acc is None else f"{outcome.best_test_acc:.2f}%"
-            advance(1, f"{outcome.job.arch} run {outcome.job.run}: {accuracy}")
-
-        def waiting(num_held: int) -> None:
-            say(f"the last {num_held} runs are at other builders; what they finish, fail or leave behind ends this one")
-
         report = run_build(
             found,
             out,
@@ -278,11 +267,33 @@ def build(
             address=address,
             data_dir=data_dir,
             download=download_data,
-            on_start=started,
-            on_outcome=finished,
-            on_wait=waiting,
+            on_start=partial(_build_started, out, advance),
+            on_outcome=partial(_build_advanced, advance),
+            on_wait=_build_waits,
             on_note=say,
         )
+    _print_build(report, out)
+
+
+def _build_started(
+    out: Path, advance: Callable[[int, str], None], num_planned: int, num_found: int, set_aside: list[Path]
+) -> None:
+    for damaged in set_aside:
+        say(f"a damaged run was set aside as {damaged}; it is trained again if it is planned")
+    say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
+    advance(num_found, "")
+
+
+def _build_advanced(advance: Callable[[int, str], None], outcome: Outcome) -> None:
+    accuracy = outcome.status if outcome.best_test_acc is None else f"{outcome.best_test_acc:.2f}%"
+    advance(1, f"{outcome.job.arch} run {outcome.job.run}: {accuracy}")
+
+
+def _build_waits(num_held: int) -> None:
+    say(f"the last {num_held} runs are at other builders; what they finish, fail or leave behind ends this one")
+
+
+def _print_build(report: BuildReport, out: Path) -> None:
     elsewhere = f", {report.num_elsewhere} by other builders meanwhile" if report.num_elsewhere else ""
     print(
         f"{report.num_found + report.num_trained + report.num_elsewhere} of {report.num_planned} runs are in {out}:"
@@ -335,7 +346,7 @@ def collect(
 
     A run that is in several folders counts once; different results of one run are refused.
     """
-    from channel_bench.build import collect as run_collect
+    from channel_bench.collect import collect as run_collect
     from channel_bench.verify import verify as run_verify
 
     run_collect(runs, out)

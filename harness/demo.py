@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from channel_bench.build import build, collect, pick_archs
+from channel_bench.build import build, pick_archs
+from channel_bench.collect import collect
 from channel_bench.datasets import load_dataset
 from channel_bench.durable import check_writable
 from channel_bench.engines import Outcome

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 SHARED_DATA = Path(os.environ.get("CHANNEL_BENCH_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+SCRIPTS = Path(__file__).parents[1] / "data" / "scripts"
 PUBLISHED_FILES = {"resnet": "Results_ResNet.json", "mobilenet": "Results_MobileNet.json"}
 
 
@@ -68,6 +72,15 @@ def digits():
     from channel_bench.datasets import load_dataset
 
     return load_dataset("digits")
+
+
+def load_script(path: Path) -> ModuleType:
+    """A program that is no part of a package, as a module."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    specification.loader.exec_module(module)
+    return module
 
 
 def make_rows(space, num_archs: int, num_runs: int) -> list[dict]:
@@ -179,6 +192,16 @@ def make_record(arch="1234123", run=0, accuracy=50.0):
         flops=space.flops(arch),
         params=space.params(arch),
     )
+
+
+PART_DAMAGES = [
+    lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(path.read_bytes().replace(b"50.0", b"60.0")),
+    lambda path: path.write_bytes(os.urandom(500)),
+    lambda path: os.replace(path, path.with_name("1234124-0.json")),
+]
+"""What can happen to the file of a run of `make_record`; each reader of parts has to see all of it."""
 
 
 class Given:

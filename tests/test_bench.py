@@ -1,6 +1,5 @@
 """What the benchmarks of the builder compute from their times, and that the short ones run."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import load_script
 from torch.utils.flop_counter import FlopCounterMode
 
 import channel_bench as cb
@@ -18,18 +18,8 @@ PERF = Path(__file__).parent / "perf"
 
 
 @pytest.fixture(scope="module")
-def bench(monkeypatch_module):
-    specification = importlib.util.spec_from_file_location("bench_build", PERF / "bench_build.py")
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch_module.setitem(sys.modules, "bench_build", module)  # dataclasses look their module up
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
+def bench():
+    return load_script(PERF / "bench_build.py")
 
 
 @pytest.mark.parametrize("name", ["resnet", "mobilenet", "resnet-mini"])

@@ -16,7 +16,8 @@ import pytest
 from conftest import Given, make_info, make_record, write_table
 
 import channel_bench as cb
-from channel_bench.build import build, collect, default_stack, make_stacks, pick_archs
+from channel_bench.build import build, default_stack, make_stacks, pick_archs
+from channel_bench.collect import collect
 from channel_bench.engines import Outcome
 from channel_bench.engines.local import LocalEngine
 from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError

@@ -4,11 +4,10 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 
 import numpy as np
 import pytest
-from conftest import make_record
+from conftest import PART_DAMAGES, make_record
 
 import channel_bench as cb
 from channel_bench import bulk
@@ -100,16 +99,7 @@ def test_an_empty_store_has_nothing(store):
     assert (len(table), archs, curves) == (0, [], {})
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_bytes(path.read_bytes()[:-20]),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(path.read_bytes().replace(b"50.0", b"60.0")),
-        lambda path: path.write_bytes(os.urandom(500)),
-        lambda path: os.replace(path, path.with_name("1234124-0.json")),
-    ],
-)
+@pytest.mark.parametrize("damage", PART_DAMAGES)
 def test_a_damaged_part_is_named(store, damage):
     for run in range(3):
         store.add(make_record(run=run))

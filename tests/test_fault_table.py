@@ -19,7 +19,8 @@ from conftest import make_record
 import channel_bench as cb
 from channel_bench import leases as leases_module
 from channel_bench import work as work_module
-from channel_bench.build import build, collect, merge, parse_shard, pick_archs, shard_archs
+from channel_bench.build import build, parse_shard, pick_archs, shard_archs
+from channel_bench.collect import collect, merge
 from channel_bench.durable import LEFTOVER_AGE_S, TEMPORARY_PREFIX, remove_leftovers
 from channel_bench.errors import ArgumentError, BuildError, ConflictError
 from channel_bench.leases import DEAD_AFTER_S, Leases

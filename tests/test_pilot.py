@@ -1,24 +1,17 @@
 """The pilot's figures on accuracies that are made with known noise and known slot effects."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from conftest import SCRIPTS, load_script
 from torch.nn import functional
 
 import channel_bench as cb
 
-PATH = Path(__file__).parents[1] / "data" / "scripts" / "pilot.py"
-
 
 @pytest.fixture(scope="module")
 def pilot():
-    spec = importlib.util.spec_from_file_location("pilot", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPTS / "pilot.py")
 
 
 def test_reliability_and_slot_shares_are_those_that_were_put_in(pilot):

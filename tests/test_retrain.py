@@ -10,7 +10,8 @@ from conftest import make_info, make_rows, write_table
 
 import channel_bench as cb
 from channel_bench import retrain
-from channel_bench.build import collect, pick_archs
+from channel_bench.build import pick_archs
+from channel_bench.collect import collect
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job

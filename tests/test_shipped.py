@@ -9,7 +9,7 @@ import pytest
 
 import channel_bench as cb
 from channel_bench import shipped
-from channel_bench.build import collect
+from channel_bench.collect import collect
 from channel_bench.errors import CorruptFileError, MissingDataError
 from channel_bench.native import reason_not, train_native
 from channel_bench.recipe import get_recipe

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 
 import pytest
-from conftest import make_record
+from conftest import PART_DAMAGES, make_record
 
 import channel_bench as cb
 from channel_bench.durable import TEMPORARY_PREFIX, publish_once, write_atomic
@@ -61,16 +61,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_bytes(path.read_bytes()[:-20]),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(path.read_bytes().replace(b"50.0", b"60.0")),
-        lambda path: path.write_bytes(os.urandom(500)),
-        lambda path: os.replace(path, path.with_name("1234124-0.json")),
-    ],
-)
+@pytest.mark.parametrize("damage", PART_DAMAGES)
 def test_a_damaged_part_is_named_and_set_aside(store, damage):
     store.add(make_record())
     store.add(make_record(run=1))

@@ -1,27 +1,22 @@
 """The script that holds this package's training against the published accuracies; here on what a CPU can train."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_info, make_rows, write_table
+from conftest import SCRIPTS, load_script, make_info, make_rows, write_table
 
 import channel_bench as cb
 from channel_bench.table import Table
 
-SCRIPT = Path(__file__).parents[1] / "data" / "scripts" / "validate.py"
+SCRIPT = SCRIPTS / "validate.py"
 
 
 @pytest.fixture(scope="module")
 def validate():
-    specification = importlib.util.spec_from_file_location("validate", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_architectures_are_spread_over_the_accuracies(validate, published):

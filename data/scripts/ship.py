@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from channel_bench.build import collect
+from channel_bench.collect import collect
 from channel_bench.shipped import TABLE_NAME, write_manifest
 from channel_bench.store import RunStore
 

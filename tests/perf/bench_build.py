@@ -50,7 +50,7 @@ from channel_bench.packing import runs_per_gpu
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.step import Trainer, arithmetic
-from channel_bench.train import pick_backend
+from channel_bench.train import device_name, pick_backend, pick_device
 
 QUANTILES = {"small": 0.05, "median": 0.5, "large": 0.95}
 NUM_RUNS = 3
@@ -420,8 +420,11 @@ def load(source: str, num_images: int | None) -> Dataset:
     )
 
 
-def main() -> None:
-    """Measure and print."""
+# -- the benchmark ---------------------------------------------------------------------------------------------------
+
+
+def parse_arguments() -> argparse.Namespace:
+    """What the command line asks for; None where the device or the data decide."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument(
@@ -439,53 +442,111 @@ def main() -> None:
         "--budget-s", type=float, default=240, help="time for all of it, about; at least one timed round each"
     )
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    started = time.perf_counter()
-    from channel_bench.train import device_name, pick_device
+    return parser.parse_args()
 
+
+def pick_sizes(space: Space) -> dict[str, str]:
+    """The architecture of each quantile of FLOPs, by the name of the quantile, smallest first."""
+    order = np.argsort(space.flops(), kind="stable")
+    return {size: space.text(int(order[int(share * (NUM_ARCHS - 1))])) for size, share in QUANTILES.items()}
+
+
+def measure_space(
+    space: Space,
+    rows: list[Way],
+    device: torch.device,
+    data: Dataset,
+    num_loader_workers: int,
+    deadline: float,
+    num_left: int,
+) -> list[dict[str, Any]]:
+    """Time all ways for each size of architecture.
+
+    Args:
+        space: The search space.
+        rows: The ways.
+        device: Where.
+        data: Images, on the CPU.
+        num_loader_workers: Loader processes of the usual way.
+        deadline: Moment of `time.perf_counter` at which the whole benchmark should end.
+        num_left: Architectures, of this space and of those after it, that share the time till then.
+    """
+    recipe, archs = get_recipe(space.recipe), pick_sizes(space)
+    crews: dict[int, Crew] = {}
+    found = []
+    try:
+        for position, way in enumerate(rows):
+            crews[position] = Crew(way.processes, data, device, num_loader_workers if way.usual else 0)
+            # A worker lives for many runs: what it loads for the first one is no part of a run.
+            crews[position].do("setup", space.name, archs["small"], way, recipe)
+        for step, (size, arch) in enumerate(archs.items()):
+            budget_s = (deadline - time.perf_counter()) / (num_left - step)
+            cells = measure(space, arch, rows, crews, recipe, data, budget_s)
+            found += [cell | {"size": size} for cell in cells]
+            print(f"{space.name} {size} {arch}: {cells[0]['rounds']} timed rounds", file=sys.stderr)
+    finally:
+        for crew in crews.values():
+            crew.stop()
+    return found
+
+
+def estimate_hours(space: Space, rows: list[Way], cells: list[dict[str, Any]]) -> dict[str, float]:
+    """Device-hours of the space's table by each way, from the cells of `measure_space`."""
+    archs = list(pick_sizes(space).values())
+    run_s = [cell["run_s"] for cell in cells]
+    return {
+        f"{way.name} x{way.runs}": device_hours(space, archs, run_s[position :: len(rows)])
+        for position, way in enumerate(rows)
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The report as a table for people."""
+    print(f"device {report['device']}, {report['cores']} cores, PyTorch {report['torch']}, data {report['data']}")
+    for name, peak in report["peak_flop_per_s"].items():
+        print(f"peak of a large {name} product: {peak / 1e12:.2f} TFLOP/s")
+    print(
+        f"{'space':15} {'size':7} {'arch':8} {'way':24} {'procs':>5} {'stack':>5} {'images/s':>10} {'s/run':>9}"
+        f" {'runs/h':>8} {'x usual':>8} {'TFLOP/s':>8} {'of peak':>8}"
+    )
+    for cell in report["cells"]:
+        print(
+            f"{cell['space']:15} {cell['size']:7} {cell['arch']:8} {cell['name']:24} {cell['processes']:5} {cell['stack']:5}"
+            f" {cell['train_images_per_s']:10,.0f} {cell['run_s']:9.2f} {cell['runs_per_hour']:8,.1f}"
+            f" {cell['times_usual']:8.2f} {cell['flop_per_s'] / 1e12:8.4f} {cell['share_of_peak']:8.1%}"
+        )
+    print(
+        f"s/run: extrapolated to all epochs from {report['images_per_pass']:,} training images per pass, set-up included"
+    )
+    print("ESTIMATED device-hours of 16,384 x 3 runs, interpolated over FLOPs between the three architectures:")
+    for name, of_way in report["estimated_device_hours_of_the_table"].items():
+        print(f"  {name:15} " + "; ".join(f"{label} {value:,.1f}" for label, value in of_way.items()))
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse_arguments()
+    started = time.perf_counter()
     device = pick_device(arguments.device)
     on_gpu = device.type == "cuda"
     source = arguments.data or ("cifar10" if on_gpu else "digits")
-    spaces = (arguments.spaces or ("resnet-mini,mobilenet-mini" if source == "digits" else "mobilenet,resnet")).split(
-        ","
-    )
+    names = arguments.spaces or ("resnet-mini,mobilenet-mini" if source == "digits" else "mobilenet,resnet")
+    spaces = [cb.get_space(name) for name in names.split(",")]
     data = load(source, arguments.images or (12_800 if on_gpu else None if source == "digits" else 512))
     precision = arguments.precision or ("bf16" if on_gpu else "fp32")
-    peaks = {
-        name: peak_flops(device, name, NUM_CORES) for name in (("fp32", "tf32", precision) if on_gpu else (precision,))
-    }
+    precisions = ("fp32", "tf32", precision) if on_gpu else (precision,)
+    peaks = {name: peak_flops(device, name, NUM_CORES) for name in precisions}
     found: list[dict[str, Any]] = []
     hours: dict[str, dict[str, float]] = {}
-    for number, name in enumerate(spaces):
-        space = cb.get_space(name)
-        recipe = get_recipe(space.recipe)
+    deadline = started + arguments.budget_s
+    for number, space in enumerate(spaces):
         rows = ways(space, device, data, precision, arguments.sweep)
         if arguments.ways:
             rows = [way for way in rows if way.usual or way.name.startswith(tuple(arguments.ways.split(",")))]
-        order = np.argsort(space.flops(), kind="stable")
-        archs = {size: space.text(int(order[int(share * (NUM_ARCHS - 1))])) for size, share in QUANTILES.items()}
-        crews: dict[int, Crew] = {}
-        try:
-            for position, way in enumerate(rows):
-                crews[position] = Crew(way.processes, data, device, arguments.loader_workers if way.usual else 0)
-                # A worker lives for many runs: what it loads for the first one is no part of a run.
-                crews[position].do("setup", name, archs["small"], way, recipe)
-            for step, (size, arch) in enumerate(archs.items()):
-                left = arguments.budget_s - (time.perf_counter() - started)
-                share = left / (3 * (len(spaces) - number) - step)
-                cells = measure(space, arch, rows, crews, recipe, data, share)
-                for cell in cells:
-                    cell |= {"size": size, "share_of_peak": cell["flop_per_s"] / peaks[cell["precision"]]}
-                found += cells
-                print(f"{name} {size} {arch}: {cells[0]['rounds']} timed rounds", file=sys.stderr)
-        finally:
-            for crew in crews.values():
-                crew.stop()
-        hours[name] = {}
-        for position, way in enumerate(rows):
-            label = f"{way.name} x{way.runs}"
-            times = [cell["run_s"] for cell in found if cell["space"] == name][position :: len(rows)]
-            hours[name][label] = device_hours(space, list(archs.values()), times)
+        num_left = len(QUANTILES) * (len(spaces) - number)
+        cells = measure_space(space, rows, device, data, arguments.loader_workers, deadline, num_left)
+        found += [cell | {"share_of_peak": cell["flop_per_s"] / peaks[cell["precision"]]} for cell in cells]
+        hours[space.name] = estimate_hours(space, rows, cells)
     report = {
         "device": device_name(device),
         "cores": NUM_CORES,
@@ -499,26 +560,8 @@ def main() -> None:
     }
     if arguments.json:
         print(json.dumps(report, indent=1))
-        return
-    print(f"device {report['device']}, {NUM_CORES} cores, PyTorch {torch.__version__}, data {data.name}")
-    for name, peak in peaks.items():
-        print(f"peak of a large {name} product: {peak / 1e12:.2f} TFLOP/s")
-    print(
-        f"{'space':15} {'size':7} {'arch':8} {'way':24} {'procs':>5} {'stack':>5} {'images/s':>10} {'s/run':>9}"
-        f" {'runs/h':>8} {'x usual':>8} {'TFLOP/s':>8} {'of peak':>8}"
-    )
-    for cell in found:
-        print(
-            f"{cell['space']:15} {cell['size']:7} {cell['arch']:8} {cell['name']:24} {cell['processes']:5} {cell['stack']:5}"
-            f" {cell['train_images_per_s']:10,.0f} {cell['run_s']:9.2f} {cell['runs_per_hour']:8,.1f}"
-            f" {cell['times_usual']:8.2f} {cell['flop_per_s'] / 1e12:8.4f} {cell['share_of_peak']:8.1%}"
-        )
-    print(
-        f"s/run: extrapolated to all epochs from {len(data.train_labels):,} training images per pass, set-up included"
-    )
-    print("ESTIMATED device-hours of 16,384 x 3 runs, interpolated over FLOPs between the three architectures:")
-    for name, of_way in hours.items():
-        print(f"  {name:15} " + "; ".join(f"{label} {value:,.1f}" for label, value in of_way.items()))
+    else:
+        print_report(report)
 
 
 if __name__ == "__main__":
