@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import heapq
 import json
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from channel_bench.engines.local import LocalEngine
 from channel_bench.engines.ray import Cluster, RayEngine
 from channel_bench.errors import ArgumentError, BuildError, StorageError, unknown_name
 from channel_bench.leases import Leases
+from channel_bench.processes import num_cores
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
@@ -410,4 +410,4 @@ def _packed(space: Space, recipe: Recipe, devices: Sequence[str]) -> int:
 def _default_workers(devices: Sequence[str], runs_per_gpu: int) -> int:
     if devices[0].startswith("cuda"):
         return len(devices) * runs_per_gpu
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return num_cores()

@@ -13,6 +13,11 @@ import uuid
 from pathlib import Path
 
 
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.cache
 def _machine() -> str:
     """Name of what pids are counted in: this boot of this host, and within it this container."""

@@ -5,6 +5,7 @@ Every command that prints a table prints JSON with --json. Bad input is one line
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +25,9 @@ from channel_bench.cli import (
 )
 from channel_bench.durable import check_writable
 from channel_bench.errors import ArgumentError
+from channel_bench.processes import num_cores
 from channel_bench.space import get_space, list_spaces
-from channel_bench.terminal import main_of, make_app, print_json, print_table, say
+from channel_bench.terminal import main_of, make_app, print_json, print_table, progress, resumable, say
 
 app = make_app("channel-harness", "The judge of width-search methods: rank, score, compare with the trained truth.")
 
@@ -67,10 +69,17 @@ def methods(json_output: JsonOption = False) -> None:
 @app.command()
 def rank(
     method: Annotated[
-        str, typer.Argument(metavar="METHOD", help="Name of a method; 'channel-harness methods' lists them.")
+        str,
+        typer.Argument(
+            metavar="METHOD",
+            help="Name of a method ('channel-harness methods' lists them), several with commas, or all.",
+        ),
     ],
     space: SpaceOption,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Score file to write (.parquet).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Score file to write (.parquet); a folder for several [scores-SPACE]."),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", help="Option of the method, NAME=VALUE; repeatable.")
     ] = None,
@@ -81,8 +90,16 @@ def rank(
     validate_on: Annotated[
         str, typer.Option(help="Score on held-out training images (holdout) or on the test images (test).")
     ] = "holdout",
+    bn: Annotated[
+        str, typer.Option(help="Normalise by the validation batch (batch) or by training images (recalibrated).")
+    ] = "batch",
+    score_by: Annotated[str, typer.Option(help="Score sub-networks by accuracy or by (negative) loss.")] = "accuracy",
     epochs: EpochsOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the supernet.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Train that many supernets, with seeds from --seed on.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(help="Rankings at a time [default: one per CPU core, one on a GPU].")
+    ] = None,
     metric: MetricOption = "best_test_acc",
     run: RunOption = None,
     device: DeviceOption = "auto",
@@ -90,42 +107,79 @@ def rank(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Train a method's supernet, score all 16,384 widths, compare with the truth."""
+    """Train a method's supernet, score all 16,384 widths, compare with the truth.
+
+    Killed, the same command goes on where it was if --out is given, and with several methods or seeds always.
+    """
     found = get_space(space)
-    if out is not None and out.suffix != ".parquet":
-        raise ArgumentError(f"score file {str(out)!r} must end in .parquet")
-    if no_truth and out is None:
-        raise ArgumentError("--no-truth without --out would throw the scores away: add --out FILE.parquet")
-    if threads < 1:
-        raise ArgumentError(f"number of threads is {threads}: allowed are 1 and above")
+    for name, number in (("threads", threads), ("seeds", seeds), ("jobs", jobs)):
+        if number is not None and number < 1:
+            raise ArgumentError(f"number of {name} is {number}: allowed are 1 and above")
     options = _options(option or [])
     from channel_bench.table import load
-    from harness.report import compare, print_comparison
+    from harness.method import get_method, list_methods
+    from harness.report import compare, compare_seeds, print_comparison, print_seed_comparison
 
     # What can be wrong is found before the long work starts.
     truth = None if no_truth else load(found, table, data_dir)
     if truth is not None:
         truth.accuracies(run, metric)
+    names = method.split(",") if method != "all" else [info.name for info in list_methods() if info.factory]
+    several = len(names) > 1 or seeds > 1
+    if several and options:
+        raise ArgumentError("--option goes with one method and one seed: rank the others without it")
+    if several:
+        out = out or Path(f"scores-{found.name}")
+    elif out is not None and out.suffix != ".parquet":
+        raise ArgumentError(f"score file {str(out)!r} must end in .parquet")
+    elif no_truth and out is None:
+        raise ArgumentError("--no-truth without --out would throw the scores away: add --out FILE.parquet")
     if out is not None:
-        check_writable(out)
-    from harness.method import get_method
-
-    chosen = get_method(method, **options)
+        check_writable(out / "check" if several else out)
+    chosen = {name: get_method(name, **options) for name in names}
     import torch
 
     from channel_bench.datasets import load_dataset
     from channel_bench.train import pick_device
-    from harness.ranking import rank_with_progress
-    from harness.scores import write_scores
+    from harness.ranking import rank as rank_here
+    from harness.ranking import rank_to_file, settings
     from harness.task import make_task, supernet_recipe
 
     torch.set_num_threads(threads)
     target = pick_device(device)
     data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
-    task = make_task(found, data, seed=seed, recipe=supernet_recipe(found, epochs), validate_on=validate_on)
-    scores = rank_with_progress(method, chosen, task, options)
-    if out is not None:
-        write_scores(scores, out)
+    recipe = supernet_recipe(found, epochs)
+    task = make_task(found, data, seed=seed, recipe=recipe, validate_on=validate_on, bn=bn, score_by=score_by)
+    if several:
+        from harness.batch import rank_many
+
+        passed_on: dict[str, Any] = {
+            "--dataset": dataset, "--validate-on": validate_on, "--bn": bn, "--score-by": score_by, "--epochs": epochs,
+            "--device": device, "--threads": threads, "--data-dir": data_dir,
+        }  # fmt: skip
+        arguments = [str(word) for pair in passed_on.items() if pair[1] is not None for word in pair]
+        num_jobs = jobs or (num_cores() if target.type == "cpu" else 1)
+        assert out is not None
+        with resumable(f"every finished ranking in {out}"), progress("ranking", len(names) * seeds) as advance:
+
+            def done(name: str, number: int, what: str) -> None:
+                advance(1, f"{name} seed {number}: {what}")
+                if what not in ("found", "done"):
+                    say(f"{name} seed {number} failed: {what}")
+
+            rankings = rank_many(
+                found, names, range(seed, seed + seeds), out, arguments, min(num_jobs, len(names) * seeds),
+                lambda name, number: settings(name, dataclasses.replace(task, seed=number)), done,
+            )  # fmt: skip
+        say(f"wrote {len(rankings)} score files in {out}")
+        if truth is not None:
+            print_seed_comparison(compare_seeds(rankings, truth, metric, run), json_output)
+        return
+    if out is None:
+        scores = rank_here(method, chosen[method], task, options, show=True)
+    else:
+        with resumable(f"what is done, in {out}.partial,"):
+            scores = rank_to_file(method, chosen[method], task, out, options)
         say(f"wrote {out}")
     if truth is not None:
         print_comparison(compare(scores, truth, metric, run), json_output)

@@ -24,9 +24,8 @@ from channel_bench.space import get_space
 from channel_bench.table import Table
 from channel_bench.terminal import progress, resumable, say
 from harness.method import get_method
-from harness.ranking import rank_with_progress
+from harness.ranking import rank_to_file
 from harness.report import Comparison, compare
-from harness.scores import write_scores
 from harness.task import make_task, supernet_recipe
 
 SPACE = "resnet-mini"
@@ -77,7 +76,6 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, e
     table = Table.read(out / "table.parquet")
     say(f"3/4 training the {METHOD} supernet, then scoring all 16,384 widths")
     torch.set_num_threads(1)
-    scores = rank_with_progress(METHOD, get_method(METHOD), task)
-    write_scores(scores, out / "scores.parquet")
+    scores = rank_to_file(METHOD, get_method(METHOD), task, out / "scores.parquet")
     say("4/4 comparing the scores with the networks that were trained")
     return compare(scores, table)

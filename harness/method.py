@@ -43,7 +43,11 @@ SCORE_CHUNK = 1024
 
 
 class Evaluator(Protocol):
-    """What a fitted method is asked for."""
+    """What a fitted method is asked for.
+
+    Two attributes more are used where they are there: ``facts``, a dict that JSON can hold, is written beside the
+    scores; ``columns(archs)`` gives other scores by name, float64 (n,) each, which become columns of the score file.
+    """
 
     def score(self, archs: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
         """Score architectures: int8 (n, 7), digits 1..4, to float64 (n,), higher is better."""
@@ -70,7 +74,7 @@ class MethodInfo:
 
 
 MethodClass = TypeVar("MethodClass", bound=type)
-_BUILT_IN = ("autoslim", "uniform")
+_BUILT_IN = ("autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform")
 _registry: dict[str, MethodInfo] = {}
 
 
@@ -189,36 +193,59 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> MethodInfo:
 
 
 def score_all(
-    evaluator: Evaluator, task: Task, on_scored: Callable[[int], None] | None = None
-) -> npt.NDArray[np.float64]:
+    evaluator: Evaluator,
+    task: Task,
+    on_scored: Callable[[int], None] | None = None,
+    kept: dict[str, npt.NDArray[np.float64]] | None = None,
+    keep: Callable[[dict[str, npt.NDArray[np.float64]]], None] | None = None,
+) -> dict[str, npt.NDArray[np.float64]]:
     """Score every architecture of the task's space, holding the evaluator to its contract.
 
     Args:
         evaluator: What `Method.fit` returned.
         task: The task that it was fitted to.
         on_scored: Called with the number of architectures scored since the last call.
+        kept: What an earlier call has scored: the first architectures in index order.
+        keep: Called with everything scored so far, after each SCORE_CHUNK architectures.
 
     Returns:
-        float64 (16384,) in index order.
+        ``score``, and the evaluator's other columns; float64 (16384,) each, in index order.
 
     Raises:
         MethodError: A result has another shape or type than the contract says, or is not finite.
     """
     archs = task.space.archs()
-    parts = []
-    for start in range(0, len(archs), SCORE_CHUNK):
+    parts = [kept] if kept else []
+    first = len(kept["score"]) if kept else 0
+    if on_scored is not None and first:
+        on_scored(first)
+    columns = getattr(evaluator, "columns", None)
+    for start in range(first, len(archs), SCORE_CHUNK):
         chunk = archs[start : start + SCORE_CHUNK]
-        scores = np.asarray(evaluator.score(chunk.copy()))
-        if scores.shape != (len(chunk),) or scores.dtype.kind != "f":
-            raise MethodError(
-                f"score() of {len(chunk)} architectures returned {scores.dtype} of shape {scores.shape}:"
-                f" it must return float64 of shape ({len(chunk)},)"
-            )
-        wrong = np.flatnonzero(~np.isfinite(scores))
-        if wrong.size:
-            text = task.space.text(chunk[wrong[0]])
-            raise MethodError(f"score() returned {scores[wrong[0]]} for architecture {text}: scores must be finite")
-        parts.append(scores.astype(np.float64))
+        found = {"score": evaluator.score(chunk.copy())} | ({} if columns is None else dict(columns(chunk.copy())))
+        parts.append({name: _checked(task, chunk, name, values) for name, values in found.items()})
+        if keep is not None:
+            keep(_joined(parts))
         if on_scored is not None:
             on_scored(len(chunk))
-    return np.concatenate(parts)
+    return _joined(parts)
+
+
+def _joined(parts: list[dict[str, npt.NDArray[np.float64]]]) -> dict[str, npt.NDArray[np.float64]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _checked(task: Task, chunk: npt.NDArray[np.int8], name: str, values: Any) -> npt.NDArray[np.float64]:
+    """Scores as the contract says, or an error that says what it says."""
+    what = "score()" if name == "score" else f"column {name!r}"
+    scores = np.asarray(values)
+    if scores.shape != (len(chunk),) or scores.dtype.kind != "f":
+        raise MethodError(
+            f"{what} of {len(chunk)} architectures returned {scores.dtype} of shape {scores.shape}:"
+            f" it must return float64 of shape ({len(chunk)},)"
+        )
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if wrong.size:
+        text = task.space.text(chunk[wrong[0]])
+        raise MethodError(f"{what} returned {scores[wrong[0]]} for architecture {text}: scores must be finite")
+    return scores.astype(np.float64)

@@ -1,35 +1,129 @@
-"""From a method's name to its scores of all 16,384 architectures: fit, score, label with how it was done."""
+"""From a method's name to its scores of all 16,384 architectures: fit, score, label with how it was done.
+
+With a folder for it, a ranking survives being killed: checkpoints of the training and the scores so far are kept there
+under the settings that they belong to, and the same ranking goes on with them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import json
+import shutil
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from channel_bench._version import __version__
+from channel_bench.durable import write_atomic
+from channel_bench.errors import ArgumentError, CorruptFileError
 from channel_bench.space import NUM_ARCHS
 from channel_bench.step import arithmetic
 from channel_bench.terminal import progress
 from channel_bench.train import device_name
 from harness.method import Evaluator, Method, score_all
-from harness.scores import Scores, make_scores
+from harness.scores import Scores, make_scores, write_scores
 from harness.task import Task
 
-
-def rank_with_progress(name: str, method: Method, task: Task, options: dict[str, Any] | None = None) -> Scores:
-    """`rank`, with a bar for training and one for scoring where standard error is a terminal."""
-    with progress(f"training {name}", task.recipe.epochs) as advance:
-        observed = dataclasses.replace(task, on_epoch=lambda epoch, num_epochs, note: advance(1, note))
-        evaluator, fit_s = _fit(method, observed)
-    with progress("scoring widths", NUM_ARCHS) as advance:
-        return _score(name, task, evaluator, fit_s, options, lambda count: advance(count, ""))
+Columns = dict[str, npt.NDArray[np.float64]]
 
 
-def rank(name: str, method: Method, task: Task, options: dict[str, Any] | None = None) -> Scores:
+def settings(name: str, task: Task, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What decides the scores of a ranking, but for the device; as JSON holds it."""
+    return {
+        "dataset": task.dataset,
+        "validated_on": task.validate_on,
+        "bn": task.bn,
+        "score_by": task.score_by,
+        "num_train": len(task.train_labels),
+        "num_val": len(task.val_labels),
+        "recipe": task.recipe.to_dict(),
+        "seed": task.seed,
+        "options": options or {},
+        "code_version": __version__,
+    }
+
+
+class Workplace:
+    """Folder of an unfinished ranking: its settings, the checkpoint of its training, its scores so far.
+
+    Args:
+        folder: Made where it is missing.
+        identity: What the ranking is of.
+
+    Raises:
+        ArgumentError: The folder holds a ranking with other settings.
+        StorageError: It cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        """Claim the folder for these settings."""
+        self.folder = folder
+        self._scores = folder / "scores.npz"
+        known = folder / "settings.json"
+        if known.exists():
+            before = json.loads(known.read_text())
+            if before != identity:
+                other = next(key for key in {**before, **identity} if before.get(key) != identity.get(key))
+                raise ArgumentError(
+                    f"{str(folder)!r} holds an unfinished ranking with {other} {before.get(other)!r}, this one has"
+                    f" {identity.get(other)!r}: delete that folder, or write to another file"
+                )
+        else:
+            write_atomic((known, json.dumps(identity).encode()))
+
+    def load(self) -> Columns | None:
+        """Scores so far, or None.
+
+        Raises:
+            CorruptFileError: The file cannot be read.
+        """
+        if not self._scores.exists():
+            return None
+        try:
+            with np.load(self._scores) as kept:
+                return {name: kept[name] for name in kept.files}
+        except Exception as error:  # NumPy raises what the zip, the header or the file system raises
+            raise CorruptFileError(f"{str(self._scores)!r} cannot be read ({error}): delete it to go on") from None
+
+    def keep(self, columns: Columns) -> None:
+        """Write the scores so far."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **columns)  # type: ignore[arg-type]
+        write_atomic((self._scores, buffer.getvalue()))
+
+    def clear(self) -> None:
+        """Delete the folder: its scores are somewhere else now."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def rank_to_file(name: str, method: Method, task: Task, path: Path, options: dict[str, Any] | None = None) -> Scores:
+    """`rank`, kept in ``PATH.partial`` until the score file is complete.
+
+    Raises:
+        ArgumentError: There is an unfinished ranking with other settings.
+        StorageError: A file cannot be written.
+    """
+    place = Workplace(path.with_name(path.name + ".partial"), {"method": name, **settings(name, task, options)})
+    scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, place, show=True)
+    write_scores(scores, path)
+    place.clear()
+    return scores
+
+
+def rank(
+    name: str,
+    method: Method,
+    task: Task,
+    options: dict[str, Any] | None = None,
+    place: Workplace | None = None,
+    show: bool = False,
+) -> Scores:
     """Fit a method to a task and score every architecture.
 
     Args:
@@ -37,46 +131,45 @@ def rank(name: str, method: Method, task: Task, options: dict[str, Any] | None =
         method: The method.
         task: What it may see.
         options: The options that the method was made with, for the facts.
+        place: Where to keep what is done; None for nowhere.
+        show: Whether to draw a bar for training and one for scoring where standard error is a terminal.
 
     Returns:
-        Scores with the facts of how they came about.
+        Scores with the facts of how they came about, and the evaluator's other columns.
 
     Raises:
         MethodError: The method broke its contract, or its training diverged.
     """
-    evaluator, fit_s = _fit(method, task)
-    return _score(name, task, evaluator, fit_s, options, None)
-
-
-def _fit(method: Method, task: Task) -> tuple[Evaluator, float]:
+    evaluator, fit_s = fit(name, method, task, show)
     started = time.perf_counter()
-    with arithmetic():
-        return method.fit(task), time.perf_counter() - started
-
-
-def _score(
-    name: str,
-    task: Task,
-    evaluator: Evaluator,
-    fit_s: float,
-    options: dict[str, Any] | None,
-    on_scored: Callable[[int], None] | None,
-) -> Scores:
-    started = time.perf_counter()
-    with arithmetic():
-        values = score_all(evaluator, task, on_scored)
-    facts: dict[str, Any] = {
-        "dataset": task.dataset,
-        "validated_on": task.validate_on,
-        "num_train": len(task.train_labels),
-        "num_val": len(task.val_labels),
-        "recipe": task.recipe.to_dict(),
-        "seed": task.seed,
-        "options": options or {},
+    with arithmetic(), _bar(show, "scoring widths", NUM_ARCHS) as advance:
+        columns = score_all(
+            evaluator,
+            task,
+            lambda count: advance(count, ""),
+            None if place is None else place.load(),
+            None if place is None else place.keep,
+        )
+    facts = {
+        **settings(name, task, options),
         "fit_s": round(fit_s, 2),
         "score_s": round(time.perf_counter() - started, 2),
         "device": device_name(task.device),
         "torch": torch.__version__,
-        "code_version": __version__,
+        **getattr(evaluator, "facts", {}),
     }
-    return make_scores(name, task.space, np.arange(NUM_ARCHS), values, facts)
+    return make_scores(name, task.space, np.arange(NUM_ARCHS), columns.pop("score"), facts, columns)
+
+
+def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Evaluator, float]:
+    """Fit a method to a task, with a bar if it is to be shown; what scores architectures, and seconds."""
+    started = time.perf_counter()
+    with arithmetic(), _bar(show, f"training {name}", task.recipe.epochs) as advance:
+        observed = (
+            dataclasses.replace(task, on_epoch=lambda epoch, num_epochs, note: advance(1, note)) if show else task
+        )
+        return method.fit(observed), time.perf_counter() - started
+
+
+def _bar(show: bool, description: str, total: int) -> Any:
+    return progress(description, total) if show else contextlib.nullcontext(lambda steps, note: None)

@@ -130,7 +130,126 @@ def print_comparison(comparison: Comparison, json_output: bool = False) -> None:
     )
 
 
-def _provenance(comparison: Comparison) -> str:
+@dataclass(frozen=True)
+class SeedRow:
+    """Correlations of a method with the truth, over the seeds of its supernet."""
+
+    name: str
+    kind: str
+    """"method" or "baseline"."""
+    seeds: list[int]
+    """Empty for what has none."""
+    kendall: list[float]
+    """Of each seed."""
+    spearman: list[float]
+    pearson: list[float]
+    train_macs: float | None
+    """Multiply-accumulates of one training, mean over seeds, where the method counts them."""
+    fit_s: float | None
+    """Seconds of one training, mean over seeds."""
+    score_s: float | None
+    """Seconds of scoring all widths, mean over seeds."""
+
+
+@dataclass(frozen=True)
+class SeedComparison:
+    """Several methods, each with several seeds, and the free baselines against the truth of one table."""
+
+    space: str
+    table: str
+    dataset: str
+    truth: str
+    rows: list[SeedRow]
+    """Methods by falling mean Kendall, then the baselines."""
+    facts: dict[str, Any]
+    """What all score files say alike of how they came about."""
+
+
+def compare_seeds(
+    rankings: list[Scores], table: Table, metric: str = "best_test_acc", run: int | None = None
+) -> SeedComparison:
+    """Correlate the rankings of several methods and seeds with the accuracies of a table.
+
+    Args:
+        rankings: At least one, all of the same architectures; those of one name are seeds of one method.
+        table: The truth.
+        metric: Which accuracy is the truth.
+        run: One run as the truth, or None for the mean over runs.
+
+    Raises:
+        ArgumentError: As `compare`; or the rankings cover different architectures.
+    """
+    if any(not np.array_equal(scores.indices, rankings[0].indices) for scores in rankings):
+        raise ArgumentError(
+            "the rankings cover different architectures, so their correlations cannot be put side by side"
+        )
+    rows, baselines = [], []
+    for name in dict.fromkeys(scores.method for scores in rankings):
+        mine = [scores for scores in rankings if scores.method == name]
+        compared = [compare(scores, table, metric, run).rows for scores in mine]
+        found = [each[0] for each in compared]
+        baselines = compared[0][1:]
+        rows.append(
+            SeedRow(
+                name,
+                "method",
+                [scores.facts.get("seed", 0) for scores in mine],
+                [row.kendall for row in found],
+                [row.spearman for row in found],
+                [row.pearson for row in found],
+                *(_mean_fact(mine, fact) for fact in ("train_macs", "fit_s", "score_s")),
+            )
+        )
+    rows.sort(key=lambda row: -np.nan_to_num(np.mean(row.kendall), nan=-2))
+    rows += [
+        SeedRow(row.name, row.kind, [], [row.kendall], [row.spearman], [row.pearson], None, None, None)
+        for row in baselines
+    ]
+    first = rankings[0].facts
+    alike = {key: value for key, value in first.items() if all(each.facts.get(key) == value for each in rankings)}
+    return SeedComparison(table.space.name, table.name, table.info.dataset, table.meaning(metric, run), rows, alike)
+
+
+def _mean_fact(rankings: list[Scores], fact: str) -> float | None:
+    values = [scores.facts[fact] for scores in rankings if fact in scores.facts]
+    return float(np.mean(values)) if values else None
+
+
+def print_seed_comparison(comparison: SeedComparison, json_output: bool = False) -> None:
+    """Print means and sample standard deviations over seeds, or everything as JSON."""
+    if json_output:
+        print_json(dataclasses.asdict(comparison))
+        return
+    notes = [
+        f"truth: {comparison.truth}",
+        "mean over seeds; +- is the sample standard deviation over seeds; Kendall is tau-b",
+        "GMAC: multiply-accumulates of one training, forward and backward; a dash: not counted",
+    ]
+    if comparison.facts:
+        notes.append("scores: " + _provenance(comparison))
+    print_table(
+        ["scores", "kind", "seeds", "Kendall", "+-", "Spearman", "Pearson", "GMAC", "fit s", "score s"],
+        [
+            [
+                row.name,
+                row.kind,
+                str(len(row.seeds) or "-"),
+                _decimals(float(np.mean(row.kendall))),
+                f"{np.std(row.kendall, ddof=1):.4f}" if len(row.kendall) > 1 else "-",
+                _decimals(float(np.mean(row.spearman))),
+                _decimals(float(np.mean(row.pearson))),
+                "-" if row.train_macs is None else f"{row.train_macs / 1e9:,.0f}",
+                "-" if row.fit_s is None else f"{row.fit_s:.0f}",
+                "-" if row.score_s is None else f"{row.score_s:.0f}",
+            ]
+            for row in comparison.rows
+        ],
+        title=f"space {comparison.space}, table {comparison.table}, data set {comparison.dataset}",
+        caption="\n".join(notes),
+    )
+
+
+def _provenance(comparison: Comparison | SeedComparison) -> str:
     """How the scores came about, as far as their file says."""
     facts = comparison.facts
     told = [f"data set {facts['dataset']}"] if "dataset" in facts else []

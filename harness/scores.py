@@ -50,6 +50,8 @@ class Scores:
     """float64 (n,), finite, higher is better."""
     facts: dict[str, Any] = field(default_factory=dict)
     """How they came about: recipe, seed, data set, seconds ..."""
+    columns: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    """Other scores of the same architectures, such as the validation loss; float64 (n,) each."""
 
     @property
     def missing(self) -> list[str]:
@@ -60,7 +62,12 @@ class Scores:
 
 
 def make_scores(
-    method: str, space: Space, indices: npt.ArrayLike, values: npt.ArrayLike, facts: dict[str, Any] | None = None
+    method: str,
+    space: Space,
+    indices: npt.ArrayLike,
+    values: npt.ArrayLike,
+    facts: dict[str, Any] | None = None,
+    columns: dict[str, npt.NDArray[np.float64]] | None = None,
 ) -> Scores:
     """Check and sort scores.
 
@@ -70,6 +77,7 @@ def make_scores(
         indices: Integers (n,).
         values: Numbers (n,), higher is better.
         facts: How they came about.
+        columns: Other scores of the same architectures, numbers (n,) each.
 
     Raises:
         ArgumentError: No scores, NaN or infinite ones, or two of one architecture.
@@ -86,14 +94,15 @@ def make_scores(
         )
     order = np.argsort(rows, kind="stable")
     rows, scores = rows[order], scores[order]
+    others = {name: np.asarray(column, np.float64)[order] for name, column in (columns or {}).items()}
     twice = np.flatnonzero(np.diff(rows) == 0)
     if twice.size:
         raise ArgumentError(f"architecture {space.text(int(rows[twice[0]]))} has more than one score")
-    return Scores(method, space, rows, scores, facts or {})
+    return Scores(method, space, rows, scores, facts or {}, others)
 
 
 def write_scores(scores: Scores, path: Path) -> None:
-    """Write scores as Parquet: columns ``arch`` (7 digits) and ``score``, facts in the metadata.
+    """Write scores as Parquet: ``arch`` (7 digits), ``score``, then the other columns; facts in the metadata.
 
     Raises:
         ArgumentError: The path has another ending than .parquet.
@@ -103,7 +112,7 @@ def write_scores(scores: Scores, path: Path) -> None:
         raise ArgumentError(f"score file {str(path)!r} must end in .parquet")
     texts = [scores.space.text(int(index)) for index in scores.indices]
     facts = {"method": scores.method, "space": scores.space.name, **scores.facts}
-    table = pa.table({"arch": texts, "score": scores.values})
+    table = pa.table({"arch": texts, "score": scores.values, **scores.columns})
     write_atomic((path, parquet_bytes(table.replace_schema_metadata({METADATA_KEY: json.dumps(facts).encode()}))))
 
 
@@ -114,7 +123,8 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
         path: .csv, .parquet or .json.
         space: The space that the architectures are of.
         arch_column: Name of the column of architectures; default the first of ARCH_COLUMNS that is there.
-        score_column: Name of the column of scores; default the first of SCORE_COLUMNS that is there.
+        score_column: Name of the column of scores, with a minus before it where lower is better (``-val_loss``);
+            default the first of SCORE_COLUMNS that is there.
 
     Raises:
         MissingDataError: There is no such file.
@@ -125,6 +135,8 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
     columns, facts = _read_columns(path)
     if facts.get("space", space.name) != space.name:
         raise ArgumentError(f"{str(path)!r} holds scores of space {facts['space']!r}, not {space.name!r}")
+    sign = -1.0 if score_column is not None and score_column.startswith("-") else 1.0
+    score_column = score_column.removeprefix("-") if score_column is not None else None
     score_name = _pick(columns, score_column, SCORE_COLUMNS, "scores", "--score-column", path)
     rest = [name for name in columns if name != score_name]
     usual = (INDEX_COLUMN,) if rest == [INDEX_COLUMN] else ARCH_COLUMNS
@@ -137,7 +149,7 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
             indices.append(_read_arch(space, arch, arch_name))
         except ArchError as error:
             raise ArgumentError(f"{str(path)!r}, row {number}: {error}") from None
-        values.append(_read_score(path, number, arch, score))
+        values.append(sign * _read_score(path, number, arch, score))
     try:
         return make_scores(str(facts.pop("method", path.stem)), space, indices, values, facts)
     except ArgumentError as error:

@@ -7,16 +7,18 @@ convolution. So a weight is W[outputs, inputs], and the skip connections of a st
 equal channels.
 
 Batch normalisation uses the statistics of the batch, in training and in evaluation, with one scale and shift per
-channel id. Averages that were accumulated over widths would mean nothing to any one of them.
+channel id (or, as TAS has it, per channel id and width). Averages that were accumulated over widths would mean nothing
+to any one of them. What can be had instead is recalibration: `calibration` splits a batch into images that only give
+statistics, and images that are normalised by the mean of those.
 
-The forward pass is a list of stages, each of which depends on the slots up to a depth. This is what lets exhaustive.py
-reuse the first stages among architectures that begin alike.
+The layers of a family are data (`Layer`, `Stage`): the forward pass here runs them for one sub-network, exhaustive.py
+for all of them at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +34,8 @@ IMAGE = -1
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """A convolution with its normalisation."""
+class Layer:
+    """A convolution without bias, and its normalisation."""
 
     conv: str
     """Name of the convolution in the stand-alone model (channel_bench/models); its normalisation is the next module."""
@@ -59,11 +61,9 @@ class _Layer:
 
 @dataclass(frozen=True)
 class Stage:
-    """A piece of the forward pass."""
+    """A piece of the forward pass: the stem, a block, or the output convolution."""
 
-    depth: int
-    """It and the stages before it depend on slots 0 .. depth - 1 only."""
-    layers: tuple[_Layer, ...]
+    layers: tuple[Layer, ...]
     skip: bool = False
     """Whether its input is added to its output."""
     relu_after: bool = False
@@ -71,27 +71,31 @@ class Stage:
 
 
 def _resnet_stages() -> list[Stage]:
-    stages = [Stage(1, (_Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
+    stages = [Stage((Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
     for block, skip_in, hidden, skip_out in ((1, 0, 1, 0), (2, 0, 2, 0), (3, 0, 3, 4), (4, 4, 5, 4), (5, 4, 6, 4)):
         layers = (
-            _Layer(f"block{block}.0", skip_in, hidden, 3, 2 if block == 3 else 1),
-            _Layer(f"block{block}.3", hidden, skip_out, 3),
+            Layer(f"block{block}.0", skip_in, hidden, 3, 2 if block == 3 else 1),
+            Layer(f"block{block}.3", hidden, skip_out, 3),
         )
-        stages.append(Stage(max(hidden, skip_out) + 1, layers, skip=block != 3, relu_after=True))
+        stages.append(Stage(layers, skip=block != 3, relu_after=True))
     return stages
 
 
 def _mobilenet_stages() -> list[Stage]:
-    stages = [Stage(1, (_Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
+    stages = [Stage((Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
     for block, skip_in, hidden, skip_out in ((1, 0, 1, 0), (2, 0, 2, 0), (3, 0, 3, 4), (4, 4, 5, 4)):
         layers = (
-            _Layer(f"block{block}.0", skip_in, hidden, 1),
-            _Layer(f"block{block}.3", hidden, hidden, 3, 2 if block == 3 else 1, depthwise=True),
-            _Layer(f"block{block}.6", hidden, skip_out, 1),
+            Layer(f"block{block}.0", skip_in, hidden, 1),
+            Layer(f"block{block}.3", hidden, hidden, 3, 2 if block == 3 else 1, depthwise=True),
+            Layer(f"block{block}.6", hidden, skip_out, 1),
         )
-        stages.append(Stage(max(hidden, skip_out) + 1, layers, skip=block != 3))
-    stages.append(Stage(7, (_Layer("out.0", 4, 6, 1),), relu_after=True))
+        stages.append(Stage(layers, skip=block != 3))
+    stages.append(Stage((Layer("out.0", 4, 6, 1),), relu_after=True))
     return stages
+
+
+Normalise = Callable[[Layer, Tensor], Tensor]
+"""(layer, output of its convolution) to what takes the place of its batch normalisation."""
 
 
 class Supernet(nn.Module):
@@ -102,16 +106,23 @@ class Supernet(nn.Module):
         generator: CPU generator of the initial weights (PyTorch's default distributions, fan-in of the full width).
         num_groups: T, groups of channels per slot, >= 4; with more than 4 the layers are wider than the space's
             maximum.
+        norm_per_width: Whether every width of a slot has a scale and shift of its own (TAS), or all share one.
     """
 
-    def __init__(self, space: Space, generator: torch.Generator, num_groups: int = NUM_WIDTHS) -> None:
+    def __init__(
+        self, space: Space, generator: torch.Generator, num_groups: int = NUM_WIDTHS, norm_per_width: bool = False
+    ) -> None:
         """Draw the weights."""
         super().__init__()
         if num_groups < NUM_WIDTHS:
             raise ArgumentError(f"a supernet of {num_groups} groups cannot hold widths of {NUM_WIDTHS}")
         self.space = space
         self.num_groups = num_groups
-        self._group_sizes = [most // NUM_WIDTHS for most in space.max_channels]
+        self.norm_per_width = norm_per_width
+        self.forward_macs = 0
+        """Multiply-accumulates of all forward passes so far, by the closed form; what training cost is three times
+        that."""
+        self._flops = space.flops()
         self.stages = {"resnet": _resnet_stages, "mobilenet": _mobilenet_stages}[space.family]()
         self.layers = [layer for stage in self.stages for layer in stage.layers]
         self.weights, self.scales, self.shifts = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
@@ -119,10 +130,12 @@ class Supernet(nn.Module):
             inputs = 1 if layer.depthwise else space.input_shape[0] if layer.reads == IMAGE else self._full(layer.reads)
             outputs = self._full(layer.writes)
             self.weights[layer.key] = _uniform((outputs, inputs, layer.kernel, layer.kernel), generator)
-            self.scales[layer.key] = nn.Parameter(torch.ones(outputs))
-            self.shifts[layer.key] = nn.Parameter(torch.zeros(outputs))
-        self._feature_slot = self.layers[-1].writes
-        features = self._full(self._feature_slot)
+            shape = (NUM_WIDTHS, outputs) if norm_per_width else (outputs,)
+            self.scales[layer.key] = nn.Parameter(torch.ones(shape))
+            self.shifts[layer.key] = nn.Parameter(torch.zeros(shape))
+        self.feature_slot = self.layers[-1].writes
+        """Slot of the classifier's input."""
+        features = self._full(self.feature_slot)
         self.classifier_weight = _uniform((space.num_classes, features), generator)
         self.classifier_bias = nn.Parameter(
             torch.empty(space.num_classes).uniform_(
@@ -130,66 +143,105 @@ class Supernet(nn.Module):
             )
         )
 
+    def group_size(self, slot: int) -> int:
+        """Channels of one group of a slot."""
+        return self.space.max_channels[slot] // NUM_WIDTHS
+
     def _full(self, slot: int) -> int:
-        return self._group_sizes[slot] * self.num_groups
+        return self.group_size(slot) * self.num_groups
 
     def channels_of(self, slot: int, digit: int, path: str = "left") -> slice:
         """Channel ids that a digit of a slot stands for."""
-        width, full = self._group_sizes[slot] * digit, self._full(slot)
+        width, full = self.group_size(slot) * digit, self._full(slot)
         return slice(0, width) if path == "left" else slice(full - width, full)
 
-    def forward(self, images: Tensor, arch: Sequence[int], path: str = "left") -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        arch: Sequence[int],
+        path: str = "left",
+        calibration: Sequence[int] = (),
+        normalise: Normalise | None = None,
+    ) -> Tensor:
         """Logits (batch, num_classes) of one sub-network.
 
         Args:
             images: Normalised float (batch, channels, height, width).
             arch: Seven digits 1..4.
             path: "left" for the first groups of every slot, "right" for the last.
+            calibration: Sizes of the batches of calibration images that come first (`batch_norm`).
+            normalise: Takes the place of batch normalisation where a method does something else there.
         """
+        self.forward_macs += len(images) * int(self._flops[self.space.index(arch)])
         x = images
         for stage in self.stages:
-            x = self.run_stage(stage, x, arch, path)
-        return self.classify(x, arch, path)
-
-    def run_stage(self, stage: Stage, x: Tensor, arch: Sequence[int], path: str = "left") -> Tensor:
-        """Output of a stage; depends on the first `stage.depth` digits of arch only."""
-        y = x
-        for layer in stage.layers:
-            y = self._convolve(layer, y, arch, path)
-            if layer is not stage.layers[-1]:
-                y = functional.relu(y)
-        if stage.skip:
-            y = x + y
-        return functional.relu(y) if stage.relu_after else y
-
-    def classify(self, x: Tensor, arch: Sequence[int], path: str = "left") -> Tensor:
-        """Global average pooling and the linear layer; (batch, channels, height, width) to (batch, num_classes)."""
-        channels = self.channels_of(self._feature_slot, arch[self._feature_slot], path)
+            y = x
+            for layer in stage.layers:
+                weight, scale, shift = self.cut_layer(layer, arch, path)
+                y = convolve(layer, y, weight)
+                y = batch_norm(y, scale, shift, calibration) if normalise is None else normalise(layer, y)
+                if layer is not stage.layers[-1]:
+                    y = functional.relu(y)
+            y = x + y if stage.skip else y
+            x = functional.relu(y) if stage.relu_after else y
+        channels = self.channels_of(self.feature_slot, arch[self.feature_slot], path)
         return functional.linear(x.mean((2, 3)), self.classifier_weight[:, channels], self.classifier_bias)
 
-    def _convolve(self, layer: _Layer, x: Tensor, arch: Sequence[int], path: str) -> Tensor:
-        weight, scale, shift = self._cut_layer(layer, arch, path)
-        groups = len(weight) if layer.depthwise else 1
-        y = functional.conv2d(x, weight, stride=layer.stride, padding=layer.kernel // 2, groups=groups)
-        return functional.batch_norm(y, None, None, scale, shift, training=True)
-
-    def _cut_layer(self, layer: _Layer, arch: Sequence[int], path: str) -> tuple[Tensor, Tensor, Tensor]:
+    def cut_layer(self, layer: Layer, arch: Sequence[int], path: str) -> tuple[Tensor, Tensor, Tensor]:
         """Weight, scale and shift of a layer in a sub-network, as views."""
-        outputs = self.channels_of(layer.writes, arch[layer.writes], path)
-        weight = self.weights[layer.key][outputs]
-        if not layer.depthwise and layer.reads != IMAGE:
-            weight = weight[:, self.channels_of(layer.reads, arch[layer.reads], path)]
-        return weight, self.scales[layer.key][outputs], self.shifts[layer.key][outputs]
+        weight = self.cut_weight(layer, arch[layer.writes], 0 if layer.reads == IMAGE else arch[layer.reads], path)
+        return weight, *self.cut_norm(layer, arch[layer.writes], path)
+
+    def cut_weight(self, layer: Layer, digit_out: int, digit_in: int, path: str) -> Tensor:
+        """Weight of a convolution between these widths, as a view; a depthwise one does not depend on digit_in."""
+        weight = self.weights[layer.key][self.channels_of(layer.writes, digit_out, path)]
+        if layer.depthwise or layer.reads == IMAGE:
+            return weight
+        return weight[:, self.channels_of(layer.reads, digit_in, path)]
+
+    def cut_norm(self, layer: Layer, digit: int, path: str) -> tuple[Tensor, Tensor]:
+        """Scale and shift (channels,) of a layer at a width, as views."""
+        channels = self.channels_of(layer.writes, digit, path)
+        scale, shift = self.scales[layer.key], self.shifts[layer.key]
+        if self.norm_per_width:
+            scale, shift = scale[digit - 1], shift[digit - 1]
+        return scale[channels], shift[channels]
 
     def cut_out(self, arch: Sequence[int], path: str = "left") -> dict[str, Tensor]:
         """Weights of one sub-network under the names of the stand-alone model (channel_bench/models)."""
         state: dict[str, Tensor] = {}
         for layer in self.layers:
-            weight, scale, shift = self._cut_layer(layer, arch, path)
+            weight, scale, shift = self.cut_layer(layer, arch, path)
             state |= {f"{layer.conv}.weight": weight, f"{layer.norm}.weight": scale, f"{layer.norm}.bias": shift}
-        features = self.channels_of(self._feature_slot, arch[self._feature_slot], path)
+        features = self.channels_of(self.feature_slot, arch[self.feature_slot], path)
         state |= {"classifier.weight": self.classifier_weight[:, features], "classifier.bias": self.classifier_bias}
         return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def convolve(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
+    """The convolution of a layer with a weight that was cut for it."""
+    groups = len(weight) if layer.depthwise else 1
+    return functional.conv2d(x, weight, stride=layer.stride, padding=layer.kernel // 2, groups=groups)
+
+
+def batch_norm(y: Tensor, scale: Tensor, shift: Tensor, calibration: Sequence[int] = ()) -> Tensor:
+    """Batch normalisation of (batch, channels, height, width) by statistics of the batch itself.
+
+    Args:
+        y: What to normalise.
+        scale: (channels,).
+        shift: (channels,).
+        calibration: Sizes of calibration batches, which come first in y. Each is normalised by its own statistics; the
+            images after them by the mean over calibration batches of mean and (unbiased) variance, which is what
+            PyTorch accumulates with ``momentum=None``. Empty: one batch, normalised by its own statistics.
+    """
+    if not calibration:
+        return functional.batch_norm(y, None, None, scale, shift, training=True)
+    *batches, rest = y.split([*calibration, len(y) - sum(calibration)])
+    moments = [torch.var_mean(batch, (0, 2, 3)) for batch in batches]
+    var, mean = (torch.stack(values).mean(0) for values in zip(*moments, strict=True))
+    normalised = [functional.batch_norm(batch, None, None, scale, shift, training=True) for batch in batches]
+    return torch.cat([*normalised, functional.batch_norm(rest, mean, var, scale, shift)])
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,10 +23,15 @@ from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import Space, get_space
 
 VALIDATE_ON = ("holdout", "test")
+NORMALISE_BY = ("batch", "recalibrated")
+SCORE_BY = ("accuracy", "loss")
 MAX_HOLDOUT = 5000
 MAX_VALIDATION_BATCH = 2500
 """Largest batch whose statistics normalise a sub-network; BCNet's paper uses 2,048, AutoSlim's about as many per
 GPU."""
+CALIBRATION_BATCHES, CALIBRATION_BATCH_SIZE = 20, 256
+"""Training images whose statistics recalibrate a sub-network, as in the released configurations of BCNet; there they
+are drawn anew for every sub-network, here they are the same for all, which leaves less noise between them."""
 
 # How a supernet is trained, as opposed to a single network (channel_bench/recipe.py). "paper": Su et al., section
 # 7.4; no weight decay, because it would shrink the channels that narrow widths seldom use.
@@ -33,8 +39,8 @@ _SUPERNET_RECIPES = {
     "paper": Recipe(name="supernet-paper", epochs=300, weight_decay=0.0, lr_schedule="step", lr_shift=0),
     "mini": Recipe(
         name="supernet-mini",
-        epochs=60,
-        batch_size=128,
+        epochs=150,
+        batch_size=64,
         weight_decay=0.0,
         lr_schedule="step",
         lr_shift=0,
@@ -67,37 +73,51 @@ class Task:
     """How to train a supernet; its epochs are the budget."""
     seed: int
     """Seed of everything random; derive generators with `generator` and `rng`."""
+    bn: str = "batch"
+    """What normalises a sub-network on validation images: "batch", the statistics of the validation batch, or
+    "recalibrated", those of a fixed set of training images."""
+    score_by: str = "accuracy"
+    """What a sub-network is scored by: validation "accuracy" or (negative) "loss"."""
     on_epoch: Callable[[int, int, str], None] | None = None
     """To be called after each epoch with its number from 1, the number of epochs, and a note."""
+    checkpoints: Path | None = None
+    """Folder where a method may keep checkpoints; None for none."""
 
     @property
     def device(self) -> torch.device:
         """Where the images are and the supernet belongs."""
         return self.train_images.device
 
-    def rng(self, stream: int) -> np.random.Generator:
+    def rng(self, *stream: int) -> np.random.Generator:
         """A NumPy generator; different streams are independent."""
-        return np.random.default_rng([self.seed, stream])
+        return np.random.default_rng([self.seed, *stream])
 
-    def generator(self, stream: int, device: torch.device | str = "cpu") -> torch.Generator:
+    def generator(self, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
         """A torch generator; different streams are independent."""
-        (seed,) = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64).tolist()
+        (seed,) = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64).tolist()
         return torch.Generator(device).manual_seed(seed)
 
-    def validation_batches(self) -> list[tuple[Tensor, Tensor]]:
+    def validation_batches(self) -> tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]]:
         """Normalised validation images and labels, in one fixed partition into equal batches.
 
         Batch normalisation uses the statistics of the batch, so every sub-network must see the same batches. Where the
-        number of images has no fitting divisor, batches differ by one image.
+        number of images has no fitting divisor, batches differ by one image. With ``bn="recalibrated"`` every batch is
+        preceded by the calibration images.
 
         Returns:
-            (float32 (batch, channels, height, width), int64 (batch,)) per batch; at most MAX_VALIDATION_BATCH images
-            each.
+            The sizes of the calibration batches that every batch begins with (none with ``bn="batch"``), and per batch
+            float32 (calibration + batch, channels, height, width), int64 (batch,); at most MAX_VALIDATION_BATCH
+            validation images each.
         """
-        images = normalise(self.val_images, *channel_statistics(self.train_images, self.recipe))
+        statistics = channel_statistics(self.train_images, self.recipe)
+        images = normalise(self.val_images, *statistics)
         num_batches = -(-len(images) // MAX_VALIDATION_BATCH)
         pairs = zip(images.tensor_split(num_batches), self.val_labels.tensor_split(num_batches), strict=True)
-        return list(pairs)
+        if self.bn == "batch":
+            return (), list(pairs)
+        first = normalise(self.train_images[: CALIBRATION_BATCHES * CALIBRATION_BATCH_SIZE], *statistics)
+        sizes = tuple(len(part) for part in first.tensor_split(-(-len(first) // CALIBRATION_BATCH_SIZE)))
+        return sizes, [(torch.cat([first, batch]), labels) for batch, labels in pairs]
 
     def train_loader(self) -> TrainLoader:
         """Training batches by the recipe: shuffled, augmented, normalised."""
@@ -116,6 +136,8 @@ def make_task(
     seed: int = 0,
     recipe: Recipe | None = None,
     validate_on: str = "holdout",
+    bn: str = "batch",
+    score_by: str = "accuracy",
     on_epoch: Callable[[int, int, str], None] | None = None,
 ) -> Task:
     """Set up a task.
@@ -126,6 +148,8 @@ def make_task(
         seed: >= 0.
         recipe: How to train a supernet; default that of the space (`supernet_recipe`).
         validate_on: "holdout" (a quarter of the training images, at most 5,000, taken out of training) or "test".
+        bn: What normalises sub-networks when they are scored, "batch" or "recalibrated".
+        score_by: What sub-networks are scored by, "accuracy" or "loss".
         on_epoch: Progress callback of the method.
 
     Raises:
@@ -135,8 +159,10 @@ def make_task(
     dataset.check_fits(space)
     if seed < 0:
         raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
-    if validate_on not in VALIDATE_ON:
-        raise ArgumentError(f"validate_on {validate_on!r} is not one of {', '.join(VALIDATE_ON)}")
+    choices = (("validate_on", validate_on, VALIDATE_ON), ("bn", bn, NORMALISE_BY), ("score_by", score_by, SCORE_BY))
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise ArgumentError(f"{name} {value!r} is not one of {', '.join(allowed)}")
     if recipe is not None and recipe.precision != "fp32":
         raise ArgumentError(f"supernets are trained in fp32, recipe {recipe.name!r} has precision {recipe.precision!r}")
     train, val = (dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)
@@ -160,5 +186,7 @@ def make_task(
         validate_on=validate_on,
         recipe=recipe or supernet_recipe(space),
         seed=seed,
+        bn=bn,
+        score_by=score_by,
         on_epoch=on_epoch,
     )

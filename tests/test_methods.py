@@ -11,6 +11,7 @@ import channel_bench as cb
 from channel_bench.errors import ArgumentError, MethodError, UnknownNameError
 from channel_bench.recipe import get_recipe
 from harness import method as method_module
+from harness import training
 from harness.method import get_method, list_methods, register, score_all
 from harness.methods import autoslim, uniform
 from harness.ranking import rank
@@ -18,7 +19,7 @@ from harness.task import Task, make_task, supernet_recipe
 from harness.training import make_supernet, train_supernet
 
 SPACE = cb.get_space("resnet-mini")
-BUILT_IN = ["autoslim", "uniform"]
+BUILT_IN = ["autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform"]
 
 
 def short_task(digits, seed=0, **changes):
@@ -42,7 +43,8 @@ def test_held_out_images_are_training_images_that_are_not_trained_on(digits):
 def test_validation_batches_are_equal_and_cover_everything(digits, monkeypatch):
     for limit, sizes in ((2500, [597]), (200, [199] * 3), (100, [100] * 3 + [99] * 3)):
         monkeypatch.setattr("harness.task.MAX_VALIDATION_BATCH", limit)
-        batches = make_task(SPACE, digits, validate_on="test").validation_batches()
+        calibration, batches = make_task(SPACE, digits, validate_on="test").validation_batches()
+        assert calibration == ()
         assert [len(labels) for _, labels in batches] == sizes
         assert torch.equal(torch.cat([labels for _, labels in batches]), digits.test_labels)
 
@@ -76,6 +78,7 @@ def test_bad_tasks_are_refused(digits):
 def test_streams_of_a_seed_differ_and_repeat(digits):
     task = make_task(SPACE, digits, seed=3)
     draws = [task.rng(stream).integers(2**60) for stream in (0, 1, 0)]
+    assert task.rng(0, 1).integers(2**60) not in draws
     assert draws[0] == draws[2] != draws[1]
     seeds = [task.generator(stream).initial_seed() for stream in (0, 1, 0)]
     assert seeds[0] == seeds[2] != seeds[1]
@@ -97,7 +100,7 @@ def test_a_seed_decides_all_scores_and_global_generators_are_left_alone(name, di
     assert not (get_method(name).fit(short_task(digits, seed=1)).score(archs) == first).all()
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", ["autoslim", "bcnet", "bcnet_v2", "fair", "mask_gumbel", "uniform"])
 def test_training_raises_the_accuracy_of_wide_and_narrow_sub_networks(name, digits):
     notes = []
     task = make_task(
@@ -129,14 +132,16 @@ def steps_of(monkeypatch, module, method, task, num_steps):
     gradients = []
 
     def train(task, supernet, step):
-        for _ in range(num_steps):
+        for number in range(num_steps):
             net.weight.grad = None
-            step(torch.zeros(5, 1, 16, 16), torch.arange(5))
+            rng = task.rng(training.WIDTHS, number)
+            step(training.Batch(number, 0.0, torch.zeros(5, 1, 8, 8), torch.arange(5), rng))
             gradients.append(net.weight.grad.clone())
+        return {}
 
     monkeypatch.setattr(module, "make_supernet", lambda task: net)
     monkeypatch.setattr(module, "train_supernet", train)
-    monkeypatch.setattr(module, "SupernetEvaluator", lambda supernet, task: None)
+    monkeypatch.setattr(module, "SupernetEvaluator", lambda *arguments, **options: None)
     method.fit(task)
     return net, gradients
 
@@ -192,7 +197,7 @@ def test_the_optimiser_takes_one_step_per_batch_by_the_schedule(digits):
     net = make_supernet(task)
     before = net.classifier_bias.detach().clone()
 
-    def step(images, labels):
+    def step(batch):
         net.classifier_bias.grad = torch.ones_like(before)
         return torch.zeros(())
 

@@ -68,22 +68,8 @@ def test_only_the_channels_of_a_sub_network_get_gradients(name):
 
 
 @pytest.mark.parametrize("name", MINI)
-def test_a_stage_depends_on_the_digits_up_to_its_depth_only(name):
-    net = make_supernet(name)
-    for stage_number, stage in enumerate(net.stages):
-        outputs = []
-        for tail in (1, 4):
-            arch = (3, 2, 4, 1, 2, 3, 4)[: stage.depth] + (tail,) * (7 - stage.depth)
-            x = images()
-            for earlier in net.stages[: stage_number + 1]:
-                x = net.run_stage(earlier, x, arch)
-            outputs.append(x)
-        assert torch.equal(*outputs)
-
-
-@pytest.mark.parametrize("name", MINI)
 @pytest.mark.parametrize("paths", [("left",), ("left", "right")])
-def test_shared_scoring_equals_one_by_one_bit_for_bit_in_any_order(name, paths, digits):
+def test_shared_scoring_equals_one_by_one_in_any_order(name, paths, digits):
     net, task = make_supernet(name), make_task(name, digits)
     archs = cb.get_space(name).sample(100, np.random.default_rng(1))
     archs = np.concatenate([archs, archs[:3]])  # a repeated architecture gets its score again
@@ -99,7 +85,7 @@ def test_shared_scoring_equals_one_by_one_bit_for_bit_in_any_order(name, paths, 
 
 def test_the_score_is_the_accuracy_of_the_sub_network(digits):
     net, task = make_supernet("resnet-mini"), make_task("resnet-mini", digits, validate_on="test")
-    ((batch, labels),) = task.validation_batches()
+    _, ((batch, labels),) = task.validation_batches()
     arch = (2, 1, 3, 4, 2, 2, 1)
     with torch.no_grad():
         hits = [(net(batch, arch, path).argmax(1) == labels).double().mean().item() for path in ("left", "right")]

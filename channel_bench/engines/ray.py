@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from channel_bench._version import __version__
 from channel_bench.engines import MAX_RETRIES, TRAINER, Outcome, Retries, Task, Work, look_up
 from channel_bench.errors import ArgumentError, BuildError, MissingPackageError, StorageError
+from channel_bench.processes import num_cores
 from channel_bench.record import Job, RunRecord
 from channel_bench.store import RunStore
 
@@ -87,7 +88,7 @@ class Cluster:
         with contextlib.ExitStack() as restored:
             if self._address is None:
                 num_cpus = (self._most_workers or 0) * self.threads
-                options = {"address": "local", "include_dashboard": False, "num_cpus": num_cpus or _num_cores()}
+                options = {"address": "local", "include_dashboard": False, "num_cpus": num_cpus or num_cores()}
                 # The processes of a cluster of our own find the package where this one found it, and report nothing.
                 root = str(Path(__file__).parents[2])
                 paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
@@ -337,10 +338,6 @@ class RayEngine:
     def _kill(self, worker: Any) -> None:
         with contextlib.suppress(Exception):  # it may be dead, and so may be the cluster
             self._ray.kill(worker)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _set_environment(name: str, value: str | None) -> None:

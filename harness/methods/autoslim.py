@@ -21,7 +21,7 @@ from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.exhaustive import SupernetEvaluator
 from harness.method import register
 from harness.task import Task
-from harness.training import WIDTHS, make_supernet, train_supernet
+from harness.training import Batch, make_supernet, random_arch, train_supernet
 
 
 @register("autoslim", paper="Yu and Huang, 2019, arXiv 1903.11728", summary="sandwich rule with in-place distillation")
@@ -47,22 +47,20 @@ class AutoSlim:
     def fit(self, task: Task) -> SupernetEvaluator:
         """Train the supernet of the task."""
         supernet = make_supernet(task)
-        rng = task.rng(WIDTHS)
 
-        def step(images: Tensor, labels: Tensor) -> Tensor:
-            logits = supernet(images, (NUM_WIDTHS,) * NUM_SLOTS)
-            loss = functional.cross_entropy(logits, labels)
+        def step(batch: Batch) -> Tensor:
+            logits = supernet(batch.images, (NUM_WIDTHS,) * NUM_SLOTS)
+            loss = functional.cross_entropy(logits, batch.labels)
             loss.backward()
             teacher = functional.softmax(logits.detach() / self.temperature, 1)
-            randoms = rng.integers(1, NUM_WIDTHS + 1, (self.num_subnets - 2, NUM_SLOTS)).tolist()
-            for arch in [(1,) * NUM_SLOTS, *randoms]:
-                student = supernet(images, arch)
+            for arch in [(1,) * NUM_SLOTS, *(random_arch(batch.rng) for _ in range(self.num_subnets - 2))]:
+                student = supernet(batch.images, arch)
                 if self.distill:
                     # Cross-entropy and KL divergence with a constant teacher have the same gradient.
                     functional.cross_entropy(student / self.temperature, teacher).backward()
                 else:
-                    functional.cross_entropy(student, labels).backward()
+                    functional.cross_entropy(student, batch.labels).backward()
             return loss.detach()
 
-        train_supernet(task, supernet, step)
-        return SupernetEvaluator(supernet, task)
+        cost = train_supernet(task, supernet, step)
+        return SupernetEvaluator(supernet, task, facts=cost)

@@ -13,11 +13,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.exhaustive import SupernetEvaluator
 from harness.method import register
 from harness.task import Task
-from harness.training import WIDTHS, make_supernet, train_supernet
+from harness.training import Batch, make_supernet, random_arch, train_supernet
 
 
 @register("uniform", paper="Guo et al., ECCV 2020, on widths", summary="one random sub-network per step")
@@ -27,13 +26,11 @@ class Uniform:
     def fit(self, task: Task) -> SupernetEvaluator:
         """Train the supernet of the task."""
         supernet = make_supernet(task)
-        rng = task.rng(WIDTHS)
 
-        def step(images: Tensor, labels: Tensor) -> Tensor:
-            arch = rng.integers(1, NUM_WIDTHS + 1, NUM_SLOTS).tolist()
-            loss = functional.cross_entropy(supernet(images, arch), labels)
+        def step(batch: Batch) -> Tensor:
+            loss = functional.cross_entropy(supernet(batch.images, random_arch(batch.rng)), batch.labels)
             loss.backward()
             return loss.detach()
 
-        train_supernet(task, supernet, step)
-        return SupernetEvaluator(supernet, task)
+        cost = train_supernet(task, supernet, step)
+        return SupernetEvaluator(supernet, task, facts=cost)

@@ -1,0 +1,72 @@
+"""HTAS: TAS with the latency of the hardware in its loss.
+
+Taken from the paper: latency as a function of a layer's output width, f(x) = k x + b, fitted for each size of feature
+map; the loss of the distribution is the cross-entropy plus lambda times the sum over layers of f at the expected output
+width. Only the output width counts, so a layer that reads more channels is not charged for them. The rest is `tas`;
+lambda is not given there ("the same setting as TAS"), so it is 2 as in TAS.
+
+Left open there: the unit of f, and which hardware. A ranking must not depend on what else the machine was doing, so by
+default f counts multiply-accumulates: k is what one more output channel of a layer costs at full input width, b is 0,
+as a share of the whole network. Measured latencies come from ``channel-bench latency``: ``latency=FILE`` fits k and b
+for each size of feature map to them.
+
+The paper's other half chooses which widths to search among: it scores a width by how much faster it is than the fit
+says and keeps the best of each group. This benchmark has four fixed widths per slot, so it cannot judge that choice.
+
+Score: as `tas`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from channel_bench.errors import ArgumentError
+from harness.differentiable import Betas, output_pixels
+from harness.method import register
+from harness.methods.tas import TAS
+from harness.supernet import IMAGE, Supernet
+
+
+@register("htas", paper="HTAS, latency-regularised TAS", summary="TAS with a penalty on expected latency")
+class HTAS(TAS):
+    """TAS with a penalty on expected latency.
+
+    Args:
+        latency_weight: Weight of the penalty, >= 0.
+        score: As in `TAS`.
+        tau_max: As in `TAS`.
+        tau_min: As in `TAS`.
+        tau_schedule: As in `TAS`.
+        arch_lr: As in `TAS`.
+    """
+
+    def __init__(
+        self,
+        latency_weight: float = 2.0,
+        score: str = "shared",
+        tau_max: float = 5.0,
+        tau_min: float = 0.1,
+        tau_schedule: str = "cosine",
+        arch_lr: float = 1e-3,
+    ) -> None:
+        """Keep the options."""
+        super().__init__(score, tau_max, tau_min, tau_schedule, arch_lr)
+        if not latency_weight >= 0:
+            raise ArgumentError(f"latency_weight is {latency_weight}: allowed are numbers >= 0")
+        self.latency_weight = latency_weight
+
+    def penalty(self, supernet: Supernet, betas: Betas) -> Tensor:
+        """Lambda times the sum over layers of f at the expected output width."""
+        costs = torch.tensor(mac_costs(supernet))
+        return self.latency_weight * costs @ betas.expected_ratios()[[layer.writes for layer in supernet.layers]]
+
+
+def mac_costs(supernet: Supernet) -> list[float]:
+    """Per layer, what its full output width costs at full input width, as a share of what all layers cost."""
+    space = supernet.space
+    macs = []
+    for layer, pixels in zip(supernet.layers, output_pixels(supernet), strict=True):
+        inputs = space.input_shape[0] if layer.reads == IMAGE else space.max_channels[layer.reads]
+        macs.append(pixels * layer.kernel**2 * (1 if layer.depthwise else inputs) * space.max_channels[layer.writes])
+    return [share / sum(macs) for share in macs]
