@@ -22,11 +22,16 @@ from harness.task import Task
 
 def rank_with_progress(name: str, method: Method, task: Task, options: dict[str, Any] | None = None) -> Scores:
     """`rank`, with a bar for training and one for scoring where standard error is a terminal."""
-    with progress(f"training {name}", task.recipe.epochs) as advance:
-        observed = dataclasses.replace(task, on_epoch=lambda epoch, num_epochs, note: advance(1, note))
-        evaluator, fit_s = _fit(method, observed)
+    evaluator, fit_s = fit_with_progress(name, method, task)
     with progress("scoring widths", NUM_ARCHS) as advance:
         return _score(name, task, evaluator, fit_s, options, lambda count: advance(count, ""))
+
+
+def fit_with_progress(name: str, method: Method, task: Task) -> tuple[Evaluator, float]:
+    """Fit a method to a task, with a bar where standard error is a terminal; what scores, and the seconds it took."""
+    with progress(f"training {name}", task.recipe.epochs) as advance:
+        observed = dataclasses.replace(task, on_epoch=lambda epoch, num_epochs, note: advance(1, note))
+        return _fit(method, observed)
 
 
 def rank(name: str, method: Method, task: Task, options: dict[str, Any] | None = None) -> Scores:
@@ -65,7 +70,19 @@ def _score(
     started = time.perf_counter()
     with arithmetic():
         values = score_all(evaluator, task, on_scored)
-    facts: dict[str, Any] = {
+    facts = facts_of(task, options, fit_s) | {"score_s": round(time.perf_counter() - started, 2)}
+    return make_scores(name, task.space, np.arange(NUM_ARCHS), values, facts)
+
+
+def facts_of(task: Task, options: dict[str, Any] | None, fit_s: float) -> dict[str, Any]:
+    """How the scores of a method came about.
+
+    Args:
+        task: What it was fitted to.
+        options: The options that it was made with.
+        fit_s: Seconds that fitting took.
+    """
+    return {
         "dataset": task.dataset,
         "validated_on": task.validate_on,
         "num_train": len(task.train_labels),
@@ -74,9 +91,7 @@ def _score(
         "seed": task.seed,
         "options": options or {},
         "fit_s": round(fit_s, 2),
-        "score_s": round(time.perf_counter() - started, 2),
         "device": device_name(task.device),
         "torch": torch.__version__,
         "code_version": __version__,
     }
-    return make_scores(name, task.space, np.arange(NUM_ARCHS), values, facts)
