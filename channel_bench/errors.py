@@ -55,6 +55,10 @@ class MissingPackageError(ChannelBenchError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
+class BudgetError(ArgumentError):
+    """No architecture keeps to a budget, or what a search settled on does not."""
+
+
 class MethodError(ChannelBenchError, ValueError):
     """A width-search method broke its contract (shape, dtype, finite scores ...)."""
 

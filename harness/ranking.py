@@ -33,7 +33,7 @@ from harness.task import Task
 Columns = dict[str, npt.NDArray[np.float64]]
 
 
-def settings(name: str, task: Task, options: dict[str, Any] | None = None) -> dict[str, Any]:
+def settings(task: Task, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """What decides the scores of a ranking, but for the device; as JSON holds it."""
     return {
         "dataset": task.dataset,
@@ -109,7 +109,7 @@ def rank_to_file(name: str, method: Method, task: Task, path: Path, options: dic
         ArgumentError: There is an unfinished ranking with other settings.
         StorageError: A file cannot be written.
     """
-    place = Workplace(path.with_name(path.name + ".partial"), {"method": name, **settings(name, task, options)})
+    place = Workplace(path.with_name(path.name + ".partial"), {"method": name, **settings(task, options)})
     scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, place, show=True)
     write_scores(scores, path)
     place.clear()
@@ -150,15 +150,26 @@ def rank(
             None if place is None else place.load(),
             None if place is None else place.keep,
         )
-    facts = {
-        **settings(name, task, options),
+    facts = facts_of(evaluator, task, options, fit_s) | {"score_s": round(time.perf_counter() - started, 2)}
+    return make_scores(name, task.space, np.arange(NUM_ARCHS), columns.pop("score"), facts, columns)
+
+
+def facts_of(evaluator: Evaluator, task: Task, options: dict[str, Any] | None, fit_s: float) -> dict[str, Any]:
+    """How the scores of a fitted method came about.
+
+    Args:
+        evaluator: What it was fitted to give; its own facts are included.
+        task: What it was fitted to.
+        options: The options that it was made with.
+        fit_s: Seconds that fitting took.
+    """
+    return {
+        **settings(task, options),
         "fit_s": round(fit_s, 2),
-        "score_s": round(time.perf_counter() - started, 2),
         "device": device_name(task.device),
         "torch": torch.__version__,
         **getattr(evaluator, "facts", {}),
     }
-    return make_scores(name, task.space, np.arange(NUM_ARCHS), columns.pop("score"), facts, columns)
 
 
 def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Evaluator, float]:
