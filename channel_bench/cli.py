@@ -31,6 +31,7 @@ from channel_bench.terminal import (
 if TYPE_CHECKING:
     from channel_bench.build import BuildReport
     from channel_bench.engines import Outcome
+    from channel_bench.latency import LatencyModel
     from channel_bench.retrain import Audit, Retrained
     from channel_bench.table import Result, Table
 
@@ -106,6 +107,8 @@ def top(
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
     max_flops: Annotated[str | None, typer.Option(help="Budget: 5e8, 500M, or 0.5x of the widest.")] = None,
     max_params: Annotated[str | None, typer.Option(help="Budget: 5e6, 5M, or 0.5x of the widest.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Budget: ms, or 0.5x of the widest; needs --latency.")] = None,
+    latency: Annotated[Path | None, typer.Option(help="File that 'channel-bench latency' wrote.")] = None,
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
@@ -113,13 +116,16 @@ def top(
 ) -> None:
     """List the most accurate architectures, within budgets."""
     loaded = _load(space, table, data_dir)
+    model, budget_ms = _latency_budget(loaded, latency, max_latency)
     results = loaded.top(
         k,
         max_flops=parse_quantity(max_flops, loaded.space.flops("4444444"), "--max-flops"),
         max_params=parse_quantity(max_params, loaded.space.params("4444444"), "--max-params"),
+        max_latency=budget_ms,
+        latency=model,
         metric=metric,
     )
-    _print_results(loaded, results, metric, json_output)
+    _print_results(loaded, results, metric, json_output, model)
 
 
 @app.command()
@@ -496,6 +502,109 @@ def compare(
     )
 
 
+@app.command()
+def latency(
+    space: SpaceArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.json).")],
+    device: DeviceOption = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images per forward pass [default: 1024 on a GPU; on a CPU 4, mini spaces 256]."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Rounds; each times everything once.")] = 30,
+    networks: Annotated[int, typer.Option(help="Whole networks to check the sum of layers on.")] = 32,
+    threads: Annotated[int, typer.Option("--threads", help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(help="Which networks, and the order of timings.")] = 0,
+    json_output: JsonOption = False,
+) -> None:
+    """Measure the latency of every layer on this machine, so that sums of look-ups give that of any architecture.
+
+    Whole networks are timed as well, and the file says how far off the sums are. Interrupted, it writes nothing.
+    """
+    from channel_bench.durable import check_writable
+    from channel_bench.errors import ArgumentError
+    from channel_bench.latency import NOISY_PERCENT, check_plan, measure, num_samples
+
+    found = get_space(space)
+    check_plan(repeats, networks, seed)
+    if out.suffix != ".json":
+        raise ArgumentError(f"latency file {str(out)!r} must end in .json")
+    check_writable(out)
+    from channel_bench.stopwatch import TorchStopwatch, default_batch_size
+    from channel_bench.train import pick_device, use_threads
+
+    use_threads(threads)
+    target = pick_device(device)
+    if target.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"device {device!r} cannot be timed: allowed are 'cpu', 'cuda', 'cuda:1' ...")
+    stopwatch = TorchStopwatch(found, target, default_batch_size(found, target) if batch_size is None else batch_size)
+    with progress(f"timing {found.name}", num_samples(found, repeats, networks)) as advance:
+        model = measure(found, stopwatch, num_repeats=repeats, num_networks=networks, seed=seed, on_sample=advance)
+    model.write(out)
+    if json_output:
+        print_json({**model.facts(), "predicted_ms": _predicted_range(model), "file": str(out)})
+    else:
+        _print_latency(model)
+        print(f"wrote {out}")
+    if model.check is not None and model.check.repeat.mape > NOISY_PERCENT:
+        say(
+            f"NOISY: halves of the rounds differ by {model.check.repeat.mape:.1f}% on whole networks; measure again"
+            " while nothing else runs here, or with more --repeats"
+        )
+
+
+def _print_latency(model: LatencyModel) -> None:
+    check, conditions = model.check, model.conditions
+    assert check is not None
+    rows = [
+        [
+            name,
+            found.num_archs,
+            _decimals(found.pearson),
+            _decimals(found.kendall),
+            f"{found.mape:.2f}",
+            f"{found.bias:+.2f}",
+        ]
+        for name, found in (
+            ("sum of layers", check.sums),
+            ("corrected sum", check.corrected),
+            ("measured again", check.repeat),
+        )
+    ]
+    correction = (
+        f"{model.offset_ms:+.4g} ms, x {model.scale:.4g}" if check.is_corrected else "NOT used, it does not help"
+    )
+    print_table(
+        ["whole networks against", "n", "Pearson", "Kendall", "error %", "bias %"],
+        rows,
+        title=f"latency of {model.space.name}, {_latency_conditions(model)}",
+        caption=(
+            f"error: mean absolute; correction, from {check.num_fitted} other networks: {correction}\n"
+            "measured again: even rounds against odd ones, the noise that no model can predict"
+        ),
+    )
+    load = "" if conditions.load_average is None else f"; load average {conditions.load_average} when it began"
+    print(
+        f"{conditions.statistic}, CPU threads {conditions.threads}, torch {conditions.torch}, {conditions.arithmetic};"
+        f" {duration(conditions.measure_s)}{load}"
+    )
+    print(
+        "predicted over all architectures: {min:.4g} to {max:.4g} ms, median {median:.4g} ms".format(
+            **_predicted_range(model)
+        )
+    )
+
+
+def _predicted_range(model: LatencyModel) -> dict[str, float]:
+    ordered = sorted(model.predict().tolist())
+    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}
+
+
+def _latency_conditions(model: LatencyModel) -> str:
+    shape = "x".join(map(str, model.conditions.input_shape))
+    return f"batch size {model.conditions.batch_size}, images {shape}, on {model.conditions.device}"
+
+
 def _count_or_auto(option: str, text: str) -> int | None:
     """A whole number; None for "auto"."""
     from channel_bench.errors import ArgumentError
@@ -520,7 +629,27 @@ def _load(space: str, table: str | None, data_dir: Path | None) -> Table:
     return load(space, table, data_dir)
 
 
-def _print_results(table: Table, results: list[Result], metric: str, json_output: bool) -> None:
+def _latency_budget(
+    table: Table, file: Path | None, max_latency: str | None
+) -> tuple[LatencyModel | None, float | None]:
+    from channel_bench.errors import ArgumentError
+
+    if (file is None) != (max_latency is None):
+        raise ArgumentError(
+            "--latency and --max-latency go together: a table holds no latencies,"
+            f" 'channel-bench latency {table.space.name} -o FILE' measures them"
+        )
+    if file is None:
+        return None, None
+    from channel_bench.latency import load_latency
+
+    model = load_latency(file, table.space)
+    return model, parse_quantity(max_latency, model.predict("4444444"), "--max-latency")
+
+
+def _print_results(
+    table: Table, results: list[Result], metric: str, json_output: bool, latency: LatencyModel | None = None
+) -> None:
     if json_output:
         print_json(
             {
@@ -529,7 +658,14 @@ def _print_results(table: Table, results: list[Result], metric: str, json_output
                 "dataset": table.info.dataset,
                 "metric": metric,
                 "accuracy": table.meaning(metric),
-                "results": [dataclasses.asdict(result) for result in results],
+                "results": [
+                    {
+                        **dataclasses.asdict(result),
+                        **({} if latency is None else {"latency_ms": latency.predict(result.arch)}),
+                    }
+                    for result in results
+                ],
+                **({} if latency is None else {"latency": dataclasses.asdict(latency.conditions)}),
             }
         )
         return
@@ -543,17 +679,19 @@ def _print_results(table: Table, results: list[Result], metric: str, json_output
             *(None if accuracy is None else f"{accuracy:.2f}" for accuracy in result.accuracies),
             result.flops,
             result.params,
+            *([] if latency is None else [f"{latency.predict(result.arch):.4g}"]),
             "-".join(map(str, result.channels)),
         ]
         for result in results
     ]
+    given = "" if latency is None else f"; ms: predicted, {_latency_conditions(latency)}"
     print_table(
-        ["arch", "mean", "std", "rank", *runs, "flops", "params", "channels"],
+        ["arch", "mean", "std", "rank", *runs, "flops", "params", *([] if latency is None else ["ms"]), "channels"],
         rows,
         title=f"space {table.space.name}, table {table.name}, data set {table.info.dataset}",
         caption=(
             f"accuracy: {table.meaning(metric)}; std with ddof=1; rank among {len(table):,}"
-            "; flops are multiply-accumulates"
+            f"; flops are multiply-accumulates{given}"
         ),
     )
 

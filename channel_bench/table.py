@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,9 @@ from channel_bench.record import (
     valid_rows,
 )
 from channel_bench.space import NUM_ARCHS, Space, get_space
+
+if TYPE_CHECKING:
+    from channel_bench.latency import LatencyModel
 
 FloatArray = npt.NDArray[np.float64]
 COSTS = ("flops", "params")
@@ -295,7 +298,7 @@ class Table:
         max_flops: float | None = None,
         max_params: float | None = None,
         max_latency: float | None = None,
-        latency: FloatArray | None = None,
+        latency: LatencyModel | FloatArray | None = None,
         metric: str = "best_test_acc",
     ) -> list[Result]:
         """The most accurate architectures within budgets.
@@ -304,15 +307,17 @@ class Table:
             k: At most how many, >= 1.
             max_flops: Largest allowed multiply-accumulates.
             max_params: Largest allowed number of parameters.
-            max_latency: Largest allowed latency, in the unit of `latency`.
-            latency: float (16384,) in index order; a table holds none, so it comes from your own measurement.
+            max_latency: Largest allowed latency, in the unit of `latency`: milliseconds for a model.
+            latency: A model (`latency.load_latency`), or float (16384,) in index order; a table holds none, so it comes
+                from your own measurement.
             metric: The accuracy to rank by.
 
         Returns:
             Best first; of equal means the one with fewer FLOPs first.
 
         Raises:
-            ArgumentError: k < 1, max_latency without latency, or no trained architecture fits the budgets.
+            ArgumentError: k < 1, max_latency without latency, latencies of another space or none, or no trained
+                architecture fits the budgets.
         """
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ArgumentError(f"cannot list {k!r} architectures: allowed are 1 and above")
@@ -324,7 +329,7 @@ class Table:
         budgets = [
             ("flops", flops, max_flops),
             ("params", self.space.params(), max_params),
-            ("latency", latency, max_latency),
+            ("latency", None if latency is None else self._latencies(latency), max_latency),
         ]
         for name, costs, most in budgets:
             if most is None or costs is None:
@@ -341,6 +346,22 @@ class Table:
         chosen = np.flatnonzero(fits)
         order = np.lexsort((flops[chosen], -values[chosen]))
         return [self.query(int(index), metric) for index in chosen[order][:k]]
+
+    def _latencies(self, latency: LatencyModel | FloatArray) -> FloatArray:
+        """float64 (16384,) of a model or an array; the shape of an array is left to `top`."""
+        from channel_bench.latency import LatencyModel
+
+        if isinstance(latency, LatencyModel):
+            if latency.space != self.space:
+                raise ArgumentError(f"latencies are of space {latency.space.name!r}, the table of {self.space.name!r}")
+            return np.asarray(latency.predict())
+        try:
+            values = np.asarray(latency, np.float64)
+        except (TypeError, ValueError):
+            raise ArgumentError("latency is neither a LatencyModel nor numbers in index order") from None
+        if np.isnan(values).any():
+            raise ArgumentError(f"latency has {int(np.isnan(values).sum())} values that are not numbers")
+        return values
 
     def pareto(self, cost: str = "flops", metric: str = "best_test_acc") -> list[Result]:
         """Architectures that no other beats in both cost and mean accuracy, cheapest first.
