@@ -1,13 +1,16 @@
-"""Additive fits to scores, averages over seeds, and the wrapper around a method."""
+"""Additive fits to scores, averages over seeds, the wrapper around a method, and the ablation of both."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -575,3 +578,99 @@ def test_released_scores_gain_by_each_form(published, scores_dir, run_cli):
     assert code == 0 and ["bin20_min1_bcnet_2+log", "method", "0.5490"] in [
         row.split()[:3] for row in output.splitlines()
     ]
+
+
+# -- the ablation -----------------------------------------------------------------------------------------------
+
+SCRIPT = Path(__file__).parents[1] / "data" / "scripts" / "ablation.py"
+
+
+@pytest.fixture
+def ablation(monkeypatch):
+    specification = importlib.util.spec_from_file_location("ablation", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "ablation", module)  # dataclasses look their module up
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def loss_files(tmp_path):
+    """Two seeds with a column of losses, the second without 1111111."""
+    paths = []
+    for seed in range(2):
+        scores = noisy_scores(seed=seed, count=600)
+        frame = pd.DataFrame({"arch": list(map(SPACE.text, scores.indices.tolist())), "score": scores.values})
+        frame["val_loss"] = 50 - scores.values + np.random.default_rng(seed).normal(size=600)
+        paths.append(tmp_path / f"s{seed}.csv")
+        frame[seed:].to_csv(paths[-1], index=False)
+    return paths
+
+
+def run_ablation(ablation, monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
+    ablation.main()
+    return capsys.readouterr().out
+
+
+def test_the_ablation_correlates_every_treatment_on_the_same_architectures(
+    ablation, loss_files, small_table_path, monkeypatch, capsys
+):
+    options = ["--space", "resnet-mini", "--table", small_table_path, "--draws", 2, "--samples", 60, "--method", "m"]
+    found = json.loads(run_ablation(ablation, monkeypatch, capsys, *loss_files, *options, "--json"))
+    rows = {(row["scores"], row["treatment"], row["fitted_to"]): row for row in found["rows"]}
+    assert len(rows) == len(found["rows"]) == 2 * (1 + 4 + 4 + 1 + 4) + 2
+    table = Table.read(small_table_path)
+    truth = table.accuracies()
+    both = np.isfinite(truth)
+    both[0] = False  # the second seed has no score of 1111111
+    assert found["num_archs"] == both.sum() == 63
+    seeds = [read_scores(path, SPACE) for path in loss_files]
+    losses = [
+        make_scores("m", SPACE, loss.indices, -loss.values)
+        for loss in (read_scores(path, SPACE, score_column="val_loss") for path in loss_files)
+    ]
+    num_common = len(average_scores(seeds).indices)
+    expected = {
+        ("m", "raw", None): seeds,
+        ("m by loss", "raw", None): losses,
+        ("m, mean of 2 seeds", "raw", None): [average_scores(seeds)],
+        ("m, mean of 2 seeds", "log", num_common): [smooth_scores(average_scores(seeds), "log")],
+        ("m by loss", "concave", 60): [
+            smooth_scores(loss, "concave", 60, draw) for loss in losses for draw in range(2)
+        ],
+    }
+    for key, repeats in expected.items():
+        each = []
+        for scores in repeats:
+            values = np.full(16384, np.nan)
+            values[scores.indices] = scores.values
+            each.append(correlations(values[both], truth[both]))
+        row = rows[key]
+        assert row["repeats"] == len(each)
+        for name in ("kendall", "spearman", "pearson"):
+            assert row[name] == pytest.approx(np.mean([getattr(one, name) for one in each]))
+        if len(each) > 1:
+            assert row["kendall_sd"] == pytest.approx(np.std([one.kendall for one in each], ddof=1))
+    flops = rows["flops", "baseline", None]
+    assert flops["kendall"] == pytest.approx(correlations(SPACE.flops()[both], truth[both]).kendall)
+    shown = run_ablation(ablation, monkeypatch, capsys, *loss_files, *options)
+    assert "sum-log-width" in shown and "63 architectures" in shown and "m by loss, mean of 2 seeds" in shown
+
+
+def test_the_ablation_refuses_bad_input_in_one_line(ablation, loss_files, small_table_path, monkeypatch, capsys):
+    target = ["--space", "resnet-mini", "--table", small_table_path]
+    few = loss_files[0].with_name("few.csv")
+    few.write_text("arch,score\n1111111,1\n1121111,2\n")
+    for arguments, message in (
+        ([few], "cannot determine the 22 parameters"),
+        ([few.with_name("none.csv")], "does not exist"),
+        ([*loss_files, "--samples", 3], "allowed are 22"),
+        ([*loss_files, "--draws", 0], "allowed are 1 and above"),
+        ([loss_files[0], few, "--method", "m"], "1 of the files of 'm' have no 'val_loss'"),
+        ([loss_files[0], loss_files[0]], "are the same"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run_ablation(ablation, monkeypatch, capsys, *arguments, *target)
+        error = capsys.readouterr().err.splitlines()
+        assert stopped.value.code == 2 and message in error[-1] and "Traceback" not in error[0]
