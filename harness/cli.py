@@ -202,8 +202,17 @@ def rank(
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Scores: .csv, .parquet or .json.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scores: .csv, .parquet or .json.")],
     space: SpaceOption,
+    average: Annotated[
+        str | None, typer.Option(help="Average of several files, one per supernet seed: mean, or rank (mean rank).")
+    ] = None,
+    smooth: Annotated[
+        str | None, typer.Option(help="Rank by an additive fit to the scores: onehot, linear, log or concave.")
+    ] = None,
+    smooth_samples: Annotated[
+        int | None, typer.Option(help="Fit to so many of the scores, drawn at random [default: all].")
+    ] = None,
     table: TableOption = None,
     arch_column: Annotated[
         str | None, typer.Option(help="Column of architectures [default: arch, subnet, ...].")
@@ -214,13 +223,21 @@ def score(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Compare a file of scores with the truth; higher scores are better."""
+    """Compare a file of scores, or an average of several, with the truth; higher scores are better."""
+    if len(files) > 1 and average is None:
+        raise ArgumentError(f"{len(files)} files of scores: add --average mean (or rank) to score their average")
+    if smooth_samples is not None and smooth is None:
+        raise ArgumentError("--smooth-samples without --smooth has nothing to fit: add --smooth FORM")
     from channel_bench.table import load
     from harness.report import compare, print_comparison
     from harness.scores import read_scores
+    from harness.smoothing import average_scores, smooth_scores
 
     found = get_space(space)
-    scores = read_scores(file, found, arch_column=arch_column, score_column=score_column)
+    parts = [read_scores(file, found, arch_column=arch_column, score_column=score_column) for file in files]
+    scores = parts[0] if average is None else average_scores(parts, average)
+    if smooth is not None:
+        scores = smooth_scores(scores, smooth, smooth_samples)
     print_comparison(compare(scores, load(found, table, data_dir), metric, run), json_output)
 
 

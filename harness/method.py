@@ -16,8 +16,10 @@ A method is a class with one function; what it returns has one function too:
 
 `fit` is called once. `score` may be called several times, with any number of architectures in any order; the score of
 an architecture must not depend on the others. Options are keyword arguments of the constructor, with the faithful
-setting as default. A package on its own offers its methods under the entry-point group ``channel_bench.methods``
-(``my-method = my_package.module:MyMethod``); after pip install they appear in ``channel-harness methods``.
+setting as default. A name with a plus, ``my-method+log``, is the method ranked by an additive fit to its own scores
+(`harness.methods.additive`). A package on its own offers its methods under the entry-point group
+``channel_bench.methods`` (``my-method = my_package.module:MyMethod``); after pip install they appear in
+``channel-harness methods``.
 """
 
 from __future__ import annotations
@@ -125,14 +127,20 @@ def get_method(name: str, /, **options: Any) -> Method:
     """Make a method by name; of the installed ones only this one is imported.
 
     Args:
-        name: Registered name.
-        **options: Keyword arguments of its constructor.
+        name: Registered name; or one, a plus, and the form of an additive fit to its scores ("autoslim+log").
+        **options: Keyword arguments of its constructor; with a plus also ``samples``, which goes to the fit.
 
     Raises:
         UnknownNameError: No method has this name.
         MethodError: An installed method cannot be imported.
         ArgumentError: The method has no such option, or refuses its value.
     """
+    inner, plus, form = name.partition("+")
+    if plus:
+        from harness.methods.additive import Additive
+
+        samples = options.pop("samples", None)
+        return Additive(get_method(inner, **options), form, samples)
     factory = _find(name).factory
     assert factory is not None
     allowed = inspect.signature(factory).parameters
@@ -198,6 +206,7 @@ def score_all(
     on_scored: Callable[[int], None] | None = None,
     kept: dict[str, npt.NDArray[np.float64]] | None = None,
     keep: Callable[[dict[str, npt.NDArray[np.float64]]], None] | None = None,
+    archs: npt.NDArray[np.int8] | None = None,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Score every architecture of the task's space, holding the evaluator to its contract.
 
@@ -207,14 +216,15 @@ def score_all(
         on_scored: Called with the number of architectures scored since the last call.
         kept: What an earlier call has scored: the first architectures in index order.
         keep: Called with everything scored so far, after each SCORE_CHUNK architectures.
+        archs: int8 (n, 7), to score only these; None for all in index order.
 
     Returns:
-        ``score``, and the evaluator's other columns; float64 (16384,) each, in index order.
+        ``score``, and the evaluator's other columns; float64 (16384,) in index order, or (n,) in that of `archs`.
 
     Raises:
         MethodError: A result has another shape or type than the contract says, or is not finite.
     """
-    archs = task.space.archs()
+    archs = task.space.archs() if archs is None else archs
     parts = [kept] if kept else []
     first = len(kept["score"]) if kept else 0
     if on_scored is not None and first:

@@ -23,6 +23,7 @@ from channel_bench.terminal import print_json, print_table
 from harness.baselines import baseline_scores
 from harness.metrics import correlations
 from harness.scores import Scores
+from harness.smoothing import describe
 
 NUM_NAMED = 5
 """How many missing architectures a report lists by name."""
@@ -262,7 +263,8 @@ def _provenance(comparison: Comparison | SeedComparison) -> str:
     if isinstance(facts.get("recipe"), dict):
         told.append(f"recipe {facts['recipe'].get('name')}")
     told += [f"{name} {facts[name]}" for name in ("seed", "device") if name in facts]
-    return ", ".join(told) or "nothing is known about how they came about"
+    known = ", ".join(told) or "nothing is known about how they came about"
+    return "; ".join([known, *describe(facts)])
 
 
 def _decimals(value: float) -> str:

@@ -156,6 +156,16 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
         raise ArgumentError(f"{str(path)!r}: {error}") from None
 
 
+def column_names(path: Path) -> list[str]:
+    """Names of the columns of a file of scores, in lower case.
+
+    Raises:
+        MissingDataError: There is no such file.
+        CorruptFileError: The file cannot be read as its ending says.
+    """
+    return list(_read_columns(path)[0])
+
+
 def _read_arch(space: Space, value: Any, column: str) -> int:
     """Index of an architecture in a file, where digits often arrive as one integer (4344424)."""
     if isinstance(value, bytes):
