@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +43,7 @@ from channel_bench.terminal import (
 )
 
 if TYPE_CHECKING:
+    from harness.check import Finding
     from harness.method import Evaluator
     from harness.scores import Scores
     from harness.search import Budget
@@ -74,11 +78,19 @@ def methods(json_output: JsonOption = False) -> None:
     """List all methods, built in and installed."""
     from harness.method import list_methods
 
-    found = list_methods()
+    found = [(info, _defaults(info.factory)) for info in list_methods()]
     if json_output:
-        print_json([{"name": info.name, "paper": info.paper, "summary": info.summary} for info in found])
+        print_json(
+            [{"name": i.name, "paper": i.paper, "summary": i.summary, "options": options} for i, options in found]
+        )
         return
-    print_table(["method", "summary", "paper"], [[info.name, info.summary, info.paper] for info in found])
+    print_table(
+        ["method", "summary", "paper", "options"],
+        [
+            [info.name, info.summary, info.paper, " ".join(f"{name}={value}" for name, value in options.items())]
+            for info, options in found
+        ],
+    )
 
 
 @app.command()
@@ -385,6 +397,77 @@ def _budget(
     return Budget.joint(budgets)
 
 
+@app.command()
+def check(
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="module:Class, path/to/file.py:Class, or the name of a method.")
+    ],
+    space: Annotated[
+        str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}; mini spaces take seconds.")
+    ] = "resnet-mini",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="Option of the method, NAME=VALUE; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the task.")] = 0,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    json_output: JsonOption = False,
+) -> None:
+    """Hold a method to its contract, on a task of seconds; exit code 1 where it breaks it."""
+    options = _options(option or [])
+    found = get_space(space)
+    if threads < 1:
+        raise ArgumentError(f"number of threads is {threads}: allowed are 1 and above")
+    import torch
+
+    from harness.check import NUM_STEPS, check_method
+
+    torch.set_num_threads(threads)
+    # What a method prints goes where the progress goes: standard output is for the findings.
+    with contextlib.redirect_stdout(sys.stderr), progress(f"checking {method}", NUM_STEPS) as advance:
+        findings = check_method(
+            method, found, options=options, device=device, seed=seed, on_step=lambda text: advance(1, text)
+        )
+    num_failed = sum(finding.failed for finding in findings)
+    if json_output:
+        facts = [{**dataclasses.asdict(finding), "requirement": finding.requirement} for finding in findings]
+        print_json({"method": method, "space": found.name, "passed": num_failed == 0, "findings": facts})
+    else:
+        _print_findings(method, findings)
+    if num_failed:
+        raise typer.Exit(1)
+
+
+def _print_findings(method: str, findings: list[Finding]) -> None:
+    """A line per finding, and one below it with how to mend what failed; not a table, because both may be long."""
+    from harness.check import NOT_REACHED
+
+    for finding in findings:
+        if finding.found != NOT_REACHED:
+            outcome = finding.outcome.upper() if finding.failed else finding.outcome
+            print(f"{finding.check:<11} {outcome:<8} {finding.found}")
+        if finding.remedy:
+            print(f"{'':<20} {'mend' if finding.failed else 'hint'}: {finding.remedy}")
+    missed = [finding.check for finding in findings if finding.found == NOT_REACHED]
+    if missed:
+        print(f"{NOT_REACHED}: {', '.join(missed)}")
+    failed = [finding.check for finding in findings if finding.failed]
+    print(f"{method} {'breaks its contract: ' + ', '.join(failed) if failed else 'fulfils its contract'}")
+
+
+def _defaults(factory: Callable[..., Any] | None) -> dict[str, Any]:
+    """Options of a method's constructor with their defaults; what JSON does not have, as text."""
+    if factory is None:
+        return {}
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # made by C code that does not tell
+        return {}
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    return {each.name: each.default if isinstance(each.default, _JSON_TYPES) else str(each.default) for each in named}
+
+
+_JSON_TYPES = (bool, int, float, str, type(None))
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
 
 
