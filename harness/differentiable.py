@@ -32,6 +32,8 @@ TAU_SCHEDULES: dict[str, Callable[[float], float]] = {
 
 Forward = Callable[[Tensor, Tensor, float, np.random.Generator], Tensor]
 """(images, log-probabilities (7, 4), progress, this step's generator) to logits."""
+Penalty = Callable[[], Tensor]
+"""What is added to the loss of the distribution, a scalar on the CPU that carries gradients."""
 
 
 class Betas(nn.Module):
@@ -90,7 +92,7 @@ def search_widths(
     *,
     arch_lr: float,
     arch_weight_decay: float = 1e-3,
-    penalty: Callable[[], Tensor] | None = None,
+    penalty: Penalty | None = None,
     frozen_until: float = 0.0,
 ) -> dict[str, Any]:
     """Train weights and distribution in turn.

@@ -11,7 +11,8 @@ as a share of the whole network. Measured latencies come from ``channel-bench la
 for each size of feature map to them.
 
 The paper's other half chooses which widths to search among: it scores a width by how much faster it is than the fit
-says and keeps the best of each group. This benchmark has four fixed widths per slot, so it cannot judge that choice.
+says and keeps the best of each group (harness/choices.py). This benchmark has four fixed widths per slot, so it cannot
+judge that choice.
 
 Score: as `tas`.
 """
@@ -19,10 +20,11 @@ Score: as `tas`.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from channel_bench.errors import ArgumentError
-from harness.differentiable import Betas, output_pixels
+from channel_bench.latency import layers_of, load_latency
+from harness.choices import LayerGroup, fit_layers
+from harness.differentiable import Betas, Penalty, output_pixels
 from harness.method import register
 from harness.methods.tas import TAS
 from harness.supernet import IMAGE, Supernet
@@ -34,6 +36,8 @@ class HTAS(TAS):
 
     Args:
         latency_weight: Weight of the penalty, >= 0.
+        latency: File of measured latencies of the space, written by ``channel-bench latency``; empty to count
+            multiply-accumulates.
         score: As in `TAS`.
         tau_max: As in `TAS`.
         tau_min: As in `TAS`.
@@ -44,6 +48,7 @@ class HTAS(TAS):
     def __init__(
         self,
         latency_weight: float = 2.0,
+        latency: str = "",
         score: str = "shared",
         tau_max: float = 5.0,
         tau_min: float = 0.1,
@@ -55,14 +60,17 @@ class HTAS(TAS):
         if not latency_weight >= 0:
             raise ArgumentError(f"latency_weight is {latency_weight}: allowed are numbers >= 0")
         self.latency_weight = latency_weight
+        self.latency = latency
 
-    def penalty(self, supernet: Supernet, betas: Betas) -> Tensor:
-        """Lambda times the sum over layers of f at the expected output width."""
-        costs = torch.tensor(mac_costs(supernet))
-        return self.latency_weight * costs @ betas.expected_ratios()[[layer.writes for layer in supernet.layers]]
+    def make_penalty(self, supernet: Supernet, betas: Betas) -> Penalty:
+        """Lambda times the sum over layers of f at the expected output width, as a share of that at full width."""
+        slopes = measured_slopes(supernet, self.latency) if self.latency else mac_slopes(supernet)
+        weights = self.latency_weight * torch.tensor(slopes)
+        slots = [layer.writes for layer in supernet.layers]
+        return lambda: weights @ betas.expected_ratios()[slots]
 
 
-def mac_costs(supernet: Supernet) -> list[float]:
+def mac_slopes(supernet: Supernet) -> list[float]:
     """Per layer, what its full output width costs at full input width, as a share of what all layers cost."""
     space = supernet.space
     macs = []
@@ -70,3 +78,26 @@ def mac_costs(supernet: Supernet) -> list[float]:
         inputs = space.input_shape[0] if layer.reads == IMAGE else space.max_channels[layer.reads]
         macs.append(pixels * layer.kernel**2 * (1 if layer.depthwise else inputs) * space.max_channels[layer.writes])
     return [share / sum(macs) for share in macs]
+
+
+def measured_slopes(supernet: Supernet, path: str) -> list[float]:
+    """Per layer, k times its full output width, as a share of f summed over layers; b has no gradient.
+
+    The stem has no fit, because its input is not a width; it counts as 0.
+
+    Raises:
+        MissingDataError: There is no such file.
+        CorruptFileError: It cannot be read.
+        ArgumentError: It is of another space.
+    """
+    space = supernet.space
+    fits = fit_layers(load_latency(path, space))
+    slopes, total = [], 0.0
+    for layer in layers_of(space):
+        if layer.writes is None:
+            continue
+        inputs = None if layer.depthwise or layer.reads is None else space.max_channels[layer.reads]
+        fit = fits.get(LayerGroup(layer.output_size, layer.kind, inputs))
+        slopes.append(0.0 if fit is None else fit.k * space.max_channels[layer.writes])
+        total += 0.0 if fit is None else float(fit(space.max_channels[layer.writes]))
+    return [slope / total for slope in slopes]

@@ -31,7 +31,15 @@ from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.differentiable import Betas, check_temperatures, expected_macs, gumbel, search_widths, temperature
+from harness.differentiable import (
+    Betas,
+    Penalty,
+    check_temperatures,
+    expected_macs,
+    gumbel,
+    search_widths,
+    temperature,
+)
 from harness.exhaustive import SupernetEvaluator
 from harness.method import register
 from harness.supernet import Layer, Supernet, batch_norm
@@ -88,20 +96,24 @@ class TAS:
             tau = temperature(self.tau_max, self.tau_min, self.tau_schedule, progress)
             return mixed_forward(supernet, images, *draw_pairs(gumbel(log_probs, tau, rng), rng))
 
-        facts = search_widths(
-            task, supernet, betas, forward, arch_lr=self.arch_lr, penalty=lambda: self.penalty(supernet, betas)
-        )
+        penalty = self.make_penalty(supernet, betas)
+        facts = search_widths(task, supernet, betas, forward, arch_lr=self.arch_lr, penalty=penalty)
         return DistributionEvaluator(supernet, task, betas, self.score, facts)
 
-    def penalty(self, supernet: Supernet, betas: Betas) -> Tensor:
+    def make_penalty(self, supernet: Supernet, betas: Betas) -> Penalty | None:
         """The cost loss of the paper (its Eq. 7): the logarithm of the expected cost, up or down, or nothing."""
         if not self.flops_weight:
-            return torch.zeros(())
+            return None
         space = supernet.space
         largest = float(space.flops((NUM_WIDTHS,) * NUM_SLOTS))
-        now, target = float(space.flops(betas.likeliest())), self.flops_target * largest
-        sign = 1.0 if now > target else -1.0 if now < target - TOLERANCE * largest else 0.0
-        return self.flops_weight * sign * expected_macs(supernet, betas.expected_ratios()).log()
+        target = self.flops_target * largest
+
+        def penalty() -> Tensor:
+            now = float(space.flops(betas.likeliest()))
+            sign = 1.0 if now > target else -1.0 if now < target - TOLERANCE * largest else 0.0
+            return self.flops_weight * sign * expected_macs(supernet, betas.expected_ratios()).log()
+
+        return penalty
 
 
 def check_score(score: str) -> None:
