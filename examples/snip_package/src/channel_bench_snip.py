@@ -42,7 +42,7 @@ class Snip:
 
     def fit(self, task: Task) -> SnipEvaluator:
         """Draw the batch; there is nothing to train."""
-        _, images, labels = next(task.train_loader().epoch(task.generator(BATCH, task.device)))
+        _, images, labels = next(task.train_loader().epoch(task.generator(BATCH, device=task.device)))
         return SnipEvaluator(task, images[: self.num_images], labels[: self.num_images])
 
 
