@@ -60,7 +60,7 @@ def snip(site, monkeypatch):
 @pytest.mark.xdist_group("snip")  # one installation serves all
 def test_an_installed_package_is_listed_and_fulfils_the_contract(snip, run_cli):
     listed = {row["name"]: row for row in json.loads(run_cli(HARNESS, "methods", "--json")[1])}["snip"]
-    assert listed["options"] == {"num_images": 128} and "Lee et al., 2019" in listed["paper"]
+    assert listed["options"] == {"num_images": 64} and "Lee et al., 2019" in listed["paper"]
     code, output, _ = run_cli(HARNESS, "check", "snip", "--option", "num_images=16", "--device", "cpu", "--json")
     assert code == 0, output
     outcomes = {finding["check"]: finding["outcome"] for finding in json.loads(output)["findings"]}
@@ -76,7 +76,7 @@ def test_connection_sensitivity_is_the_gradient_of_a_mask_of_ones(snip, space):
     task = small_task(space)
     evaluator = snip.Snip(num_images=16).fit(task)
     arch = np.array([[2, 1, 3, 4, 1, 2, 3]], np.int8)
-    model = build_model(task.space, arch[0], task.generator(snip.FIRST_ARCH + task.space.index("2134123")))
+    model = build_model(task.space, arch[0], task.generator(snip.WEIGHTS, task.space.index("2134123")))
     weights = {
         f"{name}.weight": module.weight.detach()
         for name, module in model.named_modules()

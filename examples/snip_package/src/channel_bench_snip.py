@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArgumentError
 from channel_bench.models import build_model
 from harness.method import register
 from harness.task import Task
 
-# Streams of the task's seed: one for the batch, then one per architecture, so that its weights are the same whenever
-# and beside whatever it is scored.
-BATCH, FIRST_ARCH = 0, 1
+# Streams of the task's seed. Every architecture has a stream of weights of its own, so that its score is the same
+# whenever, and beside whatever, it is asked for.
+BATCH, WEIGHTS = range(2)
 
 
 @register("snip", paper="Lee et al., 2019; Abdelfattah et al., 2021", summary="connection sensitivity, no training")
@@ -31,10 +32,10 @@ class Snip:
     """Connection sensitivity at initialisation.
 
     Args:
-        num_images: Images of a training batch to look at, >= 2; at most as many as the task's recipe has in one.
+        num_images: Training images in the batch, >= 2; all of them where there are fewer.
     """
 
-    def __init__(self, num_images: int = 128) -> None:
+    def __init__(self, num_images: int = 64) -> None:
         """Keep the options."""
         if num_images < 2:
             raise ArgumentError(f"num_images is {num_images}: allowed are 2 and above (batch normalisation)")
@@ -42,8 +43,10 @@ class Snip:
 
     def fit(self, task: Task) -> SnipEvaluator:
         """Draw the batch; there is nothing to train."""
-        _, images, labels = next(task.train_loader().epoch(task.generator(BATCH, device=task.device)))
-        return SnipEvaluator(task, images[: self.num_images], labels[: self.num_images])
+        order = torch.randperm(len(task.train_labels), generator=task.generator(BATCH))
+        batch = order[: self.num_images].to(task.device)
+        images = normalise(task.train_images[batch], *channel_statistics(task.train_images, task.recipe))
+        return SnipEvaluator(task, images, task.train_labels[batch])
 
 
 class SnipEvaluator:
@@ -65,7 +68,7 @@ class SnipEvaluator:
 
     def _sensitivity(self, arch: list[int]) -> float:
         space = self.task.space
-        generator = self.task.generator(FIRST_ARCH + space.index({"digits": arch}))
+        generator = self.task.generator(WEIGHTS, space.index({"digits": arch}))
         model = build_model(space, {"digits": arch}, generator).to(self.task.device)
         weights = [module.weight for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
         loss = functional.cross_entropy(model(self.images), self.labels)
