@@ -44,9 +44,10 @@ from channel_bench.terminal import (
 
 if TYPE_CHECKING:
     from harness.check import Finding
-    from harness.method import Evaluator
+    from harness.method import Evaluator, Method
     from harness.scores import Scores
     from harness.search import Budget
+    from harness.task import Task
 
 app = make_app("channel-harness", "The judge of width-search methods: rank, score, compare with the trained truth.")
 
@@ -168,48 +169,67 @@ def rank(
 
     from channel_bench.datasets import load_dataset
     from channel_bench.train import pick_device
-    from harness.ranking import rank as rank_here
-    from harness.ranking import rank_to_file, settings
     from harness.task import make_task, supernet_recipe
 
     torch.set_num_threads(threads)
-    target = pick_device(device)
-    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
+    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=pick_device(device))
     recipe = supernet_recipe(found, epochs)
     task = make_task(found, data, seed=seed, recipe=recipe, validate_on=validate_on, bn=bn, score_by=score_by)
-    if several:
-        from harness.batch import rank_many
-
-        passed_on: dict[str, Any] = {
-            "--dataset": dataset, "--validate-on": validate_on, "--bn": bn, "--score-by": score_by, "--epochs": epochs,
-            "--device": device, "--threads": threads, "--data-dir": data_dir,
-        }  # fmt: skip
-        arguments = [str(word) for pair in passed_on.items() if pair[1] is not None for word in pair]
-        num_jobs = jobs or (num_cores() if target.type == "cpu" else 1)
-        assert out is not None
-        with resumable(f"every finished ranking in {out}"), progress("ranking", len(names) * seeds) as advance:
-
-            def done(name: str, number: int, what: str) -> None:
-                advance(1, f"{name} seed {number}: {what}")
-                if what not in ("found", "done"):
-                    say(f"{name} seed {number} failed: {what}")
-
-            rankings = rank_many(
-                found, names, range(seed, seed + seeds), out, arguments, min(num_jobs, len(names) * seeds),
-                lambda name, number: settings(dataclasses.replace(task, seed=number)), done,
-            )  # fmt: skip
-        say(f"wrote {len(rankings)} score files in {out}")
+    if not several:
+        scores = _rank_one(method, chosen[method], task, out, options)
         if truth is not None:
-            print_seed_comparison(compare_seeds(rankings, truth, metric, run), json_output)
+            print_comparison(compare(scores, truth, metric, run), json_output)
         return
-    if out is None:
-        scores = rank_here(method, chosen[method], task, options, show=True)
-    else:
-        with resumable(f"what is done, in {out}.partial,"):
-            scores = rank_to_file(method, chosen[method], task, out, options)
-        say(f"wrote {out}")
+    passed_on = {
+        "--dataset": dataset, "--validate-on": validate_on, "--bn": bn, "--score-by": score_by, "--epochs": epochs,
+        "--device": device, "--threads": threads, "--data-dir": data_dir,
+    }  # fmt: skip
+    assert out is not None
+    rankings = _rank_several(names, task, seeds, out, jobs, passed_on)
     if truth is not None:
-        print_comparison(compare(scores, truth, metric, run), json_output)
+        print_seed_comparison(compare_seeds(rankings, truth, metric, run), json_output)
+
+
+def _rank_one(name: str, method: Method, task: Task, out: Path | None, options: dict[str, Any]) -> Scores:
+    """One ranking in this process; resumable where it goes to a file."""
+    from harness.ranking import rank, rank_to_file
+
+    if out is None:
+        return rank(name, method, task, options, show=True)
+    with resumable(f"what is done, in {out}.partial,"):
+        scores = rank_to_file(name, method, task, out, options)
+    say(f"wrote {out}")
+    return scores
+
+
+def _rank_several(
+    names: list[str], task: Task, num_seeds: int, folder: Path, jobs: int | None, passed_on: dict[str, Any]
+) -> list[Scores]:
+    """Every method and seed, each in a process of its own with these options; what is there is kept."""
+    from harness.batch import rank_many
+    from harness.ranking import settings
+
+    total = len(names) * num_seeds
+    num_jobs = min(jobs or (num_cores() if task.device.type == "cpu" else 1), total)
+    with resumable(f"every finished ranking in {folder}"), progress("ranking", total) as advance:
+
+        def done(name: str, seed: int, what: str) -> None:
+            advance(1, f"{name} seed {seed}: {what}")
+            if what not in ("found", "done"):
+                say(f"{name} seed {seed} failed: {what}")
+
+        rankings = rank_many(
+            task.space,
+            names,
+            range(task.seed, task.seed + num_seeds),
+            folder,
+            [str(word) for option in passed_on.items() if option[1] is not None for word in option],
+            num_jobs,
+            lambda name, seed: settings(dataclasses.replace(task, seed=seed)),
+            done,
+        )
+    say(f"{len(rankings)} score files are in {folder}")
+    return rankings
 
 
 @app.command()
