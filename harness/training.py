@@ -40,6 +40,8 @@ class Batch:
 
     number: int
     """Number of the step, from 0."""
+    epoch: int
+    """Number of the epoch, from 0."""
     progress: float
     """Share of the training that is over, in [0, 1)."""
     images: Tensor
@@ -118,7 +120,7 @@ def train_supernet(
                 group["lr"] = recipe.lr_at(epoch + elapsed)
             optimizer.zero_grad()
             progress = (epoch + elapsed) / recipe.epochs
-            loss_sum += step(Batch(number, progress, pixels, labels, task.rng(WIDTHS, number))) * len(labels)
+            loss_sum += step(Batch(number, epoch, progress, pixels, labels, task.rng(WIDTHS, number))) * len(labels)
             optimizer.step()
         loss = (loss_sum / len(loader.labels)).item()
         if not np.isfinite(loss):

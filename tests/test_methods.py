@@ -135,7 +135,7 @@ def steps_of(monkeypatch, module, method, task, num_steps):
         for number in range(num_steps):
             net.weight.grad = None
             rng = task.rng(training.WIDTHS, number)
-            step(training.Batch(number, 0.0, torch.zeros(5, 1, 8, 8), torch.arange(5), rng))
+            step(training.Batch(number, 0, 0.0, torch.zeros(5, 1, 8, 8), torch.arange(5), rng))
             gradients.append(net.weight.grad.clone())
         return {}
 

@@ -19,6 +19,10 @@ code of the conference version also trains the full network every third step: ``
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -26,8 +30,9 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.exhaustive import SupernetEvaluator
+from harness.loss_records import LossRecords
 from harness.method import register
-from harness.supernet import PATHS
+from harness.supernet import PATHS, Supernet
 from harness.task import Task
 from harness.training import WIDTHS, Batch, make_supernet, random_arch, train_supernet
 
@@ -65,9 +70,9 @@ class BCNet:
         arch = random_arch(task.rng(WIDTHS, number - place))
         return arch if place == 0 else tuple(COMPLEMENTS[self.complement][digit] for digit in arch)
 
-    def fit(self, task: Task) -> SupernetEvaluator:
+    def fit(self, task: Task) -> BCNetEvaluator:
         """Train the supernet of the task."""
-        supernet = make_supernet(task)
+        supernet, records = make_supernet(task), LossRecords()
 
         def step(batch: Batch) -> Tensor:
             arch = self.arch_of(task, batch.number)
@@ -76,7 +81,28 @@ class BCNet:
                 loss = functional.cross_entropy(supernet(batch.images, arch, path), batch.labels) / len(PATHS)
                 loss.backward()
                 total += loss.detach()
+            records.add(batch.epoch, arch, total)
             return total
 
-        cost = train_supernet(task, supernet, step)
-        return SupernetEvaluator(supernet, task, PATHS, facts=cost)
+        cost = train_supernet(task, supernet, step, also={"losses": records})
+        return BCNetEvaluator(supernet, task, records, cost)
+
+
+class BCNetEvaluator(SupernetEvaluator):
+    """Scores by the mean over both paths; knows the losses of its training.
+
+    Args:
+        supernet: The trained weights.
+        task: Gives the validation images.
+        records: Losses of the training, mean over both paths.
+        facts: What to write beside the scores.
+    """
+
+    def __init__(self, supernet: Supernet, task: Task, records: LossRecords, facts: dict[str, Any]) -> None:
+        """Keep the records."""
+        super().__init__(supernet, task, PATHS, facts=facts)
+        self._records = records
+
+    def training_losses(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
+        """Architectures int8 (n, 7) of all steps and their losses relative to their epoch, float64 (n,)."""
+        return self._records.relative()
