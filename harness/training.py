@@ -151,7 +151,8 @@ def _resume(path: Path | None, parts: Mapping[str, Stateful], supernet: Supernet
     if path is None or not path.exists():
         return 0, 0.0
     try:
-        kept = torch.load(path, map_location=task.device, weights_only=True)
+        # On the CPU: each part moves what it loads to where its parameters are, and Adam wants its step count here.
+        kept = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(kept["states"][name])
         supernet.forward_macs = kept["forward_macs"]
