@@ -66,9 +66,9 @@ class Walk:
         calibration: Sizes of calibration batches that come first among the images (`harness.supernet.batch_norm`).
         bundle_elements: Elements of a tensor up to which siblings travel together; default by device.
 
-    At any moment there are alive, per open slot on the way down, the outputs of at most four widths of one layer, and
-    per stage its input: 20 tensors of the size of a stage's output at full width bound them (a test counts), beside one
-    bundle of `bundle_elements` elements per layer.
+    Memory does not grow with the number of sub-networks: beside a bundle per layer, at most 32 tensors of the size of a
+    layer's largest output are alive at any moment, the outputs of up to four widths of each open slot on the way down
+    and the inputs of the stages.
     """
 
     def __init__(

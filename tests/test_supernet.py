@@ -15,8 +15,8 @@ from harness.task import make_task
 MINI = ["resnet-mini", "mobilenet-mini"]
 
 
-def make_supernet(name, num_groups=4, seed=0, dtype=torch.float32):
-    net = Supernet(cb.get_space(name), torch.Generator().manual_seed(seed), num_groups)
+def make_supernet(name, num_groups=4, seed=0, dtype=torch.float32, norm_per_width=False):
+    net = Supernet(cb.get_space(name), torch.Generator().manual_seed(seed), num_groups, norm_per_width)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():  # scales and shifts that differ between channels, as after training
         for scale, shift in zip(net.scales.values(), net.shifts.values(), strict=True):

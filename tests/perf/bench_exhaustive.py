@@ -1,0 +1,110 @@
+"""What scoring all 16,384 sub-networks of a supernet costs, shared against one by one.
+
+    python tests/perf/bench_exhaustive.py                                              # mini spaces, CPU
+    python tests/perf/bench_exhaustive.py --spaces resnet mobilenet --device cuda --num-images 10000
+
+Shared, every sub-network is scored, chunk by chunk as `channel-harness rank` does. One by one, a random sample is, and
+its time is scaled to all: those figures are extrapolations. Both run in turn, round after round; the ratio is the
+median over rounds. The weights are untrained and the images of the full spaces random, which changes no time. The
+saved multiply-accumulates are an exact count of what the walk does (`harness.exhaustive.count_macs`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from channel_bench.datasets import Dataset, load_dataset
+from channel_bench.space import NUM_ARCHS, Space, get_space
+from channel_bench.step import arithmetic
+from channel_bench.train import device_name, pick_device
+from harness.exhaustive import SupernetEvaluator, count_macs
+from harness.method import SCORE_CHUNK
+from harness.task import Task, make_task
+from harness.training import make_supernet
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spaces", nargs="+", default=["resnet-mini", "mobilenet-mini"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--num-images", type=int, default=5000, help="validation images of the full spaces")
+    parser.add_argument("--sample", type=int, default=200, help="sub-networks run one by one per round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--chunks", type=int, default=NUM_ARCHS // SCORE_CHUNK, help="of 1,024 sub-networks, shared")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    device = pick_device(arguments.device)
+    with arithmetic():
+        rows = [
+            measure(get_space(name), device, arguments, path) for name in arguments.spaces for path in ("left", "right")
+        ]
+    if arguments.json:
+        print(json.dumps({"device": device_name(device), "torch": torch.__version__, "rows": rows}, indent=2))
+        return
+    print(f"{device_name(device)}, PyTorch {torch.__version__}, {arguments.rounds} rounds")
+    for row in rows:
+        memory = "" if row["peak_gib"] is None else f", {row['peak_gib']:.1f} GiB of GPU memory"
+        print(
+            f"{row['space']:15} {row['path']:5} all {NUM_ARCHS:,} on {row['num_images']:,} images: {row['shared_s']:.1f} s"
+            f" shared, {row['alone_s']:.0f} s one by one (extrapolated from {arguments.sample}): {row['ratio']:.1f}x;"
+            f" MACs {row['macs_ratio']:.2f}x; {row['images_per_s']:,.0f} images x networks/s{memory}"
+        )
+
+
+def measure(space: Space, device: torch.device, arguments: argparse.Namespace, path: str) -> dict[str, object]:
+    """Times of one space and path."""
+    task = make_task(space, images_of(space, arguments.num_images, device), validate_on="test")
+    net = make_supernet(task)
+    archs, rng = space.archs(), np.random.default_rng(0)
+    chunks = np.split(archs, NUM_ARCHS // SCORE_CHUNK)[: arguments.chunks]
+    shared, alone = [], []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(arguments.rounds):
+        shared.append(seconds(net, task, path, True, chunks) * NUM_ARCHS / (SCORE_CHUNK * len(chunks)))
+        sample = archs[rng.choice(NUM_ARCHS, arguments.sample, replace=False)]
+        alone.append(seconds(net, task, path, False, [sample]) * NUM_ARCHS / len(sample))
+    shared_s = statistics.median(shared)
+    return {
+        "space": space.name,
+        "path": path,
+        "num_images": len(task.val_labels),
+        "shared_s": shared_s,
+        "alone_s": statistics.median(alone),
+        "ratio": statistics.median(slow / fast for slow, fast in zip(alone, shared, strict=True)),
+        "macs_ratio": float(space.flops().sum()) / count_macs(net, path),
+        "images_per_s": NUM_ARCHS * len(task.val_labels) / shared_s,
+        "peak_gib": torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
+    }
+
+
+def seconds(net: object, task: Task, path: str, share: bool, parts: list[np.ndarray]) -> float:
+    """Time to score architectures; the results are read, so a GPU has finished."""
+    evaluator = SupernetEvaluator(net, task, (path,), share=share)  # type: ignore[arg-type]
+    started = time.perf_counter()
+    for part in parts:
+        evaluator.score(part)
+    return time.perf_counter() - started
+
+
+def images_of(space: Space, count: int, device: torch.device) -> Dataset:
+    """The digits for the mini spaces, random images for the others."""
+    digits = load_dataset("digits", device=device)
+    if digits.image_shape == space.input_shape:
+        return digits
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, *space.input_shape), generator=generator, dtype=torch.uint8).to(device)
+    labels = torch.randint(space.num_classes, (count,), generator=generator).to(device)
+    return Dataset("random", pixels, labels, pixels, labels, "none")
+
+
+if __name__ == "__main__":
+    main()

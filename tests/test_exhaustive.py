@@ -1,0 +1,244 @@
+"""Scoring all sub-networks at once against running them one by one."""
+
+import itertools
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from test_supernet import MINI, make_supernet
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import channel_bench as cb
+from channel_bench.models import build_model
+from harness.differentiable import output_pixels
+from harness.exhaustive import SupernetEvaluator, Walk, count_macs
+from harness.supernet import PATHS, Supernet, batch_norm
+from harness.task import make_task
+
+ARCHS = {name: cb.get_space(name).sample(200, np.random.default_rng(3)) for name in MINI}
+
+
+def all_logits(net, images, archs, path="left", calibration=(), **options):
+    """Logits (n, images, classes) by the walk; every row must come exactly once."""
+    found = {}
+
+    def keep(rows, logits):
+        for place, row in enumerate(rows):
+            assert row not in found
+            found[row] = logits[:, place]
+
+    Walk(net, path, calibration, **options).run(images, archs, keep)
+    assert sorted(found) == list(range(len(archs)))
+    return torch.stack([found[row] for row in range(len(archs))])
+
+
+def one_by_one(net, images, archs, path="left", calibration=()):
+    with torch.no_grad():
+        logits = [net(images, arch, path, calibration) for arch in archs.tolist()]
+    return torch.stack(logits)[:, sum(calibration) :]
+
+
+def pixels(count, dtype=torch.float64):
+    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(9)).to(dtype)
+
+
+@pytest.mark.parametrize(("name", "path", "num_groups"), list(itertools.product(MINI, PATHS, [4, 5])))
+def test_two_hundred_sub_networks_equal_those_run_one_by_one(name, path, num_groups):
+    archs = ARCHS[name]
+    net = make_supernet(name, num_groups, dtype=torch.float64)
+    exact = one_by_one(net, pixels(16), archs, path)
+    assert (all_logits(net, pixels(16), archs, path) - exact).abs().max() < 1e-9
+    single = net.float()
+    images = pixels(16, torch.float32)
+    fast, slow = all_logits(single, images, archs, path), one_by_one(single, images, archs, path)
+    assert (fast - slow).abs().max() < 1e-3
+    assert (fast.argmax(2) == slow.argmax(2)).double().mean() >= 0.999
+    assert len(torch.unique(slow.argmax(2))) > 2  # the networks do not all say the same
+
+
+@pytest.mark.parametrize("name", MINI)
+@pytest.mark.parametrize("bundle_elements", [1, 3000, 2**40])
+def test_siblings_give_the_same_together_as_alone(name, bundle_elements):
+    net, archs = make_supernet(name, 5, dtype=torch.float64), cb.get_space(name).archs()[4000:4200]
+    for path in PATHS:
+        found = all_logits(net, pixels(5), archs, path, bundle_elements=bundle_elements)
+        assert (found - one_by_one(net, pixels(5), archs, path)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("name", MINI)
+@pytest.mark.parametrize("path", PATHS)
+def test_a_scale_and_shift_per_width_end_the_nesting_and_stay_exact(name, path):
+    net = make_supernet(name, norm_per_width=True, dtype=torch.float64)
+    archs = np.concatenate([ARCHS[name][:60], cb.get_space(name).archs()[:70]])
+    archs = np.unique(archs, axis=0)
+    assert (all_logits(net, pixels(8), archs, path) - one_by_one(net, pixels(8), archs, path)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(("name", "path"), [("resnet-mini", "left"), ("mobilenet-mini", "right")])
+def test_recalibration_is_shared_exactly(name, path):
+    net, archs = make_supernet(name, dtype=torch.float64), ARCHS[name][:80]
+    calibration, images = (7, 6), pixels(7 + 6 + 9)
+    found = all_logits(net, images, archs, path, calibration)
+    assert found.shape == (80, 9, 10)
+    assert (found - one_by_one(net, images, archs, path, calibration)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_a_recalibrated_sub_network_is_the_stand_alone_model_with_those_running_statistics(name):
+    net, arch = make_supernet(name, dtype=torch.float64), (2, 1, 3, 4, 2, 3, 1)
+    first, second, images = pixels(23).split([7, 7, 9])
+    model = build_model(cb.get_space(name), arch, torch.Generator()).double()
+    model.load_state_dict(net.cut_out(arch), strict=False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over batches
+            module.reset_running_stats()
+    with torch.no_grad():
+        model.train()
+        model(first), model(second)
+        expected = model.eval()(images)
+        found = net(torch.cat([first, second, images]), arch, calibration=(7, 7))[14:]
+    assert torch.allclose(found, expected, atol=1e-12, rtol=0)
+
+
+def test_batch_norm_without_calibration_is_that_of_the_batch():
+    y, scale, shift = pixels(6).repeat(1, 3, 1, 1), torch.rand(3).double(), torch.rand(3).double()
+    reference = nn.BatchNorm2d(3).double()
+    with torch.no_grad():
+        reference.weight.copy_(scale)
+        reference.bias.copy_(shift)
+    assert torch.allclose(batch_norm(y, scale, shift), reference(y), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_any_subset_comes_out_in_its_own_order(name, digits):
+    net, task = make_supernet(name), make_task(name, digits)
+    space = cb.get_space(name)
+    evaluator = SupernetEvaluator(net, task, PATHS)
+    archs = ARCHS[name][[5, 5, 2, 9]]
+    scores = evaluator.score(archs)
+    assert scores[0] == scores[1]
+    assert [evaluator.score(arch[None])[0] for arch in archs] == pytest.approx(scores.tolist(), abs=0.34)
+    assert evaluator.score(archs[:0]).shape == (0,)
+    # The whole space in its chunks is the whole space at once.
+    block = space.archs()[1000:2100]
+    losses = evaluator.columns(block)["val_loss"]
+    assert np.allclose(losses[300:900], evaluator.columns(block[300:900])["val_loss"], atol=1e-5)
+
+
+@pytest.mark.parametrize("bn", ["batch", "recalibrated"])
+def test_columns_are_accuracy_and_cross_entropy_over_all_batches_and_paths(bn, digits, monkeypatch):
+    monkeypatch.setattr("harness.task.MAX_VALIDATION_BATCH", 128)
+    net, task = make_supernet("resnet-mini"), make_task("resnet-mini", digits, bn=bn)
+    calibration, batches = task.validation_batches()
+    assert len(batches) == 3 and (sum(calibration) == 900) == (bn == "recalibrated")
+    archs = ARCHS["resnet-mini"][:4]
+    for share in (True, False):
+        columns = SupernetEvaluator(net, task, PATHS, share=share).columns(archs)
+        for row, arch in enumerate(archs.tolist()):
+            hits, loss = 0.0, 0.0
+            for images, labels in batches:
+                for path in PATHS:
+                    with torch.no_grad():
+                        logits = net(images, arch, path, calibration)[-len(labels) :]
+                    hits += (logits.argmax(1) == labels).sum().item()
+                    loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+            assert columns["val_acc"][row] == pytest.approx(100 * hits / 600, abs=0.2)
+            assert columns["val_loss"][row] == pytest.approx(loss / 600, abs=1e-5)
+
+
+def test_the_score_is_what_the_task_says(digits):
+    net = make_supernet("resnet-mini")
+    archs = ARCHS["resnet-mini"][:30]
+    by_loss = SupernetEvaluator(net, make_task("resnet-mini", digits, score_by="loss"))
+    assert (by_loss.score(archs) == -by_loss.columns(archs)["val_loss"]).all()
+    by_accuracy = SupernetEvaluator(net, make_task("resnet-mini", digits))
+    assert (by_accuracy.score(archs) == by_accuracy.columns(archs)["val_acc"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "num_macs", "saved"), [("resnet", 924_671_737_856, 9.95), ("mobilenet", 68_914_085_888, 19.94)]
+)
+def test_the_work_saved_is_counted_exactly(name, num_macs, saved):
+    space = cb.get_space(name)
+    net = Supernet(space, torch.Generator().manual_seed(0))
+    for path in PATHS:
+        assert count_macs(net, path) == num_macs
+    assert round(int(space.flops().sum()) / num_macs, 2) == saved
+
+
+@pytest.mark.slow  # a minute each: nothing travels together
+@pytest.mark.parametrize(("name", "saved"), [("resnet", 5.33), ("mobilenet", 12.97)])
+def test_the_work_saved_with_a_norm_per_width(name, saved):
+    space = cb.get_space(name)
+    net = Supernet(space, torch.Generator().manual_seed(0), norm_per_width=True)
+    assert round(int(space.flops().sum()) / count_macs(net), 2) == saved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+def test_sub_networks_of_the_full_spaces_equal_those_run_one_by_one(name):
+    space = cb.get_space(name)
+    net = make_supernet(name)
+    archs = space.sample(12, np.random.default_rng(5))
+    images = torch.rand(8, *space.input_shape, generator=torch.Generator().manual_seed(9))
+    for path in PATHS:
+        found, expected = all_logits(net, images, archs, path), one_by_one(net, images, archs, path)
+        assert (found - expected).abs().max() < 1e-3
+        assert (found.argmax(2) == expected.argmax(2)).double().mean() >= 0.99
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_alone_a_sub_network_costs_its_flops(name):
+    space, net = cb.get_space(name), make_supernet(name, dtype=torch.float64)
+    for arch in ARCHS[name][:5]:
+        walk = Walk(net)
+        walk.run(pixels(3), arch[None], lambda rows, logits: None)
+        assert walk.macs == 3 * space.flops(arch)
+        before = net.forward_macs
+        net(pixels(3), arch.tolist())
+        assert net.forward_macs - before == 3 * space.flops(arch)
+
+
+class LiveBytes(TorchDispatchMode):
+    """The bytes of the storages that were made within it and are still alive, and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak, self._seen = 0, 0, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor.untyped_storage())
+        return result
+
+    def _note(self, storage):
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._seen:
+            self._seen.add(key)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key, size):
+        self._seen.discard(key)
+        self.live -= size
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_memory_is_bounded_whatever_the_number_of_sub_networks(name):
+    """In tensors of the size of a layer's largest output, as the docstring of `Walk` counts them."""
+    net, images = make_supernet(name), pixels(32, torch.float32)
+    largest = max(
+        len(net.weights[layer.key]) * count for layer, count in zip(net.layers, output_pixels(net), strict=True)
+    )
+    few = np.array(list(itertools.product([1, 4], repeat=7)), np.int8)
+    for archs in (few[:2], few, cb.get_space(name).archs()[-1024:]):
+        with LiveBytes() as memory:
+            Walk(net, bundle_elements=1).run(images, archs, lambda rows, logits: None)
+        peak = memory.peak / (4 * len(images) * largest)
+        assert 2 < peak < 32

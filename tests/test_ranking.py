@@ -1,0 +1,240 @@
+"""Rankings that are killed and go on, and many of them at once."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import channel_bench as cb
+from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
+from harness import training
+from harness.method import get_method
+from harness.metrics import correlations
+from harness.ranking import Workplace, rank, rank_to_file, settings
+from harness.report import compare_seeds
+from harness.scores import read_scores
+from harness.task import make_task, supernet_recipe
+
+SPACE = cb.get_space("resnet-mini")
+ROOT = Path(__file__).parents[1]
+
+
+class Interrupted(Exception):
+    """Stands for a key press."""
+
+
+def task_of(digits, folder=None, stop_after=None, epochs=4):
+    def on_epoch(epoch, num_epochs, note):
+        if epoch == stop_after and "checkpoint" not in note:
+            raise Interrupted
+
+    task = make_task(SPACE, digits, recipe=supernet_recipe(SPACE, epochs), on_epoch=on_epoch)
+    return task if folder is None else dataclasses.replace(task, checkpoints=folder)
+
+
+@pytest.mark.parametrize("name", ["autoslim", "bcnet", "mask_gumbel", "tas"])
+def test_a_training_that_was_interrupted_ends_in_the_same_bits(name, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    archs = SPACE.sample(20, np.random.default_rng(0))
+    whole = get_method(name).fit(task_of(digits))
+    for stop_after in (1, 3):
+        with pytest.raises(Interrupted):
+            get_method(name).fit(task_of(digits, tmp_path, stop_after))
+    resumed = get_method(name).fit(task_of(digits, tmp_path))
+    found, expected = resumed.columns(archs), whole.columns(archs)
+    assert found.keys() == expected.keys() and all((found[key] == expected[key]).all() for key in found)
+    assert resumed.facts["train_macs"] == whole.facts["train_macs"]
+    if name == "bcnet":
+        for kept, made in zip(resumed.training_losses(), whole.training_losses(), strict=True):
+            assert np.array_equal(kept, made) and len(kept) == 4 * 15
+    # A finished training is not done again.
+    began = time.perf_counter()
+    again = get_method(name).fit(task_of(digits, tmp_path))
+    assert (again.score(archs) == whole.score(archs)).all() and time.perf_counter() - began < 60
+
+
+def test_what_training_cost_is_counted(digits):
+    evaluator = get_method("autoslim", num_subnets=2).fit(task_of(digits, epochs=2))
+    both = SPACE.flops("4444444") + SPACE.flops("1111111")
+    assert evaluator.facts["train_macs"] == 3 * 2 * 900 * both and evaluator.facts["train_s"] > 0
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(digits, tmp_path):
+    (tmp_path / "supernet.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(MethodError, match=r"checkpoint .*supernet.pt' cannot be used .*: delete it to start anew"):
+        get_method("uniform").fit(task_of(digits, tmp_path))
+
+
+class Ranked:
+    """A method whose evaluator stops after some calls."""
+
+    def __init__(self, calls=10**9):
+        self.calls = calls
+
+    def fit(self, task):
+        return self
+
+    def score(self, archs):
+        self.calls -= 1
+        if self.calls < 0:
+            raise Interrupted
+        return archs.sum(1).astype(float)
+
+
+def test_scoring_goes_on_where_it_stopped(digits, tmp_path):
+    path = tmp_path / "scores.parquet"
+    with pytest.raises(Interrupted):
+        rank_to_file("summed", Ranked(calls=5), task_of(digits), path)
+    assert not path.exists() and (tmp_path / "scores.parquet.partial").is_dir()
+    method = Ranked(calls=11)  # 16 chunks in all
+    scores = rank_to_file("summed", method, task_of(digits), path)
+    assert method.calls == 0 and (scores.values == SPACE.archs().sum(1)).all()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scores.parquet"]
+    assert read_scores(path, SPACE).facts["recipe"]["epochs"] == 4
+
+
+def test_other_settings_and_torn_files_of_an_unfinished_ranking_are_refused(digits, tmp_path):
+    task = task_of(digits)
+    place = Workplace(tmp_path / "place", settings(task))
+    other = settings(dataclasses.replace(task, seed=1))
+    with pytest.raises(ArgumentError, match=r"unfinished ranking with seed 0, this one has 1: delete that folder"):
+        Workplace(tmp_path / "place", other)
+    assert place.load() is None
+    place.keep({"score": np.arange(3.0)})
+    (tmp_path / "place" / "scores.npz").write_bytes(b"PK torn")
+    with pytest.raises(CorruptFileError, match=r"scores.npz' cannot be read .*: delete it to go on"):
+        place.load()
+
+
+def rank_command(out, *more):
+    """`channel-harness rank` in a process of its own, with a checkpoint after every epoch and few images to score on."""
+    code = (
+        "import harness.task, harness.training, harness.cli\n"
+        "harness.task.MAX_HOLDOUT, harness.training.CHECKPOINT_EVERY_S = 20, 0.0\n"
+        "harness.cli.main()"
+    )
+    words = ["rank", "bcnet", "--space", "resnet-mini", "--epochs", "6", "--no-truth", "--device", "cpu", "-o", out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, words), *more], env=environment)
+
+
+def test_a_ranking_that_is_killed_ends_in_the_same_scores(tmp_path):
+    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
+    undisturbed = rank_command(whole)
+    partial = tmp_path / "killed.parquet.partial"
+    for wanted in ("supernet.pt", "scores.npz"):
+        process = rank_command(killed)
+        while not (partial / wanted).exists():
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not killed.exists()
+    assert rank_command(killed).wait() == 0 and not partial.exists() and undisturbed.wait() == 0
+    first, second = pq.read_table(whole), pq.read_table(killed)
+    assert first.column_names == ["arch", "score", "val_acc", "val_loss"] and first.equals(second)
+
+
+@pytest.fixture(scope="module")
+def plug_ins(tmp_path_factory):
+    """A folder with two installed methods that need no training: one ranks, one raises."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "plug_ins.py").write_text(
+        "from channel_bench.errors import ChannelBenchError\n"
+        "class Summed:\n"
+        "    def fit(self, task):\n"
+        "        self.seed = task.seed\n"
+        "        return self\n"
+        "    def score(self, archs):\n"
+        "        return archs.sum(1) + self.seed * archs[:, 0] * 1.0\n"
+        "class Falls:\n"
+        "    def fit(self, task):\n"
+        "        raise ChannelBenchError('it fell')\n"
+    )
+    info = site / "plug_ins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-ins\nVersion: 1.0\n")
+    points = "[channel_bench.methods]\nsummed = plug_ins:Summed\nfalls = plug_ins:Falls\n"
+    (info / "entry_points.txt").write_text(points)
+    return site
+
+
+def run_rank(plug_ins, methods, out, *words):
+    """Exit code, output and errors of a ranking on the CPU."""
+    command = ["rank", methods, "--space", "resnet-mini", "--device", "cpu", "-o", out, *words]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", *map(str, command)],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{plug_ins}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_several_methods_and_seeds_are_ranked_once_and_compared(tmp_path, plug_ins):
+    one_epoch = ("--seeds", "2", "--epochs", "1")
+    code, output, errors = run_rank(plug_ins, "summed,fur", tmp_path, *one_epoch, "--jobs", "2", "--json")
+    assert code == 0, errors
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == [f"{name}-seed{seed}.parquet" for name in ("fur", "summed") for seed in (0, 1)]
+    rows = {row["name"]: row for row in json.loads(output)["rows"]}
+    truth = cb.load("resnet-mini").accuracies()
+    for name in ("fur", "summed"):
+        for seed in (0, 1):
+            scores = read_scores(tmp_path / f"{name}-seed{seed}.parquet", SPACE)
+            expected = correlations(scores.values, truth[scores.indices])
+            assert rows[name]["kendall"][seed] == pytest.approx(expected.kendall)
+            assert rows[name]["pearson"][seed] == pytest.approx(expected.pearson)
+    assert rows["flops"]["seeds"] == [] and len(rows["flops"]["kendall"]) == 1
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    (tmp_path / "fur-seed1.parquet").unlink()
+    code, output, _ = run_rank(plug_ins, "summed,fur", tmp_path, *one_epoch)
+    assert code == 0 and "summed" in output
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert {path.name for path in after if after[path] != before[path]} == {"fur-seed1.parquet"}
+
+    code, _, errors = run_rank(plug_ins, "summed,fur", tmp_path, "--seeds", "2", "--epochs", "2")
+    assert code == 2 and "was made with recipe" in errors and len(errors.splitlines()) == 1
+
+
+def test_one_ranking_that_fails_is_named_and_the_others_are_there(tmp_path, plug_ins):
+    code, _, errors = run_rank(plug_ins, "falls,summed", tmp_path)
+    assert code == 2 and "1 of 2 rankings failed, falls seed 0:" in errors and "it fell" in errors
+    assert "Traceback" not in errors and (tmp_path / "summed-seed0.parquet").exists()
+
+
+def test_the_loss_is_a_column_that_can_be_ranked_by(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.task.MAX_HOLDOUT", 20)
+    scores = rank_to_file("uniform", get_method("uniform"), task_of(digits, epochs=1), tmp_path / "scores.parquet")
+    by_loss = read_scores(tmp_path / "scores.parquet", SPACE, score_column="-val_loss")
+    assert (by_loss.values == -scores.columns["val_loss"]).all() and (by_loss.values < 0).all()
+    assert (scores.values == scores.columns["val_acc"]).all()
+
+
+def test_seeds_are_summed_up_beside_the_baselines(digits, monkeypatch):
+    monkeypatch.setattr("harness.task.MAX_HOLDOUT", 20)
+    task = task_of(digits, epochs=1)
+    rankings = [rank("uniform", get_method("uniform"), dataclasses.replace(task, seed=s)) for s in (0, 1)]
+    comparison = compare_seeds(rankings, cb.load(SPACE))
+    row = comparison.rows[0]
+    assert row.seeds == [0, 1] and row.train_macs == np.mean([s.facts["train_macs"] for s in rankings])
+    assert "seed" not in comparison.facts and comparison.facts["dataset"] == "digits"
+    assert {row.name for row in comparison.rows} >= {"uniform", "flops", "params"}
+
+
+def test_a_checkpoint_holds_what_training_needs_and_nothing_that_runs(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    get_method("tas").fit(task_of(digits, tmp_path, epochs=1))
+    kept = torch.load(tmp_path / "supernet.pt", weights_only=True)
+    assert kept["epoch"] == 1 and set(kept["states"]) == {"supernet", "optimizer", "betas", "adam"}
