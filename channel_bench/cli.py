@@ -553,6 +553,22 @@ def latency(
         )
 
 
+@app.command()
+def explore(
+    space: SpaceArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Page to write (.html).")],
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+) -> None:
+    """Write a table as one HTML page to walk through: sliders, Pareto front, runs; it works offline."""
+    from channel_bench.explore import check_page_path, write_explorer
+
+    check_page_path(out)
+    num_bytes = write_explorer(_load(space, table, data_dir), out, metric)
+    print(f"wrote {out}: {num_bytes / 2**20:.1f} MiB, open it in a browser")
+
+
 def _print_latency(model: LatencyModel) -> None:
     check, conditions = model.check, model.conditions
     assert check is not None
