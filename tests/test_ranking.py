@@ -116,7 +116,7 @@ def test_other_settings_and_torn_files_of_an_unfinished_ranking_are_refused(digi
 
 
 def rank_command(out, *more):
-    """`channel-harness rank` in a process of its own, with a checkpoint after every epoch and few images to score on."""
+    """`channel-harness rank` in a process of its own, a checkpoint after every epoch and few images to score on."""
     code = (
         "import harness.task, harness.training, harness.cli\n"
         "harness.task.MAX_HOLDOUT, harness.training.CHECKPOINT_EVERY_S = 20, 0.0\n"
