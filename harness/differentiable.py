@@ -1,7 +1,7 @@
 """What methods with a learned distribution over widths share: halves of the data, two optimisers, temperatures, costs.
 
-A row of logits per slot, beta (7, 4), says how likely each width is. The weights take a step on a batch of the first
-half of the training images, beta one on a batch of the second half (Dong and Yang, 2019).
+A row of logits per slot, beta (7, 4), says how likely each width is. In turn, beta takes a step on a batch of the first
+half of the training images, and the weights one on a batch of the second half (Dong and Yang, 2019).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from channel_bench.datasets import EpochPlan, TrainLoader, normalise
-from channel_bench.errors import ArgumentError
+from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.supernet import IMAGE, Supernet
 from harness.task import Task
@@ -109,26 +109,37 @@ def search_widths(
 
     Returns:
         What it cost (`train_supernet`), and the distribution that came out: ``probabilities`` (7 x 4), ``likeliest``.
+
+    Raises:
+        MethodError: The distribution or the loss became NaN or infinite.
     """
     half = len(task.train_labels) // 2
     own, other = ((task.train_images[part], task.train_labels[part]) for part in (slice(half, None), slice(None, half)))
     arch_batches = _ArchBatches(task, TrainLoader(*other, task.recipe))
     adam = torch.optim.Adam(betas.parameters(), arch_lr, betas=(0.5, 0.999), weight_decay=arch_weight_decay)
 
+    def move_distribution(batch: Batch) -> None:
+        images, labels = arch_batches.batch(batch.number)
+        loss = functional.cross_entropy(forward(images, betas.log_probs(), batch.progress, batch.rng), labels).cpu()
+        if penalty is not None:
+            loss = loss + penalty()
+        # Gradients of the distribution alone: this half of the images never trains the weights.
+        (betas.logits.grad,) = torch.autograd.grad(loss, [betas.logits])
+        adam.step()
+        if not torch.isfinite(betas.logits).all():
+            raise MethodError(
+                f"the distribution over widths became nan or infinite in step {batch.number + 1}: lower arch_lr or the"
+                " recipe's lr"
+            )
+
     def step(batch: Batch) -> Tensor:
+        # The weights' own step comes after this function. So the distribution moves first: each then answers to the
+        # other's latest step.
+        if batch.progress >= frozen_until:
+            move_distribution(batch)
         logits = forward(batch.images, betas.log_probs().detach(), batch.progress, batch.rng)
         loss = functional.cross_entropy(logits, batch.labels)
         loss.backward()
-        if batch.progress >= frozen_until:
-            images, labels = arch_batches.batch(batch.number)
-            arch_loss = functional.cross_entropy(
-                forward(images, betas.log_probs(), batch.progress, batch.rng), labels
-            ).cpu()
-            if penalty is not None:
-                arch_loss = arch_loss + penalty()
-            # Gradients of the distribution alone: this half of the images never trains the weights.
-            (betas.logits.grad,) = torch.autograd.grad(arch_loss, [betas.logits])
-            adam.step()
         return loss.detach()
 
     cost = train_supernet(task, supernet, step, also={"betas": betas, "adam": adam}, images=own)

@@ -23,7 +23,9 @@ BUILT_IN = ["autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel
 
 
 def short_task(digits, seed=0, **changes):
-    return make_task(SPACE, digits, seed=seed, recipe=supernet_recipe(SPACE, 1), **changes)
+    """One epoch of three batches."""
+    task = make_task(SPACE, digits, seed=seed, recipe=supernet_recipe(SPACE, 1), **changes)
+    return dataclasses.replace(task, train_images=task.train_images[:192], train_labels=task.train_labels[:192])
 
 
 # -- the task ---------------------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ def test_streams_of_a_seed_differ_and_repeat(digits):
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_seed_decides_all_scores_and_global_generators_are_left_alone(name, digits):
-    archs = SPACE.sample(50, np.random.default_rng(0))
+    archs = SPACE.sample(10, np.random.default_rng(0))
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
@@ -100,15 +102,20 @@ def test_a_seed_decides_all_scores_and_global_generators_are_left_alone(name, di
     assert not (get_method(name).fit(short_task(digits, seed=1)).score(archs) == first).all()
 
 
-@pytest.mark.parametrize("name", ["autoslim", "bcnet", "bcnet_v2", "fair", "mask_gumbel", "uniform"])
-def test_training_raises_the_accuracy_of_wide_and_narrow_sub_networks(name, digits):
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [("autoslim", 6), ("bcnet", 10), ("bcnet_v2", 14), ("fair", 6), ("mask_gumbel", 20), ("uniform", 12)],
+)
+def test_training_raises_the_accuracy_of_wide_and_narrow_sub_networks(name, epochs, digits):
     notes = []
     task = make_task(
-        SPACE, digits, recipe=supernet_recipe(SPACE, 25), on_epoch=lambda *arguments: notes.append(arguments)
+        SPACE, digits, recipe=supernet_recipe(SPACE, epochs), on_epoch=lambda *arguments: notes.append(arguments)
     )
     scores = get_method(name).fit(task).score(np.array([(4,) * 7, (2,) * 7], np.int8))
     assert scores.min() > 25  # chance is 10
-    assert [epoch for epoch, _, _ in notes] == list(range(1, 26)) and notes[0][1] == 25 and "loss" in notes[0][2]
+    assert [note[:2] for note in notes] == [(epoch, epochs) for epoch in range(1, epochs + 1)]
+    losses = [float(note[2].removeprefix("loss ")) for note in notes]
+    assert losses[-1] < losses[0] - 0.2
 
 
 class RecordingNet:
@@ -146,16 +153,6 @@ def steps_of(monkeypatch, module, method, task, num_steps):
     return net, gradients
 
 
-def test_uniform_draws_every_width_of_every_slot_alike(monkeypatch, digits):
-    net, _ = steps_of(monkeypatch, uniform, uniform.Uniform(), short_task(digits), 4000)
-    counts = np.array([[np.sum(np.array(net.archs)[:, slot] == digit) for digit in (1, 2, 3, 4)] for slot in range(7)])
-    assert counts.sum() == 7 * 4000
-    assert np.abs(counts - 1000).max() < 5 * np.sqrt(4000 * 0.25 * 0.75)
-    # So groups are trained in the ratio 4 : 3 : 2 : 1.
-    trained = counts[:, ::-1].cumsum(1)[:, ::-1].mean(0) / 1000
-    assert trained == pytest.approx([4, 3, 2, 1], abs=0.1)
-
-
 @pytest.mark.parametrize(("temperature", "distill"), [(1.0, True), (3.0, True), (1.0, False)])
 def test_autoslim_follows_the_sandwich_rule_and_sums_gradients(monkeypatch, digits, temperature, distill):
     method = autoslim.AutoSlim(temperature=temperature, distill=distill)
@@ -181,9 +178,10 @@ def test_autoslim_follows_the_sandwich_rule_and_sums_gradients(monkeypatch, digi
 def test_autoslim_with_two_subnets_runs_the_widest_and_the_narrowest(monkeypatch, digits):
     net, _ = steps_of(monkeypatch, autoslim, autoslim.AutoSlim(num_subnets=2), short_task(digits), 1)
     assert net.archs == [(4,) * 7, (1,) * 7]
-    for options in ({"num_subnets": 1}, {"temperature": 0}):
-        with pytest.raises(ArgumentError, match="allowed are"):
+    for options in ({"num_subnets": 1}, {"temperature": 0}, {"temperature": float("inf")}):
+        with pytest.raises(ArgumentError, match="allowed are") as caught:
             get_method("autoslim", **options)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_supernet_that_diverges_is_an_error_and_not_a_ranking(digits):

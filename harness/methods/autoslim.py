@@ -13,6 +13,8 @@ Score: validation accuracy of the sub-network, batch normalisation by batch stat
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,7 +40,7 @@ class AutoSlim:
         """Keep the options."""
         if num_subnets < 2:
             raise ArgumentError(f"num_subnets is {num_subnets}: allowed are 2 and above (the widest and the narrowest)")
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise ArgumentError(f"temperature is {temperature}: allowed are numbers > 0")
         self.num_subnets = num_subnets
         self.temperature = temperature

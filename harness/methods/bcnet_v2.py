@@ -9,8 +9,9 @@ T = L + L_s. Only with the latter do a width on the left and its complement on t
 which is the claimed fairness; it is the default, ``groups="eq21"`` (T = 5, so layers are 1.25 times as wide as the
 space's maximum, while every sub-network keeps its width and cost). ``groups="paper"`` is T = 4. L_s is 1 here, because
 the space has all widths. Nor does the paper say which width the right path takes after the left one has had c:
-``right`` chooses the ``complement`` (each pair of steps then trains every group once), the ``same`` width, or a ``new``
-random one. The published trainer does not alternate.
+``right`` chooses the ``complement`` (with T = 5 each pair of steps then trains every group once; with T = 4 it trains
+one of the four twice, each as often as the others in the long run), the ``same`` width, or a ``new`` random one. The
+published trainer does not alternate.
 
 Score: mean of the accuracies of both paths, batch normalisation by batch statistics.
 """

@@ -79,13 +79,12 @@ class FUR:
     def fit(self, task: Task) -> FUREvaluator:
         """Train the widest network of the task's space with dropout, and probe it."""
         network = make_supernet(task)
-        epochs = task.recipe.epochs
 
         def step(batch: Batch) -> Tensor:
             if self.score == "curve":
                 dropout = batch.rng.uniform(0, 1 - 1 / NUM_WIDTHS, NUM_SLOTS)
             else:
-                ramp = self.p_max * np.floor(batch.progress * epochs) / epochs
+                ramp = self.p_max * batch.epoch / task.recipe.epochs
                 dropout = ramp * np.arange(1, NUM_SLOTS + 1) / NUM_SLOTS
             generator = task.generator(TRAIN_MASKS, batch.number, device=task.device)
             loss = functional.cross_entropy(run_with_dropout(network, batch.images, dropout, generator), batch.labels)

@@ -19,6 +19,8 @@ Score: as `tas`.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from channel_bench.errors import ArgumentError
@@ -57,7 +59,7 @@ class HTAS(TAS):
     ) -> None:
         """Keep the options."""
         super().__init__(score, tau_max, tau_min, tau_schedule, arch_lr)
-        if not latency_weight >= 0:
+        if not 0 <= latency_weight < math.inf:
             raise ArgumentError(f"latency_weight is {latency_weight}: allowed are numbers >= 0")
         self.latency_weight = latency_weight
         self.latency = latency

@@ -4,8 +4,8 @@ Taken from the papers (NATS-Bench: Dong et al., 2021, arXiv 2009.00437, whose si
 ``mask_gumbel``): the network always runs at full width; the output of a layer, after a normalisation without scale and
 shift, is multiplied by a mixture of prefix masks, weighted by a Gumbel softmax sample of the layer's distribution over
 widths. Weights and distribution are trained in turn on two halves of the images; temperature 10 to 0.1 linearly; Adam
-with learning rate 0.0003. In a first part of the training the distribution rests, and masks are the full one, with a
-probability that falls from 1 to 0, or a random prefix.
+with learning rate 0.0003. In a first part of the training the distribution rests, and each mask on its own is the full
+one, with a probability that falls from 1 to 0, or a random prefix.
 
 Left open there, because nothing is tied: here a slot has one sample per pass, for all its layers. The length of the
 first part is an option of the script; ``warmup=0.3`` follows its example.
@@ -15,6 +15,8 @@ normalisation by batch statistics; ``score="distribution"`` and the column ``log
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -59,8 +61,8 @@ class MaskGumbel:
         """Keep the options."""
         check_score(score)
         check_temperatures(tau_max, tau_min, tau_schedule)
-        if not (arch_lr > 0 and 0 <= warmup <= 1):
-            raise ArgumentError(f"arch_lr {arch_lr}, warmup {warmup}: allowed are > 0 and in [0, 1]")
+        if not (0 < arch_lr < math.inf and 0 <= warmup <= 1):
+            raise ArgumentError(f"arch_lr {arch_lr}, warmup {warmup}: allowed are numbers > 0, and in [0, 1]")
         self.score = score
         self.tau_max, self.tau_min, self.tau_schedule = tau_max, tau_min, tau_schedule
         self.arch_lr = arch_lr
@@ -79,8 +81,8 @@ class MaskGumbel:
     def masks(self, log_probs: Tensor, progress: float, rng: np.random.Generator) -> Tensor:
         """What the groups of each slot are multiplied by, (7, 4)."""
         if progress < self.warmup:
-            keep_all = rng.random() < 1 - progress / self.warmup
-            return torch.ones(NUM_SLOTS, NUM_WIDTHS) if keep_all else PREFIXES[rng.integers(NUM_WIDTHS, size=NUM_SLOTS)]
+            keep_all = rng.random(NUM_SLOTS) < 1 - progress / self.warmup
+            return PREFIXES[np.where(keep_all, NUM_WIDTHS - 1, rng.integers(NUM_WIDTHS, size=NUM_SLOTS))]
         tau = temperature(self.tau_max, self.tau_min, self.tau_schedule, progress)
         return functional.softmax(gumbel(log_probs, tau, rng), 1) @ PREFIXES
 

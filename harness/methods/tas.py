@@ -8,7 +8,8 @@ by cosine; the distribution by Adam, learning rate 0.001, weight decay 0.001.
 
 Left open there, because its networks tie nothing: here one pair of widths is drawn per slot and pass, for all layers of
 the slot, so that skip connections join equal channels. In the MobileNet family the mixture is formed once, at the layer
-that mixes channels; the depthwise filters act on its result, with the normalisation of the wider of the two.
+that mixes channels; the depthwise filters act on its result, with one scale and shift per channel for all widths: with
+those of the wider of the two, the ones of width 1 would never be trained.
 
 The penalty on expected cost (``flops_weight``, 2 in the paper's search for one network) pulls the distribution to one
 budget; for a ranking of the whole space it is off by default.
@@ -21,6 +22,7 @@ column ``log_prob``. That the searched weights were trained as mixtures and are 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -78,10 +80,10 @@ class TAS:
         """Keep the options."""
         check_score(score)
         check_temperatures(tau_max, tau_min, tau_schedule)
-        if not (arch_lr > 0 and flops_weight >= 0 and 0 < flops_target <= 1):
+        if not (0 < arch_lr < math.inf and 0 <= flops_weight < math.inf and 0 < flops_target <= 1):
             raise ArgumentError(
-                f"arch_lr {arch_lr}, flops_weight {flops_weight}, flops_target {flops_target}: allowed are > 0, >= 0"
-                " and in (0, 1]"
+                f"arch_lr {arch_lr}, flops_weight {flops_weight}, flops_target {flops_target}: allowed are numbers"
+                " > 0, >= 0, and in (0, 1]"
             )
         self.score = score
         self.tau_max, self.tau_min, self.tau_schedule = tau_max, tau_min, tau_schedule
@@ -98,6 +100,7 @@ class TAS:
 
         penalty = self.make_penalty(supernet, betas)
         facts = search_widths(task, supernet, betas, forward, arch_lr=self.arch_lr, penalty=penalty)
+        share_depthwise_norms(supernet)
         return DistributionEvaluator(supernet, task, betas, self.score, facts)
 
     def make_penalty(self, supernet: Supernet, betas: Betas) -> Penalty | None:
@@ -150,7 +153,9 @@ def mixed_forward(supernet: Supernet, images: Tensor, pairs: list[list[int]], sh
     def mix(layer: Layer, y: Tensor) -> Tensor:
         slot = layer.writes
         if layer.depthwise:
-            return batch_norm(y, *supernet.cut_norm(layer, widest[slot], "left"))
+            scale, shift = supernet.cut_norm(layer, NUM_WIDTHS, "left")
+            channels = supernet.channels_of(slot, widest[slot])
+            return batch_norm(y, scale[channels], shift[channels])
         parts = []
         for digit, share in zip(pairs[slot], on_device[slot], strict=True):
             cut = y[:, supernet.channels_of(slot, digit)]
@@ -158,6 +163,15 @@ def mixed_forward(supernet: Supernet, images: Tensor, pairs: list[list[int]], sh
         return parts[0] + parts[1]
 
     return supernet(images, widest, normalise=mix)
+
+
+@torch.no_grad()
+def share_depthwise_norms(supernet: Supernet) -> None:
+    """Give all widths of a depthwise layer the scale and shift that `mixed_forward` trained, those of the widest."""
+    for layer in supernet.layers:
+        if layer.depthwise:
+            for pairs in (supernet.scales[layer.key], supernet.shifts[layer.key]):
+                pairs.copy_(pairs[-1].clone())
 
 
 def interpolate(x: Tensor, channels: int) -> Tensor:

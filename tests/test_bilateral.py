@@ -1,0 +1,283 @@
+"""How often uniform, fair, BCNet and BCNetV2 train each width and each group of channels, and by which gradients."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.nn import functional
+
+import channel_bench as cb
+from channel_bench.errors import ArgumentError
+from channel_bench.recipe import get_recipe
+from harness.method import get_method
+from harness.methods import bcnet
+from harness.supernet import Supernet
+from harness.task import make_task, supernet_recipe
+from harness.training import WIDTHS, Batch
+
+SPACE = cb.get_space("resnet-mini")
+WIDEST = (4,) * 7
+
+
+@pytest.fixture(scope="module")
+def task(digits):
+    """One epoch of three batches."""
+    return make_task(SPACE, digits, recipe=get_recipe(supernet_recipe(SPACE, 1), batch_size=300))
+
+
+def step_of(monkeypatch, method, task):
+    """A method's step function and its supernet, without the training."""
+    module = importlib.import_module(type(method).__module__)
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_supernet", lambda task, net, step, **options: found.extend((net, step)) or {})
+        method.fit(task)
+    return tuple(found)
+
+
+def batch_of(task, number, count=8):
+    images = torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(number))
+    return Batch(number, 0, 0.0, images, torch.arange(count) % 10, task.rng(WIDTHS, number))
+
+
+def simulate(monkeypatch, method, task, num_steps):
+    """Sub-networks (arch, path) of each step, run on a supernet whose forward pass only notes them."""
+    net, step = step_of(monkeypatch, method, task)
+    calls = []
+
+    def note(images, arch, path="left"):
+        calls[-1].append((tuple(arch), path))
+        return net.classifier_bias.expand(len(images), -1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(net, "forward", note)
+        for number in range(num_steps):
+            calls.append([])
+            step(batch_of(task, number, count=1))
+    return net, calls
+
+
+def group_counts(net, subnets):
+    """How often each group of each slot belongs to one of these sub-networks, (7, T), by the supernet's own slices."""
+    counts = np.zeros((7, net.num_groups), int)
+    for arch, path in subnets:
+        for slot, digit in enumerate(arch):
+            channels = net.channels_of(slot, digit, path)
+            size = net.group_size(slot)
+            counts[slot, channels.start // size : channels.stop // size] += 1
+    return counts
+
+
+def width_counts(subnets):
+    """How often each width of each slot was run, (7, 4)."""
+    archs = np.array([arch for arch, _ in subnets])
+    return (archs[:, :, None] == np.arange(1, 5)).sum(0)
+
+
+def looks_uniform(counts):
+    """Whether counts fit equal probabilities, at a level that a correct sampler fails once in 10,000 seeds."""
+    return stats.chisquare(counts).pvalue > 1e-4
+
+
+# -- uniform and fair -------------------------------------------------------------------------------------------
+
+
+def test_uniform_runs_one_left_sub_network_and_favours_the_first_groups(monkeypatch, task):
+    net, calls = simulate(monkeypatch, get_method("uniform"), task, 1200)
+    assert all(len(step) == 1 and step[0][1] == "left" for step in calls)
+    subnets = [subnet for step in calls for subnet in step]
+    assert all(looks_uniform(counts) for counts in width_counts(subnets))
+    # The digits of two slots are independent.
+    assert looks_uniform(np.bincount([4 * arch[2] + arch[5] - 5 for arch, _ in subnets], minlength=16))
+    trained = group_counts(net, subnets)
+    assert (trained[:, 0] == 1200).all()
+    assert trained.mean(0) / 300 == pytest.approx([4, 3, 2, 1], abs=0.15)
+
+
+def test_fair_runs_every_width_once_per_step_so_groups_exactly_four_to_one(monkeypatch, task):
+    net, calls = simulate(monkeypatch, get_method("fair"), task, 400)
+    for step in calls:
+        assert (width_counts(step) == 1).all()
+        assert (group_counts(net, step) == [4, 3, 2, 1]).all()
+        assert {path for _, path in step} == {"left"}
+    # Permutations are independent over slots: what goes with what is left to chance.
+    subnets = [subnet for step in calls for subnet in step]
+    assert looks_uniform(np.bincount([4 * arch[2] + arch[5] - 5 for arch, _ in subnets], minlength=16))
+    assert looks_uniform(np.bincount([step[0][0][3] - 1 for step in calls]))
+
+
+def test_fair_sums_the_gradients_of_its_four_sub_networks(monkeypatch, task):
+    net, step = step_of(monkeypatch, get_method("fair"), task)
+    batch, archs = batch_of(task, 0), []
+    forward = net.forward
+    monkeypatch.setattr(net, "forward", lambda images, arch: archs.append(arch) or forward(images, arch))
+    shown = step(batch)
+    losses = [functional.cross_entropy(forward(batch.images, arch), batch.labels) for arch in archs]
+    assert len(losses) == 4 and shown.item() == pytest.approx(sum(losses).item() / 4)
+    expected = torch.autograd.grad(sum(losses), list(net.parameters()))
+    for parameter, gradient in zip(net.parameters(), expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+# -- BCNet ------------------------------------------------------------------------------------------------------
+
+COUNTS = {
+    "even": ([2, 2, 2, 2], [2, 2, 2, 2], [2, 2, 2, 2], [4, 4, 4, 4]),
+    "clamp": ([2, 2, 2, 2], [2, 2, 2, 2], [2, 2, 2, 2], [3, 2, 2, 3]),
+    "mirror": ([3, 2, 2, 3], [2, 3, 3, 2], [2, 3, 3, 2], [3, 2, 2, 3]),
+    "released": ([2, 1, 1, 2], [2, 1, 1, 2], [2, 2, 2, 2], [3, 2, 2, 3]),
+}
+"""How often a pair of steps trains each group, after a first width of 1, 2, 3, 4."""
+FREQUENCIES = {
+    "even": [1 / 4] * 4,
+    "clamp": [3 / 8, 1 / 4, 1 / 4, 1 / 8],
+    "mirror": [1 / 4] * 4,
+    "released": [1 / 2, 1 / 4, 1 / 8, 1 / 8],
+}
+
+
+@pytest.mark.parametrize("complement", list(COUNTS))
+def test_a_pair_of_steps_of_bcnet_trains_groups_and_widths_as_its_complement_says(monkeypatch, task, complement):
+    net, calls = simulate(monkeypatch, get_method("bcnet", complement=complement), task, 800)
+    seen = set()
+    for one, other in zip(calls[::2], calls[1::2], strict=True):
+        (arch, _), (complementary, _) = one[0], other[0]
+        assert one == [(arch, "left"), (arch, "right")]
+        assert other == [(complementary, "left"), (complementary, "right")]
+        for digit, counts in zip(arch, group_counts(net, one + other).tolist(), strict=True):
+            assert counts == COUNTS[complement][digit - 1]
+            seen.add(digit)
+    assert seen == {1, 2, 3, 4}
+    firsts = [step[0] for step in calls[::2]]
+    assert all(looks_uniform(counts) for counts in width_counts(firsts))
+    shares = width_counts([step[0] for step in calls]).sum(0) / (7 * 800)
+    assert shares == pytest.approx(FREQUENCIES[complement], abs=0.04)
+
+
+def test_the_even_complement_trains_all_groups_of_a_slot_equally_often(monkeypatch, task):
+    net, calls = simulate(monkeypatch, get_method("bcnet"), task, 100)
+    trained = group_counts(net, [subnet for step in calls for subnet in step])
+    assert (trained == trained[:, :1]).all() and trained.min() > 0
+
+
+def test_every_third_step_can_train_the_full_network(monkeypatch, task):
+    method = get_method("bcnet", full_every=3, complement="mirror")
+    _, calls = simulate(monkeypatch, method, task, 300)
+    archs = [step[0][0] for step in calls]
+    assert archs[2::3] == [WIDEST] * 100
+    assert [tuple(5 - digit for digit in arch) for arch in archs[0::3]] == archs[1::3]
+    assert len(set(archs[0::3])) > 90
+
+
+def test_the_loss_of_bcnet_is_half_of_either_path(monkeypatch, task):
+    net, step = step_of(monkeypatch, get_method("bcnet"), task)
+    batch = batch_of(task, 0)
+    shown = step(batch)
+    arch = get_method("bcnet").arch_of(task, 0)
+    losses = [functional.cross_entropy(net(batch.images, arch, path), batch.labels) for path in ("left", "right")]
+    assert arch != WIDEST and losses[0].item() != pytest.approx(losses[1].item(), rel=1e-3)
+    half = (losses[0] + losses[1]) / 2
+    assert shown.item() == pytest.approx(half.item())
+    for parameter, gradient in zip(net.parameters(), torch.autograd.grad(half, list(net.parameters())), strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+# -- BCNetV2 ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_of_steps_of_bcnet_v2_trains_each_of_five_groups_once(monkeypatch, task):
+    net, calls = simulate(monkeypatch, get_method("bcnet_v2"), task, 800)
+    assert net.num_groups == 5
+    for (left,), (right,) in zip(calls[::2], calls[1::2], strict=True):
+        assert (left[1], right[1]) == ("left", "right")
+        assert (group_counts(net, [left, right]) == 1).all()
+    subnets = [subnet for step in calls for subnet in step]
+    assert all(looks_uniform(counts) for counts in width_counts(subnets[::2]))
+    assert (width_counts(subnets[::2]) == width_counts(subnets[1::2])[:, ::-1]).all()
+
+
+def test_with_four_groups_bcnet_v2_trains_the_group_where_its_paths_meet_twice(monkeypatch, task):
+    net, calls = simulate(monkeypatch, get_method("bcnet_v2", groups="paper"), task, 800)
+    assert net.num_groups == 4
+    total = np.zeros((7, 4), int)
+    for (left,), (right,) in zip(calls[::2], calls[1::2], strict=True):
+        counts = group_counts(net, [left, right])
+        assert (counts == 1 + (np.arange(1, 5) == np.array(left[0])[:, None])).all()
+        total += counts
+    assert all(looks_uniform(counts) for counts in total - 400)
+
+
+@pytest.mark.parametrize("right", ["same", "new"])
+def test_the_right_path_can_take_the_same_or_a_new_width(monkeypatch, task, right):
+    _, calls = simulate(monkeypatch, get_method("bcnet_v2", right=right), task, 400)
+    assert [step[0][1] for step in calls] == ["left", "right"] * 200
+    archs = [step[0][0] for step in calls]
+    same = [left == other for left, other in zip(archs[::2], archs[1::2], strict=True)]
+    assert all(same) if right == "same" else sum(same) <= 1
+    digits = np.array([archs[::2], archs[1::2]])[:, :, 0]
+    assert right == "same" or looks_uniform(np.bincount(4 * digits[0] + digits[1] - 5, minlength=16))
+
+
+@pytest.mark.parametrize("name", ["bcnet", "bcnet_v2"])
+def test_pairs_go_on_over_the_end_of_an_epoch(monkeypatch, digits, name):
+    # Three batches per epoch, so that the second pair begins in the first epoch and ends in the second.
+    task = make_task(SPACE, digits, recipe=get_recipe(supernet_recipe(SPACE, 2), batch_size=300))
+    calls, forward = [], Supernet.forward
+    monkeypatch.setattr(
+        Supernet,
+        "forward",
+        lambda net, images, arch, path="left", **rest: (
+            calls.append((arch, path)) or forward(net, images, arch, path, **rest)
+        ),
+    )
+    evaluator = get_method(name).fit(task)
+    per_step = 2 if name == "bcnet" else 1
+    assert len(calls) == 6 * per_step
+    for start in range(0, len(calls), 2 * per_step):
+        counts = group_counts(evaluator.supernet, calls[start : start + 2 * per_step])
+        assert (counts == counts[:, :1]).all()
+    assert len({arch for arch, _ in calls}) > 4
+
+
+@pytest.mark.parametrize("name", ["bcnet", "bcnet_v2"])
+def test_the_score_is_the_mean_accuracy_of_both_paths(name, task):
+    evaluator = get_method(name).fit(task)
+    _, ((images, labels),) = task.validation_batches()
+    arch = (3, 1, 2, 2, 1, 3, 2)
+    with torch.no_grad():
+        hits = [
+            (evaluator.supernet(images, arch, path).argmax(1) == labels).double().mean() for path in ("left", "right")
+        ]
+    assert hits[0] != hits[1]
+    assert evaluator.score(np.array([arch], np.int8)) == pytest.approx([50 * sum(hits).item()])
+
+
+def test_bcnet_keeps_the_loss_of_every_step_relative_to_its_epoch(monkeypatch, digits):
+    task = make_task(SPACE, digits, recipe=get_recipe(supernet_recipe(SPACE, 2), batch_size=300))
+    method, shown, train = get_method("bcnet", full_every=3), [], bcnet.train_supernet
+
+    def watch(task, net, step, **options):
+        return train(task, net, lambda batch: shown.append(step(batch)) or shown[-1], **options)
+
+    monkeypatch.setattr(bcnet, "train_supernet", watch)
+    archs, losses = method.fit(task).training_losses()
+    assert archs.tolist() == [list(method.arch_of(task, number)) for number in range(6)]
+    expected = np.array([loss.item() for loss in shown]).reshape(2, 3)
+    assert losses == pytest.approx((expected / expected.mean(1, keepdims=True)).ravel())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bcnet", {"complement": "odd"}, "complement is 'odd': allowed are even, clamp, mirror, released"),
+        ("bcnet", {"full_every": 2}, "full_every is 2: allowed are 0 .never. and 3"),
+        ("bcnet_v2", {"groups": "six"}, "groups is 'six': allowed are eq21, paper"),
+        ("bcnet_v2", {"right": "left"}, "right is 'left': allowed are complement, same, new"),
+    ],
+)
+def test_unknown_variants_are_refused_in_one_line(name, options, message):
+    with pytest.raises(ArgumentError, match=message) as caught:
+        get_method(name, **options)
+    assert "\n" not in str(caught.value)
