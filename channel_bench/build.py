@@ -231,6 +231,7 @@ def build(
         stacks = make_stacks(space, missing, default_stack(space) if stack is None else stack, workers)
         work = SharedWork(store, leases, stacks, on_wait)
         outcomes = _train(chosen, work, store, on_outcome)
+        leases.tidy(store.keys())  # a builder that died meanwhile may have finished what it held
     _raise_failures(outcomes, len(planned))
     num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
     return BuildReport(len(planned), num_found, len(outcomes), num_diverged, work.num_elsewhere, set_aside)

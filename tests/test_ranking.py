@@ -16,7 +16,7 @@ import torch
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
-from harness import training
+from harness import method, training
 from harness.method import get_method
 from harness.metrics import correlations
 from harness.ranking import Workplace, rank, rank_to_file, settings
@@ -95,9 +95,9 @@ def test_scoring_goes_on_where_it_stopped(digits, tmp_path):
     with pytest.raises(Interrupted):
         rank_to_file("summed", Ranked(calls=5), task_of(digits), path)
     assert not path.exists() and (tmp_path / "scores.parquet.partial").is_dir()
-    method = Ranked(calls=11)  # 16 chunks in all
-    scores = rank_to_file("summed", method, task_of(digits), path)
-    assert method.calls == 0 and (scores.values == SPACE.archs().sum(1)).all()
+    second = Ranked(calls=11)  # 16 chunks in all
+    scores = rank_to_file("summed", second, task_of(digits), path)
+    assert second.calls == 0 and (scores.values == SPACE.archs().sum(1)).all()
     assert [entry.name for entry in tmp_path.iterdir()] == ["scores.parquet"]
     assert read_scores(path, SPACE).facts["recipe"]["epochs"] == 4
 
@@ -122,7 +122,7 @@ def rank_command(out, *more):
         "harness.task.MAX_HOLDOUT, harness.training.CHECKPOINT_EVERY_S = 20, 0.0\n"
         "harness.cli.main()"
     )
-    words = ["rank", "bcnet", "--space", "resnet-mini", "--epochs", "6", "--no-truth", "--device", "cpu", "-o", out]
+    words = ["rank", "uniform", "--space", "resnet-mini", "--epochs", "6", "--no-truth", "--device", "cpu", "-o", out]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-c", code, *map(str, words), *more], env=environment)
 
@@ -168,48 +168,46 @@ def plug_ins(tmp_path_factory):
     return site
 
 
-def run_rank(plug_ins, methods, out, *words):
-    """Exit code, output and errors of a ranking on the CPU."""
-    command = ["rank", methods, "--space", "resnet-mini", "--device", "cpu", "-o", out, *words]
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.cli", *map(str, command)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{plug_ins}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def run_rank(run_cli, plug_ins, monkeypatch):
+    """Rank on the CPU, from this process: (methods, folder, *words) -> (exit code, output, errors)."""
+    monkeypatch.syspath_prepend(plug_ins)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{plug_ins}")  # for the processes that it starts
+    monkeypatch.setattr(method, "_registry", dict(method._registry))
+
+    def run(methods, out, *words):
+        command = ("rank", methods, "--space", "resnet-mini", "--device", "cpu", "--epochs", "1", "-o", out, *words)
+        return run_cli("channel-harness", *command)
+
+    return run
 
 
-def test_several_methods_and_seeds_are_ranked_once_and_compared(tmp_path, plug_ins):
-    one_epoch = ("--seeds", "2", "--epochs", "1")
-    code, output, errors = run_rank(plug_ins, "summed,fur", tmp_path, *one_epoch, "--jobs", "2", "--json")
+def test_several_methods_and_seeds_are_ranked_once_and_compared(tmp_path, run_rank):
+    code, output, errors = run_rank("summed,fur", tmp_path, "--jobs", "2", "--json")
     assert code == 0, errors
-    files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == [f"{name}-seed{seed}.parquet" for name in ("fur", "summed") for seed in (0, 1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fur-seed0.parquet", "summed-seed0.parquet"]
     rows = {row["name"]: row for row in json.loads(output)["rows"]}
     truth = cb.load("resnet-mini").accuracies()
     for name in ("fur", "summed"):
-        for seed in (0, 1):
-            scores = read_scores(tmp_path / f"{name}-seed{seed}.parquet", SPACE)
-            expected = correlations(scores.values, truth[scores.indices])
-            assert rows[name]["kendall"][seed] == pytest.approx(expected.kendall)
-            assert rows[name]["pearson"][seed] == pytest.approx(expected.pearson)
+        scores = read_scores(tmp_path / f"{name}-seed0.parquet", SPACE)
+        expected = correlations(scores.values, truth[scores.indices])
+        assert rows[name]["kendall"] == pytest.approx([expected.kendall])
+        assert rows[name]["pearson"] == pytest.approx([expected.pearson])
     assert rows["flops"]["seeds"] == [] and len(rows["flops"]["kendall"]) == 1
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    (tmp_path / "fur-seed1.parquet").unlink()
-    code, output, _ = run_rank(plug_ins, "summed,fur", tmp_path, *one_epoch)
-    assert code == 0 and "summed" in output
+    code, output, _ = run_rank("summed", tmp_path, "--seeds", "2", "--json")
+    assert code == 0 and json.loads(output)["rows"][0]["seeds"] == [0, 1]
     after = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert {path.name for path in after if after[path] != before[path]} == {"fur-seed1.parquet"}
+    assert {path.name for path in after if after[path] != before.get(path)} == {"summed-seed1.parquet"}
 
-    code, _, errors = run_rank(plug_ins, "summed,fur", tmp_path, "--seeds", "2", "--epochs", "2")
-    assert code == 2 and "was made with recipe" in errors and len(errors.splitlines()) == 1
+    code, _, errors = run_rank("summed,fur", tmp_path, "--score-by", "loss")
+    assert code == 2 and "was made with score_by 'accuracy', not 'loss': delete it" in errors
+    assert len(errors.splitlines()) == 1
 
 
-def test_one_ranking_that_fails_is_named_and_the_others_are_there(tmp_path, plug_ins):
-    code, _, errors = run_rank(plug_ins, "falls,summed", tmp_path)
+def test_one_ranking_that_fails_is_named_and_the_others_are_there(tmp_path, run_rank):
+    code, _, errors = run_rank("falls,summed", tmp_path)
     assert code == 2 and "1 of 2 rankings failed, falls seed 0:" in errors and "it fell" in errors
     assert "Traceback" not in errors and (tmp_path / "summed-seed0.parquet").exists()
 
