@@ -1,14 +1,29 @@
-"""Scores that need no training: what any supernet has to beat before its ranking says anything.
+"""What any supernet has to beat before its ranking says anything: scores for free, and a few trained architectures.
 
->>> baseline_scores(get_space("resnet"))["flops"]   # float64 (16384,), higher is better
+    >>> baseline_scores(get_space("resnet"))["flops"]            # float64 (16384,), higher is better
+    >>> curve = additive_curve(space, table.accuracies())        # what n trained architectures + least squares reach
+    >>> exchange_rate(0.65, curve).n                             # "this ranking is worth n trained architectures"
+
+Trained accuracies are additive over slots to within noise. So whoever trains n random architectures, fits a sum over
+slots to their accuracies and ranks all others by it has a ranking, too, and n is the unit in which a method's Kendall
+can be paid: the n at which that ranking is as good.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from channel_bench.space import NUM_SLOTS, Space
+from channel_bench.errors import ArgumentError
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
+from channel_bench.terminal import print_table
+from harness.metrics import kendall
+from harness.ranks import FloatArray, dense_ranks, kendall_of_ranks
+from harness.smoothing import check_design, fit_effects, num_parameters
 
 BASELINES = {
     "flops": "multiply-accumulates",
@@ -17,6 +32,14 @@ BASELINES = {
     "digit-sum": "sum of the seven digits",
     "min-width": "smallest digit",
 }
+
+SIZES = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 256, 512)
+"""Numbers of trained architectures; close together where the curve is steep."""
+NUM_DRAWS = 50
+LEVEL = 0.95
+FORM = "log"
+"""Form of the fit, of `harness.smoothing.FORMS`: 8 parameters, so that 8 architectures are enough."""
+_MAX_TRIES = 100
 
 
 def baseline_scores(space: Space) -> dict[str, npt.NDArray[np.float64]]:
@@ -37,3 +60,194 @@ def baseline_scores(space: Space) -> dict[str, npt.NDArray[np.float64]]:
     }
     assert scores.keys() == BASELINES.keys()
     return scores
+
+
+@dataclass(frozen=True)
+class AdditivePoint:
+    """Kendall of additive fits to n trained architectures with the truth of the rest."""
+
+    n: int
+    """Trained architectures, each with all the runs of the truth."""
+    mean: float
+    """Over draws of the n."""
+    low: float
+    """Central interval of the draws: what an unlucky and a lucky choice of n give."""
+    high: float
+    std: float
+    """Standard deviation over draws (ddof=1)."""
+
+
+@dataclass(frozen=True)
+class AdditiveCurve:
+    """Kendall of additive fits against the number of trained architectures."""
+
+    form: str
+    """One of `harness.smoothing.FORMS`."""
+    points: list[AdditivePoint]
+    """By ascending n."""
+    fitted_on_all: float
+    """Kendall of the fit to every accuracy with those same accuracies: what the form can do at best."""
+    num_scored: int
+    """Architectures that a fit is scored on, before those that it was fitted to are taken out."""
+    num_draws: int
+    level: float
+    """Of the intervals."""
+
+
+def additive_curve(
+    space: Space,
+    truth: npt.ArrayLike,
+    *,
+    sizes: Sequence[int] = SIZES,
+    num_draws: int = NUM_DRAWS,
+    form: str = FORM,
+    among: npt.ArrayLike | None = None,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> AdditiveCurve:
+    """What n trained architectures are worth: fit a sum over slots to n random accuracies, score it on the rest.
+
+    A draw that does not determine the fit is drawn again, as someone would who chooses what to train; that concerns
+    one draw in 500 with 8 architectures and form "log", many where n is close to the parameters of "onehot".
+
+    Args:
+        space: The space.
+        truth: Accuracies in index order, float (16384,), NaN where missing. What is drawn is fitted as it is: means
+            over 3 runs stand for 3 trainings each.
+        sizes: Numbers of architectures; those that do not determine the form, or exceed half of what is there, are
+            left out.
+        num_draws: Draws for each size, >= 2.
+        form: One of `harness.smoothing.FORMS`.
+        among: bool (16384,): score on these alone, the ones that a method has scores of; default all that have a truth.
+        seed: Of the draws.
+        level: Of the intervals.
+
+    Raises:
+        ArgumentError: Shapes or numbers are out of range, no size is left, or all accuracies together do not determine
+            the form.
+        UnknownNameError: No form has this name.
+    """
+    accuracies = np.asarray(truth, np.float64)
+    there = np.isfinite(accuracies)
+    wanted = there if among is None else np.asarray(among, bool)
+    for name, values in (("accuracies", accuracies), ("choice of what to score on", wanted)):
+        if values.shape != (NUM_ARCHS,):
+            raise ArgumentError(f"{name} has shape {values.shape}: allowed is ({NUM_ARCHS},), in index order")
+    scored = there & wanted
+    if num_draws < 2 or not 0 < level < 1:
+        raise ArgumentError(
+            f"{num_draws} draws, level {level!r}: allowed are 2 draws and more, and levels between 0 and 1"
+        )
+    num_scored = int(scored.sum())
+    possible = [n for n in sizes if num_parameters(form) <= n <= min(there.sum(), num_scored) // 2]
+    if not possible:
+        raise ArgumentError(
+            f"{num_scored:,} architectures have a score and an accuracy: form {form!r} is fitted to"
+            f" {num_parameters(form)} at least, and scored on no fewer"
+        )
+    archs = space.archs()
+    check_design(archs[there], form, space)
+    trained = np.flatnonzero(there)
+    ranks = np.zeros(NUM_ARCHS, np.intp)
+    ranks[trained] = dense_ranks(accuracies[trained])
+    points = []
+    for n in possible:
+        rng = np.random.default_rng([seed, n])
+        taus = [_draw(space, archs, accuracies, ranks, trained, scored, n, form, rng) for _ in range(num_draws)]
+        low, high = np.quantile(taus, [(1 - level) / 2, (1 + level) / 2]).tolist()
+        points.append(AdditivePoint(n, float(np.mean(taus)), low, high, float(np.std(taus, ddof=1))))
+    fit = fit_effects(archs[there], accuracies[there], form, space)
+    best = kendall(fit.predict(archs[scored]), accuracies[scored])
+    return AdditiveCurve(form, points, best, num_scored, num_draws, level)
+
+
+def _draw(
+    space: Space,
+    archs: npt.NDArray[np.int8],
+    accuracies: FloatArray,
+    ranks: npt.NDArray[np.intp],
+    trained: npt.NDArray[np.intp],
+    scored: npt.NDArray[np.bool_],
+    n: int,
+    form: str,
+    rng: np.random.Generator,
+) -> float:
+    """Kendall of one fit to n random accuracies, on what is scored less the n."""
+    for tries in range(_MAX_TRIES):
+        chosen = rng.choice(trained, n, replace=False)
+        try:
+            fit = fit_effects(archs[chosen], accuracies[chosen], form, space)
+            break
+        except ArgumentError:
+            if tries == _MAX_TRIES - 1:
+                raise
+    rest = scored.copy()
+    rest[chosen] = False
+    return kendall_of_ranks(dense_ranks(fit.predict(archs[rest])), ranks[rest])
+
+
+@dataclass(frozen=True)
+class ExchangeRate:
+    """How many trained architectures rank as well as a method."""
+
+    kendall: float
+    """Of the method."""
+    n: float | None
+    """Where the mean of the draws reaches it, interpolated in log n; None where the curve does not."""
+    low: float | None
+    """The same of lucky draws, the upper end of their interval; None where it does not cross."""
+    high: float | None
+    """The same of unlucky draws."""
+    text: str
+    """All of this in words: "10 (8 or fewer to 15)", "more than 512"."""
+    form: str
+    """Of the fits."""
+
+
+def exchange_rate(found: float, curve: AdditiveCurve) -> ExchangeRate:
+    """The number of trained architectures whose additive fit ranks as well as a method with this Kendall.
+
+    Args:
+        found: Kendall of the method, on the architectures that the curve was scored on; NaN gives "undefined".
+        curve: From `additive_curve`.
+    """
+    least, most = curve.points[0].n, curve.points[-1].n
+    n, low, high = (
+        _reached(found, curve, [getattr(point, end) for point in curve.points]) for end in ("mean", "high", "low")
+    )
+    if n is not None:
+        lucky = f"{least} or fewer" if low is None else f"{low:.0f}"
+        unlucky = f"more than {most}" if high is None else f"{high:.0f}"
+        text = f"{n:.0f} ({lucky} to {unlucky})"
+    elif math.isnan(found) or math.isnan(curve.points[0].mean):
+        text = "undefined"
+    else:
+        text = f"fewer than {least}" if found < curve.points[0].mean else f"more than {most}"
+    return ExchangeRate(found, n, low, high, text, curve.form)
+
+
+def _reached(found: float, curve: AdditiveCurve, heights: list[float]) -> float | None:
+    """The n at which a line through the points reaches a height; None where all of it is above or below."""
+    rising = np.maximum.accumulate(heights)  # the last points are equal but for the luck of the draws
+    if not rising[0] <= found <= rising[-1]:
+        return None
+    return float(np.exp(np.interp(found, rising, np.log([point.n for point in curve.points]))))
+
+
+def print_curve(curve: AdditiveCurve) -> None:
+    """Print a curve as a table."""
+    notes = [
+        f"Kendall tau-b on the rest of {curve.num_scored:,}; {curve.num_draws} draws, the interval holds"
+        f" {curve.level:.0%} of them",
+        "every trained architecture counts with all the runs that the truth has of it",
+        f"fitted to all accuracies, and scored on them: {curve.fitted_on_all:.4f}",
+    ]
+    print_table(
+        ["trained", "Kendall", "low", "high", "+-"],
+        [
+            [f"{point.n}", *(f"{value:.4f}" for value in (point.mean, point.low, point.high, point.std))]
+            for point in curve.points
+        ],
+        title=f"additive least-squares fits, form {curve.form!r}, to n trained architectures",
+        caption="\n".join(notes),
+    )

@@ -53,6 +53,7 @@ app = make_app("channel-harness", "The judge of width-search methods: rank, scor
 
 SpaceOption = Annotated[str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}.")]
 RunOption = Annotated[int | None, typer.Option("--run", help="One run as the truth [default: the mean over runs].")]
+EqualFlopsOption = Annotated[bool, typer.Option("--equal-flops", help="Also Kendall within deciles of FLOPs.")]
 
 
 @app.command()
@@ -245,6 +246,10 @@ def score(
     smooth_samples: Annotated[
         int | None, typer.Option(help="Fit to so many of the scores, drawn at random [default: all].")
     ] = None,
+    at_equal_flops: EqualFlopsOption = False,
+    draws: Annotated[
+        int, typer.Option(help="Draws for what the ranking is worth in trained architectures; 0 for none.")
+    ] = 50,
     table: TableOption = None,
     arch_column: Annotated[
         str | None, typer.Option(help="Column of architectures [default: arch, subnet, ...].")
@@ -270,23 +275,69 @@ def score(
     scores = parts[0] if average is None else average_scores(parts, average)
     if smooth is not None:
         scores = smooth_scores(scores, smooth, smooth_samples)
-    print_comparison(compare(scores, load(found, table, data_dir), metric, run), json_output)
+    comparison = compare(
+        scores,
+        load(found, table, data_dir),
+        metric,
+        run,
+        at_equal_flops=at_equal_flops,
+        num_draws=_num_draws(draws),
+    )
+    print_comparison(comparison, json_output)
 
 
 @app.command()
 def baselines(
     space: SpaceOption,
+    additive: Annotated[
+        bool, typer.Option("--additive", help="Also what an additive fit to 8 ... 512 trained architectures reaches.")
+    ] = False,
+    form: Annotated[
+        str, typer.Option(help="Form of that fit: log, linear, onehot or concave (the last two from 22 on).")
+    ] = "log",
+    draws: Annotated[int, typer.Option(help="Random draws of the trained architectures.")] = 50,
+    at_equal_flops: EqualFlopsOption = False,
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
     run: RunOption = None,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Show what scores that need no training reach: FLOPs, parameters, widths."""
+    """Show what scores that need no training reach: FLOPs, parameters, widths; and a few trained architectures."""
     from channel_bench.table import load
     from harness.report import compare, print_comparison
 
-    print_comparison(compare(None, load(space, table, data_dir), metric, run), json_output)
+    comparison = compare(
+        None,
+        load(space, table, data_dir),
+        metric,
+        run,
+        at_equal_flops=at_equal_flops,
+        num_draws=_num_draws(draws) if additive else None,
+        form=form,
+    )
+    print_comparison(comparison, json_output)
+
+
+def _num_draws(draws: int) -> int | None:
+    if draws < 0 or draws == 1:
+        raise ArgumentError(f"number of draws is {draws}: allowed are 2 and more, or 0 for none")
+    return draws or None
+
+
+@app.command()
+def noise(
+    space: SpaceOption,
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show how noisy the accuracies are, and how high any score can reach: reliability, run to run, ceilings."""
+    from channel_bench.table import load
+    from harness.noise import print_noise, report_noise
+
+    print_noise(report_noise(load(space, table, data_dir), metric), json_output)
 
 
 @app.command()

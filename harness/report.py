@@ -20,8 +20,9 @@ from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS
 from channel_bench.table import Table
 from channel_bench.terminal import print_json, print_table
-from harness.baselines import baseline_scores
-from harness.metrics import correlations
+from harness.baselines import AdditiveCurve, ExchangeRate, additive_curve, baseline_scores, exchange_rate, print_curve
+from harness.metrics import EqualFlops, correlations, equal_flops
+from harness.noise import Ceilings, LeaveOneRunOut, ceilings, fraction_of_ceiling, leave_one_run_out, reliability
 from harness.scores import Scores
 from harness.smoothing import describe
 
@@ -40,6 +41,12 @@ class Row:
     spearman: float
     pearson: float
     n: int
+    of_ceiling: Ceilings | None = None
+    """Shares of the noise ceiling that the three reach; None where the noise is unknown."""
+    equal_flops: EqualFlops | None = None
+    """What is left at equal FLOPs, where it was asked for."""
+    worth: ExchangeRate | None = None
+    """In trained architectures, where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,26 @@ class Comparison:
     """Architectures with a score that the table has no accuracy of; they are left out."""
     facts: dict[str, Any]
     """How the scores came about."""
+    ceiling: Ceilings | None = None
+    """Noise ceiling of these architectures, in closed form; None where none has two runs."""
+    seen: LeaveOneRunOut | None = None
+    """The method against each run; None without a method, or where no run can be left out."""
+    curve: AdditiveCurve | None = None
+    """What a few trained architectures reach, where it was asked for and the table can tell."""
+    no_curve: str | None = None
+    """Why the table cannot."""
 
 
-def compare(scores: Scores | None, table: Table, metric: str = "best_test_acc", run: int | None = None) -> Comparison:
+def compare(
+    scores: Scores | None,
+    table: Table,
+    metric: str = "best_test_acc",
+    run: int | None = None,
+    *,
+    at_equal_flops: bool = False,
+    num_draws: int | None = None,
+    form: str = "log",
+) -> Comparison:
     """Correlate scores, and the free baselines on the same architectures, with the accuracies of a table.
 
     Args:
@@ -68,6 +92,9 @@ def compare(scores: Scores | None, table: Table, metric: str = "best_test_acc", 
         table: The truth.
         metric: Which accuracy is the truth.
         run: One run as the truth, or None for the mean over runs.
+        at_equal_flops: Correlate within deciles of FLOPs as well.
+        num_draws: Draws for `additive_curve`, from which the worth of every row follows; None for neither.
+        form: Form of those fits.
 
     Raises:
         ArgumentError: The spaces differ, or fewer than 2 architectures have both a score and an accuracy.
@@ -89,9 +116,35 @@ def compare(scores: Scores | None, table: Table, metric: str = "best_test_acc", 
         values[scores.indices] = scores.values
         columns.append((scores.method, "method", values))
     columns += [(name, "baseline", values) for name, values in baseline_scores(table.space).items()]
-    rows = [
-        Row(name, kind, **dataclasses.asdict(correlations(values[both], truth[both]))) for name, kind, values in columns
-    ]
+    cells = table.cells(metric)[both]
+    ceiling = seen = curve = no_curve = None
+    if (np.isfinite(cells).sum(1) > 1).any():
+        noise = reliability(cells)
+        ceiling = ceilings(noise.of_mean if run is None else noise.of_run)
+    if scores is not None and np.isfinite(cells).all(1).sum() > 2 and table.num_runs > 1:
+        seen = leave_one_run_out(columns[0][2][both], cells)
+    if num_draws is not None:
+        try:
+            curve = additive_curve(table.space, truth, num_draws=num_draws, form=form, among=both)
+        except ArgumentError as error:
+            if scores is None:
+                raise
+            no_curve = str(error)  # a small table says less of a method, but not nothing
+    rows = []
+    for name, kind, values in columns:
+        found = correlations(values[both], truth[both])
+        rows.append(
+            Row(
+                name,
+                kind,
+                **dataclasses.asdict(found),
+                of_ceiling=None if ceiling is None else fraction_of_ceiling(found, ceiling),
+                equal_flops=equal_flops(values[both], truth[both], table.space.flops()[both])
+                if at_equal_flops
+                else None,
+                worth=None if curve is None else exchange_rate(found.kendall, curve),
+            )
+        )
     return Comparison(
         space=table.space.name,
         table=table.name,
@@ -101,6 +154,10 @@ def compare(scores: Scores | None, table: Table, metric: str = "best_test_acc", 
         missing=[] if scores is None else scores.missing,
         num_untrained=int((scored & ~np.isfinite(truth)).sum()),
         facts={} if scores is None else scores.facts,
+        ceiling=ceiling,
+        seen=seen,
+        curve=curve,
+        no_curve=no_curve,
     )
 
 
@@ -122,12 +179,69 @@ def print_comparison(comparison: Comparison, json_output: bool = False) -> None:
         notes.append("undefined: the scores, or the truth, are constant")
     print_table(
         ["scores", "kind", "Kendall", "Spearman", "Pearson", "n"],
-        [
-            [row.name, row.kind, *map(_decimals, (row.kendall, row.spearman, row.pearson)), f"{row.n:,}"]
-            for row in comparison.rows
-        ],
+        [_line(row.name, row.kind, row, row.n) for row in comparison.rows] + _ceiling_lines(comparison),
         title=f"space {comparison.space}, table {comparison.table}, data set {comparison.dataset}",
-        caption="\n".join(notes),
+        caption="\n".join(notes + _verdicts(comparison)),
+    )
+    if comparison.rows[0].equal_flops is not None:
+        _print_equal_flops(comparison.rows)
+    if comparison.curve is not None and comparison.rows[0].kind == "baseline":
+        print()
+        print_curve(comparison.curve)
+
+
+def _line(name: str, kind: str, values: Row | Ceilings, n: int) -> list[str]:
+    return [name, kind, *map(_decimals, (values.kendall, values.spearman, values.pearson)), f"{n:,}"]
+
+
+def _ceiling_lines(comparison: Comparison) -> list[list[str]]:
+    """The noise ceiling, and how much of it the method, or without one each baseline, reaches."""
+    if comparison.ceiling is None:
+        return []
+    first = comparison.rows[0]
+    told = [row for row in comparison.rows if row.kind == first.kind and row.of_ceiling is not None]
+    return [_line("noise ceiling", "ceiling", comparison.ceiling, first.n)] + [
+        _line(row.name, "of ceiling", row.of_ceiling, row.n) for row in told if row.of_ceiling is not None
+    ]
+
+
+def _verdicts(comparison: Comparison) -> list[str]:
+    """What the numbers mean, in sentences."""
+    first = comparison.rows[0]
+    if comparison.ceiling is None:
+        notes = ["noise ceiling unknown: no architecture has two runs"]
+    else:
+        notes = ["noise ceiling: what a scorer would reach that knew every accuracy but for the luck of its seeds"]
+    if first.of_ceiling is not None and first.of_ceiling.kendall > 1:
+        notes.append(f"{first.name} is above the ceiling: by luck, or because it has seen these accuracies")
+    if comparison.seen is not None:
+        for check in comparison.seen.checks:
+            if check.flagged:
+                notes.append(
+                    f"{first.name} follows the noise of run {check.run}, which it must have seen: Kendall with the"
+                    f" other runs' mean is {check.with_others:.4f}"
+                )
+    if comparison.curve is not None:
+        told = [f"{row.name} {row.worth.text}" for row in comparison.rows if row.kind == first.kind and row.worth]
+        notes.append(
+            f"worth in trained architectures that an additive fit ({comparison.curve.form}) ranks by, interval over"
+            f" {comparison.curve.num_draws} draws of them: {', '.join(told)}"
+        )
+    if comparison.no_curve is not None:
+        notes.append(f"worth in trained architectures unknown: {comparison.no_curve}")
+    return notes
+
+
+def _print_equal_flops(rows: list[Row]) -> None:
+    """Print what is left of correlations at equal FLOPs."""
+    found = [(row.name, row.equal_flops) for row in rows if row.equal_flops is not None]
+    deciles = range(1, len(found[0][1].kendall) + 1)
+    print()
+    print_table(
+        ["scores", "Spearman given FLOPs", "mean", *(f"D{number}" for number in deciles)],
+        [[name, *map(_decimals, (equal.partial, equal.mean, *equal.kendall))] for name, equal in found],
+        title="at equal FLOPs: Kendall tau-b within deciles of FLOPs, D1 the smallest networks",
+        caption="undefined: constant within the decile, or in the same order as FLOPs",
     )
 
 

@@ -1,0 +1,295 @@
+"""How sure a correlation is: bootstrap over architectures and over runs, and a paired test between two methods.
+
+    >>> found = bootstrap({"mine": scores, "flops": flops}, table.cells())
+    >>> found.interval("mine")                        # Kendall, 95%
+    >>> found.difference("mine", "flops").p_value
+
+What is resampled is part of the question:
+
+- ``archs``: the architectures are a sample of all that might have been trained. They are drawn with replacement, each
+  with its score and its accuracy, so that the noise of the accuracies takes part as it is.
+- ``runs``: the architectures are fixed, and each might have been trained with other seeds. For each, its runs are drawn
+  with replacement. The mean of k drawn runs scatters by a factor (k - 1) / k less in variance than that of k new ones;
+  its deviation is scaled up to make good for that. An architecture with a single run stays as it is.
+- both, the default: wider than either, because the noise of accuracies enters twice.
+
+Resampling runs puts noise on top of noise, which lowers every correlation; the replicates are therefore compared with
+their own mean, and the interval lies around the estimate. All methods see the same replicates, which is what makes
+differences between them sharp.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from channel_bench.errors import ArgumentError, unknown_name
+from channel_bench.processes import num_cores
+from harness.metrics import checked
+from harness.ranks import FloatArray, IntArray, average_ranks, dense_ranks, kendall_of_ranks
+
+NUM_REPLICATES = 1000
+LEVEL = 0.95
+OVER = ("archs", "runs")
+CORRELATIONS = ("kendall", "spearman", "pearson")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that scores and truth give, for `bootstrap`; the three correlations are always there."""
+
+    function: Callable[[FloatArray, FloatArray, IntArray], float]
+    """Of scores (n,), truth (n,), and which architectures they are of, as positions in the arrays given (n,)."""
+    low: float = -math.inf
+    """No interval reaches below this."""
+    high: float = math.inf
+    """Nor above this."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval around an estimate."""
+
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+    """Standard deviation of the replicates."""
+    level: float
+    num_undefined: int
+    """Replicates in which the metric was not defined (a constant sample), which take no part."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First minus second method, on the same replicates."""
+
+    interval: Interval
+    p_value: float
+    """Of no difference, two-sided: share of replicates whose difference is as far from their mean as the estimate is
+    from 0, the estimate itself counted in, so that it is at least 1 / (number of replicates + 1)."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Metrics of methods on the data, and on resampled data."""
+
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    over: tuple[str, ...]
+    estimates: FloatArray
+    """On the data, (num_methods, num_metrics)."""
+    replicates: FloatArray
+    """On resampled data, (num_replicates, num_methods, num_metrics)."""
+    bounds: tuple[tuple[float, float], ...]
+    """What the metrics cannot exceed."""
+
+    def interval(self, method: str, metric: str = "kendall", level: float = LEVEL) -> Interval:
+        """Confidence interval of a metric of one method.
+
+        Raises:
+            UnknownNameError: No such method or metric.
+            ArgumentError: The level is not between 0 and 1.
+        """
+        row, column = self._row(method), self._column(metric)
+        values = self.replicates[:, row, column]
+        return _interval(float(self.estimates[row, column]), values, level, *self.bounds[column])
+
+    def difference(self, first: str, second: str, metric: str = "kendall", level: float = LEVEL) -> Difference:
+        """Whether two methods differ: interval and test of the metric of the first minus that of the second.
+
+        Raises:
+            UnknownNameError: No such method or metric.
+            ArgumentError: The level is not between 0 and 1.
+        """
+        a, b, column = self._row(first), self._row(second), self._column(metric)
+        estimate = float(self.estimates[a, column] - self.estimates[b, column])
+        values = self.replicates[:, a, column] - self.replicates[:, b, column]
+        width = self.bounds[column][1] - self.bounds[column][0]
+        interval = _interval(estimate, values, level, -width, width)
+        known = values[np.isfinite(values)]
+        if math.isnan(estimate) or len(known) == 0:
+            return Difference(interval, math.nan)
+        far = np.abs(known - known.mean()) >= abs(estimate)
+        return Difference(interval, float((1 + far.sum()) / (1 + len(known))))
+
+    def _row(self, method: str) -> int:
+        if method not in self.methods:
+            raise unknown_name("method", method, self.methods)
+        return self.methods.index(method)
+
+    def _column(self, metric: str) -> int:
+        if metric not in self.metrics:
+            raise unknown_name("metric", metric, self.metrics)
+        return self.metrics.index(metric)
+
+
+def _interval(estimate: float, replicates: FloatArray, level: float, low: float, high: float) -> Interval:
+    if not 0 < level < 1:
+        raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
+    known = replicates[np.isfinite(replicates)]
+    num_undefined = len(replicates) - len(known)
+    if math.isnan(estimate) or len(known) < 2:
+        return Interval(estimate, math.nan, math.nan, math.nan, level, num_undefined)
+    ends = estimate + np.quantile(known - known.mean(), [(1 - level) / 2, (1 + level) / 2])
+    least, most = np.clip(ends, low, high).tolist()
+    return Interval(estimate, least, most, float(known.std(ddof=1)), level, num_undefined)
+
+
+def bootstrap(
+    methods: Mapping[str, npt.ArrayLike],
+    accuracies: npt.ArrayLike,
+    *,
+    over: Collection[str] = OVER,
+    num_replicates: int = NUM_REPLICATES,
+    seed: int = 0,
+    metrics: Mapping[str, Metric] | None = None,
+    num_threads: int | None = None,
+) -> Bootstrap:
+    """Kendall, Spearman and Pearson of methods with the mean over runs, on the data and on resampled data.
+
+    Args:
+        methods: Scores by name, float (n,) each.
+        accuracies: Of every run, float (n, num_runs), NaN where a run is missing and at least one run in each row; or
+            one value per architecture, float (n,).
+        over: What to resample, of OVER.
+        num_replicates: How often, >= 1.
+        seed: Of the resampling, >= 0. Replicates do not depend on the methods, nor on the number of threads.
+        metrics: Further ones by name.
+        num_threads: Threads to share the work; None for one per core that this process may use.
+
+    Raises:
+        ArgumentError: Shapes or numbers are out of range, a score is not finite, an architecture has no run, or runs
+            are to be resampled and no architecture has two.
+    """
+    names = tuple(methods)
+    labels = _Labels(accuracies)
+    columns = [checked(f"scores of {name!r}", methods[name]) for name in names]
+    if not names:
+        raise ArgumentError("there are no scores to resample")
+    for name, column in zip(names, columns, strict=True):
+        if len(column) != len(labels):
+            raise ArgumentError(f"{len(column)} scores of {name!r} for {len(labels)} architectures")
+    if len(labels) < 2:
+        raise ArgumentError(f"a correlation needs at least 2 architectures, got {len(labels)}")
+    unknown = [what for what in over if what not in OVER]
+    if unknown or not over:
+        raise ArgumentError(f"cannot resample over {unknown or 'nothing'}: allowed are {' and '.join(OVER)}")
+    if "runs" in over and not (labels.num_runs > 1).any():
+        raise ArgumentError("runs cannot be resampled: no architecture has two; take over=('archs',)")
+    for what, number, least in (("replicates", num_replicates, 1), ("threads", num_threads or 1, 1), ("seed", seed, 0)):
+        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < least:
+            raise ArgumentError(f"{what} of a bootstrap: got {number!r}, allowed are integers of {least} and above")
+    extra = dict(metrics or {})
+    prepared = [_Ranked.of(column) for column in columns]
+    everything = np.arange(len(labels))
+    replicate = partial(_replicate, prepared, labels, extra, tuple(over), seed)
+    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
+        replicates = np.array(list(pool.map(replicate, range(num_replicates))))
+    return Bootstrap(
+        methods=names,
+        metrics=(*CORRELATIONS, *extra),
+        over=tuple(what for what in OVER if what in over),
+        estimates=_measure(prepared, labels.means, extra, everything),
+        replicates=replicates,
+        bounds=(((-1.0, 1.0),) * len(CORRELATIONS)) + tuple((metric.low, metric.high) for metric in extra.values()),
+    )
+
+
+class _Labels:
+    """Accuracies of runs, ready to be resampled."""
+
+    def __init__(self, accuracies: npt.ArrayLike) -> None:
+        cells = np.asarray(accuracies, np.float64)
+        cells = cells[:, None] if cells.ndim == 1 else cells
+        if cells.ndim != 2:
+            raise ArgumentError(f"accuracies have shape {cells.shape}: allowed is (num_archs, num_runs)")
+        if np.isinf(cells).any():
+            raise ArgumentError("an accuracy is infinite")
+        there = np.isfinite(cells)
+        self.num_runs = there.sum(1)
+        if (self.num_runs == 0).any():
+            raise ArgumentError(f"architecture at position {int(np.argmin(self.num_runs))} has no run")
+        self._cells = np.take_along_axis(cells, np.argsort(~there, axis=1, kind="stable"), axis=1)  # missing ones last
+        self._taken = np.arange(cells.shape[1]) < self.num_runs[:, None]
+        self.means = self._mean(self._cells)
+        with np.errstate(divide="ignore"):
+            self._scale = np.where(self.num_runs > 1, np.sqrt(self.num_runs / (self.num_runs - 1)), 0.0)
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def _mean(self, cells: FloatArray) -> FloatArray:
+        return np.asarray(np.where(self._taken, cells, 0.0).sum(1) / self.num_runs)
+
+    def resampled(self, rng: np.random.Generator) -> FloatArray:
+        """Means over runs that are drawn with replacement, with the spread of k new runs, (num_archs,)."""
+        drawn = (rng.random(self._cells.shape) * self.num_runs[:, None]).astype(np.intp)
+        means = self._mean(np.take_along_axis(self._cells, drawn, axis=1))
+        return self.means + self._scale * (means - self.means)
+
+
+def _replicate(
+    methods: list[_Ranked],
+    labels: _Labels,
+    extra: dict[str, Metric],
+    over: tuple[str, ...],
+    seed: int,
+    number: int,
+) -> FloatArray:
+    """Metrics on resampled data, (num_methods, num_metrics); the same for a seed and number whatever else is done."""
+    rng = np.random.default_rng([seed, number])
+    num_archs = len(labels)
+    rows = np.arange(num_archs)
+    if "archs" in over:
+        rows = np.repeat(rows, np.bincount(rng.integers(0, num_archs, num_archs), minlength=num_archs))
+    truth = labels.resampled(rng) if "runs" in over else labels.means
+    return _measure(methods, truth, extra, rows)
+
+
+def _measure(methods: list[_Ranked], truth: FloatArray, extra: dict[str, Metric], rows: IntArray) -> FloatArray:
+    """Metrics of the methods on the architectures of `rows`, (num_methods, num_metrics)."""
+    label = _Ranked.of(truth)
+    label_ranks = label.ranks[rows]
+    label_values, label_averages = _centred(label.scaled[rows]), _centred(average_ranks(label_ranks))
+    found = np.full((len(methods), len(CORRELATIONS) + len(extra)), math.nan)
+    for row, method in enumerate(methods):
+        ranks = method.ranks[rows]
+        found[row, 0] = kendall_of_ranks(ranks, label_ranks)
+        if not math.isnan(found[row, 0]):  # neither is constant
+            found[row, 1] = _cosine(_centred(average_ranks(ranks)), label_averages)
+            found[row, 2] = _cosine(_centred(method.scaled[rows]), label_values)
+        for column, metric in enumerate(extra.values(), len(CORRELATIONS)):
+            found[row, column] = metric.function(method.values[rows], truth[rows], rows)
+    return found
+
+
+class _Ranked(NamedTuple):
+    """Values with what is computed once for all replicates."""
+
+    values: FloatArray
+    scaled: FloatArray
+    """Deviations from the middle, within -1 and 1: no sum of squares overflows, and hardly one vanishes."""
+    ranks: IntArray
+
+    @classmethod
+    def of(cls, values: FloatArray) -> _Ranked:
+        low, high = values.min() / 2, values.max() / 2
+        return cls(values, (values / 2 - (low + high) / 2) / max(high - low, 5e-324), dense_ranks(values))
+
+
+def _centred(values: FloatArray) -> FloatArray:
+    return np.asarray(values - values.mean())
+
+
+def _cosine(a: FloatArray, b: FloatArray) -> float:
+    """Linear correlation of centred values; NaN where their squares vanish in the range of floating point."""
+    ab, aa, bb = (float(np.einsum("i,i->", x, y)) for x, y in ((a, b), (a, a), (b, b)))
+    return max(-1.0, min(1.0, ab / math.sqrt(aa * bb))) if aa * bb > 0 else math.nan
