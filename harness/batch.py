@@ -60,17 +60,18 @@ def rank_many(
         if score_file(folder, method, seed).exists()
     }
     failed = {}
+    started: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(num_jobs) as pool:
         waiting = {}
-        # Seed by seed, so that an early stop leaves every method with something.
-        for seed in seeds:
-            for method in methods:
-                if (method, seed) in found:
-                    on_done(method, seed, "found")
-                    continue
-                path = score_file(folder, method, seed)
-                waiting[pool.submit(_run, space, method, seed, path, arguments)] = method, seed
         try:
+            # Seed by seed, so that an early stop leaves every method with something.
+            for seed in seeds:
+                for method in methods:
+                    if (method, seed) in found:
+                        on_done(method, seed, "found")
+                        continue
+                    path = score_file(folder, method, seed)
+                    waiting[pool.submit(_run, space, method, seed, path, arguments, started)] = method, seed
             for future in as_completed(waiting):
                 method, seed = waiting[future]
                 reason = future.result()
@@ -79,6 +80,8 @@ def rank_many(
                     failed[method, seed] = reason
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in started:
+                process.terminate()  # an interrupt need not have reached it; what it has done is kept
             raise
     if failed:
         (method, seed), reason = next(iter(failed.items()))
@@ -104,13 +107,21 @@ def _read(space: Space, path: Path, expected: dict[str, Any]) -> Scores:
     return scores
 
 
-def _run(space: Space, method: str, seed: int, path: Path, arguments: Sequence[str]) -> str:
+def _run(
+    space: Space, method: str, seed: int, path: Path, arguments: Sequence[str], started: list[subprocess.Popen[str]]
+) -> str:
     """Rank in a process of its own; the reason of a failure, or nothing."""
     command = [sys.executable, "-m", "harness.cli", "rank", method, "--space", space.name, "--seed", str(seed)]
+    command += ["--no-truth", "-o", str(path), *arguments]
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.run([*command, "--no-truth", "-o", str(path), *arguments], stderr=errors, check=False)
-        if process.returncode == 0:
+        # Standard output is for the comparison of all of them.
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
+        started.append(process)
+        code = process.wait()
+        if code == 0:
             return ""
         errors.seek(0)
         lines = errors.read().splitlines()
-    return lines[-1] if lines else f"exit code {process.returncode}"
+    if code < 0:
+        return f"it was ended by signal {-code}"
+    return lines[-1] if lines else f"exit code {code}"

@@ -153,7 +153,9 @@ def rank(
     truth = None if no_truth else load(found, table, data_dir)
     if truth is not None:
         truth.accuracies(run, metric)
-    names = method.split(",") if method != "all" else [info.name for info in list_methods() if info.factory]
+    names = list(dict.fromkeys(method.split(",")))
+    if method == "all":
+        names = [info.name for info in list_methods() if info.factory]
     several = len(names) > 1 or seeds > 1
     if several and options:
         raise ArgumentError("--option goes with one method and one seed: rank the others without it")
@@ -177,7 +179,7 @@ def rank(
     recipe = supernet_recipe(found, epochs)
     task = make_task(found, data, seed=seed, recipe=recipe, validate_on=validate_on, bn=bn, score_by=score_by)
     if not several:
-        scores = _rank_one(method, chosen[method], task, out, options)
+        scores = _rank_one(names[0], chosen[names[0]], task, out, options)
         if truth is not None:
             print_comparison(compare(scores, truth, metric, run), json_output)
         return

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from channel_bench._version import __version__
-from channel_bench.durable import write_atomic
+from channel_bench.durable import TEMPORARY_PREFIX, write_atomic
 from channel_bench.errors import ArgumentError, CorruptFileError
 from channel_bench.space import NUM_ARCHS
 from channel_bench.step import arithmetic
@@ -34,8 +34,8 @@ Columns = dict[str, npt.NDArray[np.float64]]
 
 
 def settings(task: Task, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What decides the scores of a ranking, but for the device; as JSON holds it."""
-    return {
+    """What decides the scores of a ranking, but for the device; as it is read back from JSON."""
+    facts = {
         "dataset": task.dataset,
         "validated_on": task.validate_on,
         "bn": task.bn,
@@ -47,6 +47,9 @@ def settings(task: Task, options: dict[str, Any] | None = None) -> dict[str, Any
         "options": options or {},
         "code_version": __version__,
     }
+    # A tuple comes back as a list, and would not be equal to itself.
+    kept: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return kept
 
 
 class Workplace:
@@ -57,7 +60,8 @@ class Workplace:
         identity: What the ranking is of.
 
     Raises:
-        ArgumentError: The folder holds a ranking with other settings.
+        ArgumentError: The folder holds a ranking with other settings, or what belongs to no settings.
+        CorruptFileError: Its settings cannot be read.
         StorageError: It cannot be written.
     """
 
@@ -66,16 +70,27 @@ class Workplace:
         self.folder = folder
         self._scores = folder / "scores.npz"
         known = folder / "settings.json"
-        if known.exists():
-            before = json.loads(known.read_text())
-            if before != identity:
-                other = next(key for key in {**before, **identity} if before.get(key) != identity.get(key))
+        if not known.exists():
+            strays = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(TEMPORARY_PREFIX)]
+            if strays:
                 raise ArgumentError(
-                    f"{str(folder)!r} holds an unfinished ranking with {other} {before.get(other)!r}, this one has"
-                    f" {identity.get(other)!r}: delete that folder, or write to another file"
+                    f"{str(folder)!r} holds {strays[0]} and no settings.json that says what ranking it is of: delete"
+                    " that folder, or write to another file"
                 )
-        else:
             write_atomic((known, json.dumps(identity).encode()))
+            return
+        try:
+            before = dict(json.loads(known.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise CorruptFileError(
+                f"{str(known)!r} cannot be read ({error}): delete its folder to start anew"
+            ) from None
+        if before != identity:
+            other = next(key for key in {**before, **identity} if before.get(key) != identity.get(key))
+            raise ArgumentError(
+                f"{str(folder)!r} holds an unfinished ranking with {other} {before.get(other)!r}, this one has"
+                f" {identity.get(other)!r}: delete that folder, or write to another file"
+            )
 
     def load(self) -> Columns | None:
         """Scores so far, or None.
@@ -87,7 +102,10 @@ class Workplace:
             return None
         try:
             with np.load(self._scores) as kept:
-                return {name: kept[name] for name in kept.files}
+                columns = {name: kept[name] for name in kept.files}
+            if {len(columns["score"])} != {len(column) for column in columns.values()}:
+                raise ValueError("its columns differ in length")
+            return columns
         except Exception as error:  # NumPy raises what the zip, the header or the file system raises
             raise CorruptFileError(f"{str(self._scores)!r} cannot be read ({error}): delete it to go on") from None
 
@@ -109,7 +127,8 @@ def rank_to_file(name: str, method: Method, task: Task, path: Path, options: dic
         ArgumentError: There is an unfinished ranking with other settings.
         StorageError: A file cannot be written.
     """
-    place = Workplace(path.with_name(path.name + ".partial"), {"method": name, **settings(task, options)})
+    identity = {"method": name, "space": task.space.name, **settings(task, options)}
+    place = Workplace(path.with_name(path.name + ".partial"), identity)
     scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, place, show=True)
     write_scores(scores, path)
     place.clear()

@@ -6,6 +6,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_supernet import MINI, make_supernet
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -13,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import channel_bench as cb
 from channel_bench.models import build_model
 from harness.differentiable import output_pixels
-from harness.exhaustive import SupernetEvaluator, Walk, count_macs
-from harness.supernet import PATHS, Supernet, batch_norm
+from harness.exhaustive import BUNDLE_ELEMENTS, SupernetEvaluator, Walk, count_macs
+from harness.supernet import IMAGE, PATHS, Supernet, batch_norm
 from harness.task import make_task
 
 ARCHS = {name: cb.get_space(name).sample(200, np.random.default_rng(3)) for name in MINI}
@@ -65,6 +67,38 @@ def test_siblings_give_the_same_together_as_alone(name, bundle_elements):
     for path in PATHS:
         found = all_logits(net, pixels(5), archs, path, bundle_elements=bundle_elements)
         assert (found - one_by_one(net, pixels(5), archs, path)).abs().max() < 1e-9
+
+
+ANY_ARCHS = st.lists(st.tuples(*[st.integers(1, 4)] * 7), min_size=1, max_size=12, unique=True)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(
+    archs=ANY_ARCHS,
+    name=st.sampled_from(MINI),
+    path=st.sampled_from(PATHS),
+    num_groups=st.integers(4, 6),
+    norm_per_width=st.booleans(),
+    calibration=st.sampled_from([(), (3,), (4, 3)]),
+    bundle_elements=st.sampled_from([0, 2**11, 2**13, 2**40]),
+)
+def test_any_sub_networks_in_any_order_and_setting_are_exact(
+    archs, name, path, num_groups, norm_per_width, calibration, bundle_elements
+):
+    net = make_supernet(name, num_groups, dtype=torch.float64, norm_per_width=norm_per_width)
+    images, archs = pixels(4 + sum(calibration)), np.array(archs, np.int8)
+    found = all_logits(net, images, archs, path, calibration, bundle_elements=bundle_elements)
+    assert (found - one_by_one(net, images, archs, path, calibration)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(("name", "path"), list(itertools.product(MINI, PATHS)))
+@pytest.mark.parametrize("bundle_elements", [2**13, 2**40])
+def test_all_architectures_come_out_once_and_right(name, path, bundle_elements):
+    space, net = cb.get_space(name), make_supernet(name, dtype=torch.float64)
+    found = all_logits(net, pixels(2), space.archs(), path, bundle_elements=bundle_elements)
+    assert len(found) == 16384
+    archs = np.concatenate([ARCHS[name][:40], np.array([(1,) * 7, (4,) * 7], np.int8)])
+    assert (found[space.index(archs)] - one_by_one(net, pixels(2), archs, path)).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("name", MINI)
@@ -169,7 +203,41 @@ def test_the_work_saved_is_counted_exactly(name, num_macs, saved):
     assert round(int(space.flops().sum()) / num_macs, 2) == saved
 
 
-@pytest.mark.slow  # a minute each: nothing travels together
+def counted_by_hand(space):
+    """MACs of all 16,384 with prefix, nesting and cumulation; the four widths of a slot add up to 2.5 full ones."""
+    s, height, width = space.input_shape
+    a1, a2 = height * width // 4, height * width // 16
+    c0, c1, c2, c3, c4, c5, c6 = space.max_channels
+    if space.family == "resnet":
+        convolutions = (
+            s * c0 * a1  # the stem
+            + c0 * c1 * a1  # block 1: one pass over the groups of slot 0 gives its four sums,
+            + 2.5 * c1 * c0 * a1  # and one over those of slot 1, for each width of slot 0, its four
+            + 4 * 2.5 * (c0 * c2 + c2 * c0) * a1  # block 2, for each width of slots 0 and 1
+            + 16 * 2.5 * c0 * c3 * a2
+            + 64 * c3 * c4 * a2  # no skip: at full width
+            + 256 * (c4 * c5 + 2.5 * c5 * c4) * a2
+            + 1024 * 2.5 * (c4 * c6 + c6 * c4) * a2
+        )
+        return 9 * convolutions + 4096 * 2.5 * c4 * space.num_classes
+    return (
+        9 * s * c0 * a1
+        + (c0 + 4 * 9 + 2.5 * c0) * c1 * a1  # 1x1, depthwise, 1x1
+        + (4 * 2.5 * c0 + 16 * 9 + 4 * 2.5 * c0) * c2 * a1
+        + (16 * 2.5 * c0 * a1 + 64 * 9 * a2 + 64 * c4 * a2) * c3
+        + (256 * c4 + 1024 * 9 + 256 * 2.5 * c4) * c5 * a2
+        + 1024 * 2.5 * c4 * c6 * a2
+        + 4096 * c6 * space.num_classes  # one pass over the groups of slot 6
+    )
+
+
+@pytest.mark.parametrize("name", cb.list_spaces())
+def test_the_work_is_what_can_be_counted_by_hand(name):
+    net = Supernet(cb.get_space(name), torch.Generator().manual_seed(0))
+    assert count_macs(net) == count_macs(net, "right") == counted_by_hand(net.space)
+
+
+@pytest.mark.slow  # nothing travels together
 @pytest.mark.parametrize(("name", "saved"), [("resnet", 5.33), ("mobilenet", 12.97)])
 def test_the_work_saved_with_a_norm_per_width(name, saved):
     space = cb.get_space(name)
@@ -202,12 +270,32 @@ def test_alone_a_sub_network_costs_its_flops(name):
         assert net.forward_macs - before == 3 * space.flops(arch)
 
 
+@pytest.mark.parametrize(("name", "norm_per_width"), list(itertools.product(MINI, [False, True])))
+def test_a_few_sub_networks_are_run_no_wider_than_they_are(name, norm_per_width):
+    net = make_supernet(name, 5, norm_per_width=norm_per_width)
+
+    def cost(archs):
+        walk = Walk(net, "right")
+        walk.run(pixels(3, torch.float32), np.array(archs, np.int8), lambda rows, logits: None)
+        return walk.macs / 3
+
+    narrow, wide = [(1, 2, 1, 2, 1, 2, 1), (1, 2, 1, 2, 1, 2, 2)], (4,) * 7
+    assert net.space.flops(narrow[1]) <= cost(narrow) < net.space.flops(narrow).sum()
+    # The wide one shares the stem alone, and makes the others no dearer but in the layers that read two open slots.
+    assert cost([*narrow, wide]) < cost(narrow) + net.space.flops(wide)
+    assert cost(ARCHS[name][:20]) < net.space.flops(ARCHS[name][:20]).sum()
+
+
 class LiveBytes(TorchDispatchMode):
     """The bytes of the storages that were made within it and are still alive, and their peak."""
 
     def __init__(self):
         super().__init__()
         self.live, self.peak, self._seen = 0, 0, set()
+
+    def ignore(self, tensors):
+        """Leave out what was there before, also where an operation returns a view of it."""
+        self._seen |= {tensor.untyped_storage()._cdata for tensor in tensors}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -229,16 +317,55 @@ class LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
+def memory_bound(net, num_images, bundle_elements):
+    """The elements that the docstring of `Walk` promises not to exceed."""
+    sizes = [
+        num_images * net.space.max_channels[layer.writes] * count
+        for layer, count in zip(net.layers, output_pixels(net), strict=True)
+    ]
+    closed, total, place = set(), 0, 0
+    for stage in net.stages:
+        if stage.skip:
+            total += max(sizes[place - 1], bundle_elements)
+        for layer in stage.layers:
+            if layer.reads not in (IMAGE, layer.writes) and layer.reads not in closed:
+                closed.add(layer.reads)
+                total += max(4 * sizes[place], bundle_elements)
+            place += 1
+    return total + 3 * max(*sizes, bundle_elements) + max(weight.numel() for weight in net.weights.values())
+
+
+def share_of_bound(net, archs, bundle_elements):
+    """Peak of a walk's memory as a share of what is promised."""
+    images = pixels(8, torch.float32)
+    with LiveBytes() as memory:
+        memory.ignore([images, *net.parameters()])
+        Walk(net, bundle_elements=bundle_elements).run(images, archs, lambda rows, logits: None)
+    assert memory.live == 0  # or not everything was seen
+    share = memory.peak / (4 * memory_bound(net, len(images), bundle_elements))
+    assert share <= 1
+    return share
+
+
 @pytest.mark.parametrize("name", MINI)
-def test_memory_is_bounded_whatever_the_number_of_sub_networks(name):
-    """In tensors of the size of a layer's largest output, as the docstring of `Walk` counts them."""
-    net, images = make_supernet(name), pixels(32, torch.float32)
-    largest = max(
-        len(net.weights[layer.key]) * count for layer, count in zip(net.layers, output_pixels(net), strict=True)
-    )
-    few = np.array(list(itertools.product([1, 4], repeat=7)), np.int8)
-    for archs in (few[:2], few, cb.get_space(name).archs()[-1024:]):
-        with LiveBytes() as memory:
-            Walk(net, bundle_elements=1).run(images, archs, lambda rows, logits: None)
-        peak = memory.peak / (4 * len(images) * largest)
-        assert 2 < peak < 32
+def test_memory_stays_within_what_the_walk_promises(name):
+    net, archs = make_supernet(name), cb.get_space(name).archs()
+    # The way down to 4444444 with all that waits beside it, and everything there is of the first four slots.
+    archs = archs[((archs != 4).sum(1) <= 1) | (archs[:, 4:] == 4).all(1)]
+    assert share_of_bound(net, archs, 0) > 0.8
+    for bundle_elements in (2**12, 2**15):
+        assert share_of_bound(net, archs, bundle_elements) > 0.1
+    share_of_bound(make_supernet(name, norm_per_width=True), archs, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MINI)
+@pytest.mark.parametrize("bundle_elements", [0, 2**11, 2**13, 2**15, BUNDLE_ELEMENTS["cpu"]])
+def test_memory_of_all_sub_networks_stays_within_it(name, bundle_elements):
+    share_of_bound(make_supernet(name), cb.get_space(name).archs(), bundle_elements)
+
+
+def test_the_memory_of_the_full_spaces_is_what_the_docstring_says():
+    for name, gigabytes in (("resnet", 17), ("mobilenet", 22)):
+        net = Supernet(cb.get_space(name), torch.Generator())
+        assert round(4e-9 * memory_bound(net, 2500, 0)) == gigabytes
