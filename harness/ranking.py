@@ -195,10 +195,13 @@ def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Eval
     """Fit a method to a task, with a bar if it is to be shown; what scores architectures, and seconds."""
     started = time.perf_counter()
     with arithmetic(), _bar(show, f"training {name}", task.recipe.epochs) as advance:
-        observed = (
-            dataclasses.replace(task, on_epoch=lambda epoch, num_epochs, note: advance(1, note)) if show else task
-        )
-        return method.fit(observed), time.perf_counter() - started
+
+        def on_epoch(epoch: int, num_epochs: int, note: str) -> None:
+            advance(1, note)
+            if task.on_epoch is not None:
+                task.on_epoch(epoch, num_epochs, note)
+
+        return method.fit(dataclasses.replace(task, on_epoch=on_epoch)), time.perf_counter() - started
 
 
 def _bar(show: bool, description: str, total: int) -> Any:

@@ -15,13 +15,15 @@ import pytest
 import torch
 
 import channel_bench as cb
+from channel_bench.datasets import make_dataset
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
 from harness import method, training
+from harness.batch import rank_many, score_file
 from harness.method import get_method
 from harness.metrics import correlations
 from harness.ranking import Workplace, rank, rank_to_file, settings
 from harness.report import compare_seeds
-from harness.scores import read_scores
+from harness.scores import make_scores, read_scores, write_scores
 from harness.task import make_task, supernet_recipe
 
 SPACE = cb.get_space("resnet-mini")
@@ -115,6 +117,90 @@ def test_other_settings_and_torn_files_of_an_unfinished_ranking_are_refused(digi
         place.load()
 
 
+def cifar_like(name="resnet"):
+    """A task of a full space, whose recipe holds tuples; random images."""
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (40, 3, 32, 32), np.uint8), np.arange(40) % 10
+    return make_task(name, make_dataset("random", (pixels, labels), (pixels, labels)))
+
+
+def test_a_ranking_of_a_full_space_knows_its_own_settings_again(tmp_path):
+    task = cifar_like()
+    for _ in range(2):
+        Workplace(tmp_path / "place", settings(task, {"temperature": 3}))
+    path = score_file(tmp_path, "summed", 0)
+    write_scores(make_scores("summed", task.space, [0, 1], [1.0, 2.0], settings(task)), path)
+    notes = []
+    (scores,) = rank_many(
+        task.space,
+        ["summed"],
+        [0],
+        tmp_path,
+        [],
+        1,
+        lambda name, seed: settings(task),
+        lambda *note: notes.append(note),
+    )
+    assert notes == [("summed", 0, "found")] and scores.values.tolist() == [1, 2]
+
+
+def test_an_unfinished_ranking_of_another_space_is_refused(digits, tmp_path):
+    path = tmp_path / "scores.parquet"
+    with pytest.raises(Interrupted):
+        rank_to_file("summed", Ranked(calls=5), task_of(digits), path)
+    other = make_task("mobilenet-mini", digits, recipe=supernet_recipe(SPACE, 4))
+    with pytest.raises(ArgumentError, match="unfinished ranking with space 'resnet-mini', this one has 'mobilenet-"):
+        rank_to_file("summed", Ranked(), other, path)
+
+
+def test_what_is_damaged_in_an_unfinished_ranking_is_named(digits, tmp_path):
+    folder, identity = tmp_path / "place", settings(task_of(digits))
+    place = Workplace(folder, identity)
+    for content in (b"", b"{", b"\xff", b"[1]"):
+        (folder / "settings.json").write_bytes(content)
+        with pytest.raises(CorruptFileError, match=r"settings.json' cannot be read .*: delete its folder"):
+            Workplace(folder, identity)
+    for columns in ({"other": np.ones(3)}, {"score": np.ones(3), "val_loss": np.ones(2)}):
+        place.keep(columns)
+        with pytest.raises(CorruptFileError, match=r"scores.npz' cannot be read"):
+            place.load()
+    # Without its settings nobody knows what the scores are of.
+    (folder / "settings.json").unlink()
+    with pytest.raises(ArgumentError, match=r"holds scores.npz and no settings.json .*: delete that folder"):
+        Workplace(folder, identity)
+    (folder / "scores.npz").rename(folder / ".writing-killed")  # what a kill leaves of a write
+    assert Workplace(folder, identity).load() is None
+
+
+def test_damaged_checkpoints_are_one_line(digits, tmp_path, run_cli, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    path = tmp_path / "scores.parquet"
+    with pytest.raises(Interrupted):
+        rank_to_file("uniform", get_method("uniform"), task_of(digits, stop_after=1), path)
+    folder = tmp_path / "scores.parquet.partial"
+    good = (folder / "supernet.pt").read_bytes()
+    torch.save({"epoch": 1}, tmp_path / "other.pt")
+    command = (
+        "rank",
+        "uniform",
+        "--space",
+        "resnet-mini",
+        "--epochs",
+        "4",
+        "--device",
+        "cpu",
+        "--no-truth",
+        "-o",
+        path,
+    )
+    for content in (b"", good[:-200], good[:100], os.urandom(500), (tmp_path / "other.pt").read_bytes()):
+        (folder / "supernet.pt").write_bytes(content)
+        code, output, errors = run_cli("channel-harness", *command)
+        assert code == 2 and output == "" and errors.count("\n") == 1
+        assert "supernet.pt' cannot be used" in errors and "delete it to start anew" in errors
+    code, _, errors = run_cli("channel-harness", *command[:5], "5", *command[6:])
+    assert code == 2 and errors.count("\n") == 1 and "unfinished ranking with recipe" in errors
+
+
 def rank_command(out, *more):
     """`channel-harness rank` in a process of its own, a checkpoint after every epoch and few images to score on."""
     code = (
@@ -146,12 +232,14 @@ def test_a_ranking_that_is_killed_ends_in_the_same_scores(tmp_path):
 
 @pytest.fixture(scope="module")
 def plug_ins(tmp_path_factory):
-    """A folder with two installed methods that need no training: one ranks, one raises."""
+    """A folder with installed methods that need no training: one ranks, the others raise, die or take for ever."""
     site = tmp_path_factory.mktemp("site")
     (site / "plug_ins.py").write_text(
+        "import os, time\n"
         "from channel_bench.errors import ChannelBenchError\n"
         "class Summed:\n"
         "    def fit(self, task):\n"
+        "        print('{not JSON')\n"
         "        self.seed = task.seed\n"
         "        return self\n"
         "    def score(self, archs):\n"
@@ -159,12 +247,18 @@ def plug_ins(tmp_path_factory):
         "class Falls:\n"
         "    def fit(self, task):\n"
         "        raise ChannelBenchError('it fell')\n"
+        "class Dies:\n"
+        "    def fit(self, task):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "class Sleeps:\n"
+        "    def fit(self, task):\n"
+        "        time.sleep(600)\n"
     )
     info = site / "plug_ins-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-ins\nVersion: 1.0\n")
-    points = "[channel_bench.methods]\nsummed = plug_ins:Summed\nfalls = plug_ins:Falls\n"
-    (info / "entry_points.txt").write_text(points)
+    points = "".join(f"{name.lower()} = plug_ins:{name}\n" for name in ("Summed", "Falls", "Dies", "Sleeps"))
+    (info / "entry_points.txt").write_text("[channel_bench.methods]\n" + points)
     return site
 
 
@@ -207,9 +301,26 @@ def test_several_methods_and_seeds_are_ranked_once_and_compared(tmp_path, run_ra
 
 
 def test_one_ranking_that_fails_is_named_and_the_others_are_there(tmp_path, run_rank):
-    code, _, errors = run_rank("falls,summed", tmp_path)
-    assert code == 2 and "1 of 2 rankings failed, falls seed 0:" in errors and "it fell" in errors
-    assert "Traceback" not in errors and (tmp_path / "summed-seed0.parquet").exists()
+    code, output, errors = run_rank("falls,summed,dies,falls", tmp_path, "--jobs", "2", "--json")
+    assert code == 2 and output == "" and "Traceback" not in errors
+    assert "falls seed 0 failed: " in errors and "it fell" in errors
+    assert "dies seed 0 failed: it was ended by signal 9" in errors
+    assert "2 of 3 rankings failed, " in errors
+    assert [path.name for path in tmp_path.glob("*.parquet")] == ["summed-seed0.parquet"]
+
+
+def test_an_interrupt_ends_the_rankings_that_run(tmp_path, run_rank, digits):
+    def interrupt(name, seed, what):
+        assert (name, what) == ("summed", "done")
+        raise KeyboardInterrupt
+
+    task = task_of(digits, epochs=1)
+    common = (tmp_path, ["--device", "cpu", "--epochs", "1"], 2, lambda name, seed: settings(task), interrupt)
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        rank_many(SPACE, ["sleeps", "summed"], [0], *common)
+    assert time.perf_counter() - began < 300
+    assert {path.name for path in tmp_path.glob("*.parquet")} == {"summed-seed0.parquet"}
 
 
 def test_the_loss_is_a_column_that_can_be_ranked_by(digits, tmp_path, monkeypatch):
