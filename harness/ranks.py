@@ -47,10 +47,9 @@ def kendall_of_ranks(a: IntArray, b: IntArray) -> float:
     by_first = np.argsort(first, kind="stable")
     by_second = by_first[np.argsort(second[by_first], kind="stable")]
     places = np.argsort(first[by_second], kind="stable")
-    order = by_second[places]
-    first, second = first[order], second[order]
-    new = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    tied_both = _tied_pairs(np.diff(np.flatnonzero(new), prepend=-1, append=n - 1))
+    both = (a * (b.max() + 1) + b)[by_second[places]]
+    ends = np.flatnonzero(both[1:] != both[:-1])
+    tied_both = _tied_pairs(np.diff(ends, prepend=-1, append=n - 1))
     # In the order by (a, b), `places` are the places in the order by (b, a): a pair that is tied in either is in the
     # same order in both, so that exactly the discordant pairs are inversions (Knight 1966).
     agreeing = untied_a + untied_b - pairs + tied_both - 2 * _inversions(places)
