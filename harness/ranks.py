@@ -16,6 +16,16 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 
+def keep_memory() -> None:
+    """Have the C library keep the memory of temporary arrays, before correlations are computed by the thousand.
+
+    Freeing one large array teaches glibc to (mallopt(3), dynamic M_MMAP_THRESHOLD). Otherwise it may give each of ours
+    back to the system and fetch it again page by page, which costs half as much as the work itself. Other C libraries
+    are not impressed.
+    """
+    np.empty(2**24, np.uint8)
+
+
 def dense_ranks(values: FloatArray) -> IntArray:
     """Ranks 0, 1, 2 ... of the distinct values, ascending; equal values have equal ranks, (n,)."""
     return np.unique(values, return_inverse=True)[1].reshape(-1)
@@ -28,7 +38,7 @@ def average_ranks(ranks: IntArray) -> FloatArray:
 
 
 def kendall_of_ranks(a: IntArray, b: IntArray) -> float:
-    """Kendall tau-b from ranks, exact; in O(n^1.5) simple operations of NumPy, about 3 times as fast as scipy.
+    """Kendall tau-b from ranks, exact; in O(n^1.5) simple operations of NumPy, 2 to 3 times as fast as scipy.
 
     Args:
         a: Integers >= 0 and not much larger than n, in the order of the values; gaps are allowed. (n,)
