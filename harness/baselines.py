@@ -22,7 +22,7 @@ from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
 from channel_bench.terminal import print_table
 from harness.metrics import kendall
-from harness.ranks import FloatArray, dense_ranks, kendall_of_ranks
+from harness.ranks import FloatArray, dense_ranks, keep_memory, kendall_of_ranks
 from harness.smoothing import check_design, fit_effects, num_parameters
 
 BASELINES = {
@@ -150,6 +150,7 @@ def additive_curve(
     trained = np.flatnonzero(there)
     ranks = np.zeros(NUM_ARCHS, np.intp)
     ranks[trained] = dense_ranks(accuracies[trained])
+    keep_memory()
     points = []
     for n in possible:
         rng = np.random.default_rng([seed, n])

@@ -33,7 +33,7 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError, unknown_name
 from channel_bench.processes import num_cores
 from harness.metrics import checked
-from harness.ranks import FloatArray, IntArray, average_ranks, dense_ranks, kendall_of_ranks
+from harness.ranks import FloatArray, IntArray, average_ranks, dense_ranks, keep_memory, kendall_of_ranks
 
 NUM_REPLICATES = 1000
 LEVEL = 0.95
@@ -189,6 +189,7 @@ def bootstrap(
             raise ArgumentError(f"{what} of a bootstrap: got {number!r}, allowed are integers of {least} and above")
     extra = dict(metrics or {})
     prepared = [_Ranked.of(column) for column in columns]
+    keep_memory()
     everything = np.arange(len(labels))
     replicate = partial(_replicate, prepared, labels, extra, tuple(over), seed)
     with ThreadPoolExecutor(num_threads or num_cores()) as pool:

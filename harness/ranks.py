@@ -16,6 +16,16 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 
+def keep_memory() -> None:
+    """Have the C library keep the memory of temporary arrays, before correlations are computed by the thousand.
+
+    Freeing one large array teaches glibc to (mallopt(3), dynamic M_MMAP_THRESHOLD). Otherwise it may give each of ours
+    back to the system and fetch it again page by page, which costs half as much as the work itself. Other C libraries
+    are not impressed.
+    """
+    np.empty(2**24, np.uint8)
+
+
 def dense_ranks(values: FloatArray) -> IntArray:
     """Ranks 0, 1, 2 ... of the distinct values, ascending; equal values have equal ranks, (n,)."""
     return np.unique(values, return_inverse=True)[1].reshape(-1)
@@ -28,7 +38,7 @@ def average_ranks(ranks: IntArray) -> FloatArray:
 
 
 def kendall_of_ranks(a: IntArray, b: IntArray) -> float:
-    """Kendall tau-b from ranks, exact; in O(n^1.5) simple operations of NumPy, about 3 times as fast as scipy.
+    """Kendall tau-b from ranks, exact; in O(n^1.5) simple operations of NumPy, 2 to 3 times as fast as scipy.
 
     Args:
         a: Integers >= 0 and not much larger than n, in the order of the values; gaps are allowed. (n,)
@@ -47,10 +57,9 @@ def kendall_of_ranks(a: IntArray, b: IntArray) -> float:
     by_first = np.argsort(first, kind="stable")
     by_second = by_first[np.argsort(second[by_first], kind="stable")]
     places = np.argsort(first[by_second], kind="stable")
-    order = by_second[places]
-    first, second = first[order], second[order]
-    new = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    tied_both = _tied_pairs(np.diff(np.flatnonzero(new), prepend=-1, append=n - 1))
+    both = (a * (b.max() + 1) + b)[by_second[places]]
+    ends = np.flatnonzero(both[1:] != both[:-1])
+    tied_both = _tied_pairs(np.diff(ends, prepend=-1, append=n - 1))
     # In the order by (a, b), `places` are the places in the order by (b, a): a pair that is tied in either is in the
     # same order in both, so that exactly the discordant pairs are inversions (Knight 1966).
     agreeing = untied_a + untied_b - pairs + tied_both - 2 * _inversions(places)
