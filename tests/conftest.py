@@ -74,6 +74,18 @@ def digits():
     return load_dataset("digits")
 
 
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium; `Browser.open` begins a page anew, so that tests share it."""
+    from browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome here to draw the page")
+    running = Browser(tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()
+
+
 def load_script(path: Path) -> ModuleType:
     """A program that is no part of a package, as a module."""
     specification = importlib.util.spec_from_file_location(path.stem, path)
