@@ -562,7 +562,8 @@ def explore(
     data_dir: DataDirOption = None,
 ) -> None:
     """Write a table as one HTML page to walk through: sliders, Pareto front, runs; it works offline."""
-    from channel_bench.explore import check_page_path, write_explorer
+    from channel_bench.explore import write_explorer
+    from channel_bench.page import check_page_path
 
     check_page_path(out)
     num_bytes = write_explorer(_load(space, table, data_dir), out, metric)

@@ -15,8 +15,6 @@ MAX_PAGE_BYTES they are left out, and the page says so.
 from __future__ import annotations
 
 import base64
-import html
-import importlib.resources
 import json
 import math
 import zlib
@@ -29,10 +27,12 @@ import numpy.typing as npt
 from channel_bench import published, shipped
 from channel_bench._version import __version__
 from channel_bench.durable import write_atomic
-from channel_bench.errors import ArgumentError, MissingDataError
+from channel_bench.errors import MissingDataError
+from channel_bench.page import assemble, check_page_path, pack_array
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS
 from channel_bench.table import Table
 
+PAGES = Path(__file__).parent / "pages"
 MAX_PAGE_BYTES = 8 * 2**20
 """Largest page that learning curves may make; without them a page of three runs has 1.2 MB."""
 CURVE_UNIT = 0.01
@@ -85,44 +85,15 @@ def write_explorer(table: Table, path: Path, metric: str = "best_test_acc") -> i
     return len(page)
 
 
-def check_page_path(path: Path) -> None:
-    """Refuse a file name that browsers would not take for a page.
-
-    Raises:
-        ArgumentError: The path does not end in .html.
-    """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ArgumentError(f"page {str(path)!r} must end in .html")
-
-
 def explorer_page(table: Table, metric: str = "best_test_acc") -> str:
     """The page as text; arguments and errors as `write_explorer`."""
     facts = _facts(table, metric)
     curves, note = _curves(table)
-    page = _assemble({**facts, "curves": curves, "curves_note": note})
+    page = assemble(PAGES, "explore", title=facts["title"], data={**facts, "curves": curves, "curves_note": note})
     if curves is not None and len(page.encode()) > MAX_PAGE_BYTES:
         note = f"This table has learning curves, but with them the page would exceed {MAX_PAGE_BYTES / 2**20:.0f} MiB."
-        page = _assemble({**facts, "curves": None, "curves_note": note})
+        page = assemble(PAGES, "explore", title=facts["title"], data={**facts, "curves": None, "curves_note": note})
     return page
-
-
-def _assemble(data: dict[str, Any]) -> str:
-    """The template with its three parts and the data filled in."""
-    pages = importlib.resources.files("channel_bench") / "pages"
-    parts = {name: (pages / f"explore.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    # No "<" in the data: it could end the element that holds them.
-    filled = {
-        "title": html.escape(data["title"]),
-        "style": parts["css"],
-        "script": parts["js"],
-        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
-    }
-    before, *rest = parts["html"].split("{{")
-    pieces = [before]
-    for part in rest:
-        name, text = part.split("}}", 1)
-        pieces += [filled[name], text]
-    return "".join(pieces)
 
 
 def _facts(table: Table, metric: str) -> dict[str, Any]:
@@ -164,12 +135,12 @@ def _facts(table: Table, metric: str) -> dict[str, Any]:
             ["Written by", f"channel-bench {__version__}"],
         ],
         "arrays": {
-            "mean": _packed(means, "<f8"),
-            "std": _packed(_stds(cells), "<f8"),
-            "runs": _packed(cells, "<f8"),
-            "rank": _packed(_ranks(means), "<i4"),
-            "flops": _packed(space.flops(), "<f8"),  # whole numbers below 2**53, so exact
-            "params": _packed(space.params(), "<f8"),
+            "mean": pack_array(means, "<f8"),
+            "std": pack_array(_stds(cells), "<f8"),
+            "runs": pack_array(cells, "<f8"),
+            "rank": pack_array(_ranks(means), "<i4"),
+            "flops": pack_array(space.flops(), "<f8"),  # whole numbers below 2**53, so exact
+            "params": pack_array(space.params(), "<f8"),
         },
     }
 
@@ -245,7 +216,3 @@ def _curves(table: Table) -> tuple[dict[str, Any] | None, str]:
         "base64": base64.b64encode(zlib.compress(dense.tobytes(), 9)).decode(),
     }
     return packed, f"Rounded to {CURVE_UNIT} points; a dot marks the first best epoch of each run."
-
-
-def _packed(values: npt.NDArray[Any], dtype: str) -> dict[str, str]:
-    return {"dtype": dtype, "base64": base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode()}
