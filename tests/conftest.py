@@ -166,20 +166,26 @@ def small_table_path(tmp_path_factory) -> Path:
     return write_table(tmp_path_factory.mktemp("table") / "small.parquet", make_rows(space, 64, 2), make_info(space))
 
 
+def start_cli(name: str, *arguments: object) -> int:
+    """Run a command line in this process: (name, *arguments) -> exit code."""
+    from channel_bench.cli import app as bench
+    from channel_bench.terminal import run_app
+    from harness.cli import app as harness
+
+    with pytest.raises(SystemExit) as stopped:
+        run_app({"channel-bench": bench, "channel-harness": harness}[name], name, [str(part) for part in arguments])
+    return stopped.value.code
+
+
 @pytest.fixture
 def run_cli(capfd):
     """Run a command line in this process: (name, *arguments) -> (exit code, standard output, standard error)."""
 
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
-        from channel_bench.cli import app as bench
-        from channel_bench.terminal import run_app
-        from harness.cli import app as harness
-
         capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            run_app({"channel-bench": bench, "channel-harness": harness}[name], name, [str(part) for part in arguments])
+        code = start_cli(name, *arguments)
         output = capfd.readouterr()
-        return stopped.value.code, output.out, output.err
+        return code, output.out, output.err
 
     return run
 

@@ -15,7 +15,6 @@ from harness.baselines import (
     AdditiveCurve,
     AdditivePoint,
     additive_curve,
-    baseline_scores,
     exchange_rate,
 )
 from harness.metrics import kendall
@@ -172,51 +171,3 @@ def test_a_table_that_cannot_tell_the_worth_still_scores(small_table_path, tmp_p
     assert code == 0 and "worth in trained architectures unknown: 3 architectures have a score" in output
     code, _, errors = run_cli("channel-harness", "baselines", *common, "--additive")
     assert code == 2 and "slot 3 of the 64 scored architectures" in errors
-
-
-# -- what is known about the published table -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", params=["mobilenet", "resnet"])
-def table(request, published):
-    return cb.load(request.param, data_dir=published)
-
-
-def test_thirty_two_trained_architectures_beat_every_published_supernet(table, published, run_cli):
-    known, best_of_paper = {"mobilenet": (0.798, 0.652), "resnet": (0.773, 0.684)}[table.space.name]
-    arguments = ("baselines", "--space", table.space.name, "--additive", "--draws", "20", "--json")
-    code, output, _ = run_cli("channel-harness", *arguments)
-    found = json.loads(output)
-    point = next(point for point in found["curve"]["points"] if point["n"] == 32)
-    # The known figure is the mean of ten draws, this one of twenty.
-    assert code == 0 and abs(point["mean"] - known) < 3 * point["std"] * math.sqrt(1 / 10 + 1 / 20)
-    assert point["low"] > best_of_paper
-    worth = {row["name"]: row["worth"] for row in found["rows"]}
-    assert 8 <= worth["sum-log-width"]["n"] <= 14 and worth["min-width"]["n"] is None
-    assert round(found["curve"]["fitted_on_all"], 3) == {"mobilenet": 0.820, "resnet": 0.801}[table.space.name]
-
-
-def test_the_whole_table_is_nearly_additive(table):
-    curve = additive_curve(table.space, table.accuracies(), sizes=(32,), num_draws=2, form="onehot")
-    assert round(curve.fitted_on_all, 3) == {"mobilenet": 0.828, "resnet": 0.805}[table.space.name]
-
-
-def test_the_range_of_the_published_table(table):
-    mean = table.accuracies()
-    best, worst = {"mobilenet": ("4444342", "1111113"), "resnet": ("4344424", "1111112")}[table.space.name]
-    assert table.space.text(int(mean.argmax())) == best and table.space.text(int(mean.argmin())) == worst
-    ends = [round(table.accuracy(arch), 3) for arch in (best, worst, "4444444", "1111111")]
-    assert (
-        ends
-        == {"mobilenet": [91.887, 89.167, 91.663, 89.287], "resnet": [93.893, 91.573, 93.617, 91.700]}[table.space.name]
-    )
-
-
-def test_free_baselines_of_the_published_table(table):
-    known = {
-        ("mobilenet", "flops"): 0.5458, ("mobilenet", "params"): 0.4261,
-        ("resnet", "flops"): 0.6730, ("resnet", "params"): 0.5089,
-    }  # fmt: skip
-    scores = baseline_scores(table.space)
-    for name in ("flops", "params"):
-        assert round(kendall(scores[name], table.accuracies()), 4) == known[table.space.name, name]

@@ -275,63 +275,15 @@ def test_single_runs_leave_the_noise_unknown(tmp_path, run_cli):
 
 # -- what is known about the published table -------------------------------------------------------------------------
 
-PUBLISHED = {
-    "mobilenet": {
-        "run_to_run": [0.6197, 0.6121, 0.6118],
-        "with_others": [0.662, 0.662, 0.656],
-        "mean_std": 0.404,
-        "run_variance": 0.03343,
-        "reliability": 0.9317,
-        "ceiling": (0.9652, 0.8316),
-        "tied": 0.983,
-        "top_100": 0.25,
-        "with_own": 0.78,
-    },
-    "resnet": {
-        "run_to_run": [0.5636, 0.5679, 0.5612],
-        "with_others": [0.616, 0.611, 0.615],
-        "mean_std": 0.318,
-        "run_variance": 0.02648,
-        "reliability": 0.9125,
-        "ceiling": (0.9552, 0.8088),
-        "tied": 0.987,
-        "top_100": 0.19,
-        "with_own": 0.75,
-    },
-}
 
-
-@pytest.mark.parametrize("space", PUBLISHED)
-def test_the_noise_of_the_published_tables(published, run_cli, space):
-    known = PUBLISHED[space]
-    code, output, _ = run_cli("channel-harness", "noise", "--space", space, "--json")
-    found = json.loads(output)
-    assert code == 0
-    between = found["run_to_run"]
-    assert [round(between[i][j], 4) for i, j in ((0, 1), (0, 2), (1, 2))] == known["run_to_run"]
-    assert [round(tau, 3) for tau in found["run_to_others"]] == known["with_others"]
-    shares = found["reliability"]
-    assert round(shares["of_mean"], 4) == known["reliability"] and round(shares["mean_std"], 3) == known["mean_std"]
-    assert round(shares["run_std"] ** 2, 5) == known["run_variance"]
-    ceiling = found["ceiling_of_mean"]
-    assert (round(ceiling["pearson"], 4), round(ceiling["kendall"], 4)) == known["ceiling"]
-    assert round(found["tied_share"], 3) == known["tied"] and round(found["top_100_width"], 2) == known["top_100"]
-    # The simulation repeats what can be checked, and so may be believed where it differs a little from normal theory.
-    simulation = found["simulation"]
-    observed = np.mean([between[i][j] for i, j in ((0, 1), (0, 2), (1, 2))])
-    assert simulation["run_to_run"] == pytest.approx(observed, abs=0.002)
-    for name in ("pearson", "spearman", "kendall"):
-        assert simulation["of_mean"][name] == pytest.approx(ceiling[name], abs=0.005)
-
-
-@pytest.mark.parametrize("space", PUBLISHED)
-def test_a_run_of_the_published_table_as_a_score_is_worth_less_than_it_seems(published, space):
+@pytest.mark.parametrize(("space", "honest", "leaked"), [("mobilenet", 0.662, 0.78), ("resnet", 0.616, 0.75)])
+def test_a_run_of_the_published_table_as_a_score_is_worth_less_than_it_seems(published, space, honest, leaked):
     table = cb.load(space, data_dir=published)
     cells = table.cells()
     found = leave_one_run_out(cells[:, 0], cells)
     assert found.flagged == [0]
-    assert round(found.checks[0].with_others, 3) == PUBLISHED[space]["with_others"][0]
-    assert round(kendall(cells[:, 0], table.accuracies()), 2) == PUBLISHED[space]["with_own"]
+    assert round(found.checks[0].with_others, 3) == honest
+    assert round(kendall(cells[:, 0], table.accuracies()), 2) == leaked
     assert leave_one_run_out(table.space.flops(), cells).flagged == []
     tops = [set(np.argsort(-values, kind="stable")[:10]) for values in (cells[:, 0].round(4), cells[:, 1:].mean(1))]
     assert len(tops[0] & tops[1]) <= 1  # of ten: what label noise makes of a top-10

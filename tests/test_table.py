@@ -283,14 +283,6 @@ def test_published_ranks_share_ties_that_single_precision_broke(published):
         assert table.rank(index) == 1 + (exact > exact[index]).sum()
 
 
-def test_published_extremes(published):
-    resnet, mobilenet = cb.load("resnet", data_dir=published), cb.load("mobilenet", data_dir=published)
-    assert resnet.top(1)[0].arch == "4344424" and round(resnet.top(1)[0].mean, 3) == 93.893
-    assert mobilenet.top(1)[0].arch == "4444342" and round(mobilenet.top(1)[0].mean, 3) == 91.887
-    assert resnet.query("1111112").rank == mobilenet.query("1111113").rank == 16384
-    assert round(resnet.accuracy("4444444"), 3) == 93.617 and round(mobilenet.accuracy("1111111"), 3) == 89.287
-
-
 @given(index=st.integers(0, 16383))
 def test_scalar_and_batch_look_ups_agree(full, index):
     text = full.space.text(index)
