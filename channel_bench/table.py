@@ -226,6 +226,17 @@ class Table:
             self._cells[metric] = cells
         return self._cells[metric]
 
+    def stds(self, metric: str = "best_test_acc") -> FloatArray:
+        """Standard deviation over the runs of every architecture (ddof=1), percentage points, float64 (16384,).
+
+        NaN below two runs. Errors as `cells`.
+        """
+        cells = self.cells(metric)
+        stds = np.full(len(cells), np.nan)
+        several = np.isfinite(cells).sum(1) > 1
+        stds[several] = np.nanstd(cells[several], axis=1, ddof=1)
+        return stds
+
     def _values(self, metric: str, run: int | None) -> FloatArray:
         """Read-only float64 (16384,): one run, or the mean over those that are there."""
         key = (metric, run)

@@ -92,16 +92,17 @@ def _fail(name: str, message: str) -> NoReturn:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; NaN and infinity, which JSON does not have, as null."""
-    print(json.dumps(_finite(value), indent=2))
+    print(json.dumps(finite(value), indent=2))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value of dicts, lists and numbers with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value
 
 

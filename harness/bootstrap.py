@@ -12,6 +12,7 @@ What is resampled is part of the question:
   with replacement. The mean of k drawn runs scatters by a factor (k - 1) / k less in variance than that of k new ones;
   its deviation is scaled up to make good for that. An architecture with a single run stays as it is.
 - both, the default: wider than either, because the noise of accuracies enters twice.
+- seeds, by `over_seeds`: the supernets of a method are a sample of all that might have been trained.
 
 Resampling runs puts noise on top of noise, which lowers every correlation; the replicates are therefore compared with
 their own mean, and the interval lies around the estimate. All methods see the same replicates, which is what makes
@@ -20,8 +21,9 @@ differences between them sharp.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -75,6 +77,12 @@ class Difference:
     p_value: float
     """Of no difference, two-sided: share of replicates whose difference is as far from their mean as the estimate is
     from 0, the estimate itself counted in, so that it is at least 1 / (number of replicates + 1)."""
+
+    def reversed(self) -> Difference:
+        """Second minus first."""
+        mine = self.interval
+        turned = dataclasses.replace(mine, estimate=-mine.estimate, low=-mine.high, high=-mine.low)
+        return Difference(turned, self.p_value)
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,7 @@ def bootstrap(
     seed: int = 0,
     metrics: Mapping[str, Metric] | None = None,
     num_threads: int | None = None,
+    on_replicate: Callable[[], object] | None = None,
 ) -> Bootstrap:
     """Kendall, Spearman and Pearson of methods with the mean over runs, on the data and on resampled data.
 
@@ -164,13 +173,14 @@ def bootstrap(
         seed: Of the resampling, >= 0. Replicates do not depend on the methods, nor on the number of threads.
         metrics: Further ones by name.
         num_threads: Threads to share the work; None for one per core that this process may use.
+        on_replicate: Called after each replicate.
 
     Raises:
         ArgumentError: Shapes or numbers are out of range, a score is not finite, an architecture has no run, or runs
             are to be resampled and no architecture has two.
     """
     names = tuple(methods)
-    labels = _Labels(accuracies)
+    labels = Labels(accuracies)
     columns = [checked(f"scores of {name!r}", methods[name]) for name in names]
     if not names:
         raise ArgumentError("there are no scores to resample")
@@ -192,8 +202,7 @@ def bootstrap(
     keep_memory()
     everything = np.arange(len(labels))
     replicate = partial(_replicate, prepared, labels, extra, tuple(over), seed)
-    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
-        replicates = np.array(list(pool.map(replicate, range(num_replicates))))
+    replicates = run_replicates(replicate, num_replicates, num_threads, on_replicate)
     return Bootstrap(
         methods=names,
         metrics=(*CORRELATIONS, *extra),
@@ -204,10 +213,91 @@ def bootstrap(
     )
 
 
-class _Labels:
-    """Accuracies of runs, ready to be resampled."""
+def run_replicates(
+    replicate: Callable[[int], FloatArray],
+    num_replicates: int,
+    num_threads: int | None = None,
+    on_replicate: Callable[[], object] | None = None,
+) -> FloatArray:
+    """Results of a function of the replicate's number, stacked in that order: (num_replicates, ...).
+
+    Args:
+        replicate: Spends its time in NumPy, which lets other threads run.
+        num_replicates: Numbers 0, 1, ... below it.
+        num_threads: None for one per core that this process may use.
+        on_replicate: Called after each.
+    """
+    rows = []
+    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
+        try:
+            for row in pool.map(replicate, range(num_replicates)):
+                rows.append(row)
+                if on_replicate is not None:
+                    on_replicate()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not wait for the rest
+            raise
+    return np.array(rows)
+
+
+def over_seeds(found: Bootstrap, groups: Mapping[str, Sequence[str]], seed: int = 0) -> Bootstrap:
+    """Put rankings of several supernets of one method together: the mean over them, and their scatter.
+
+    A replicate of the mean is that of rankings drawn with replacement, as runs are: with k of them, the deviation from
+    the mean of all is scaled by sqrt(k / (k - 1)), so that the variance is that of k new supernets. A method with one
+    ranking stays as it is, and its interval says nothing of other supernets.
+
+    Args:
+        found: Of every ranking by itself.
+        groups: Names in `found` of each method's rankings, one at least.
+        seed: Of the draws.
+
+    Returns:
+        Of the methods; `over` also has "seeds" where a method has several rankings.
+
+    Raises:
+        UnknownNameError: `found` has no ranking of a name.
+    """
+    rng = np.random.default_rng(seed)
+    num_replicates = len(found.replicates)
+    estimates, replicates = [], []
+    for names in groups.values():
+        rows = [found._row(name) for name in names]
+        values, k = found.replicates[:, rows], len(rows)
+        means = values.mean(1)
+        if k > 1:
+            drawn = rng.integers(0, k, (num_replicates, k))
+            others = values[np.arange(num_replicates)[:, None], drawn].mean(1)
+            means = means + math.sqrt(k / (k - 1)) * (others - means)
+        estimates.append(found.estimates[rows].mean(0))
+        replicates.append(means)
+    several = any(len(names) > 1 for names in groups.values())
+    return dataclasses.replace(
+        found,
+        methods=tuple(groups),
+        over=(*found.over, "seeds") if several else found.over,
+        estimates=np.array(estimates),
+        replicates=np.stack(replicates, 1),
+    )
+
+
+class Labels:
+    """Accuracies of runs, ready to be resampled.
+
+    Args:
+        accuracies: float (num_archs, num_runs), NaN where a run is missing; or one value for each, (num_archs,).
+
+    Raises:
+        ArgumentError: The shape is another, a value is infinite, or an architecture has no run.
+    """
+
+    means: FloatArray
+    """Over the runs that are there, (num_archs,)."""
+    num_runs: IntArray
+    """Runs of each architecture, (num_archs,)."""
 
     def __init__(self, accuracies: npt.ArrayLike) -> None:
+        """Put the runs that are there first."""
         cells = np.asarray(accuracies, np.float64)
         cells = cells[:, None] if cells.ndim == 1 else cells
         if cells.ndim != 2:
@@ -225,6 +315,7 @@ class _Labels:
             self._scale = np.where(self.num_runs > 1, np.sqrt(self.num_runs / (self.num_runs - 1)), 0.0)
 
     def __len__(self) -> int:
+        """Number of architectures."""
         return len(self.means)
 
     def _mean(self, cells: FloatArray) -> FloatArray:
@@ -239,7 +330,7 @@ class _Labels:
 
 def _replicate(
     methods: list[_Ranked],
-    labels: _Labels,
+    labels: Labels,
     extra: dict[str, Metric],
     over: tuple[str, ...],
     seed: int,

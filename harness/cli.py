@@ -68,7 +68,7 @@ def demo(
 ) -> None:
     """See the whole line work on embedded data: networks, table, supernet, scores, report; about two minutes."""
     from harness.demo import run_demo
-    from harness.report import print_comparison
+    from harness.sheets import print_comparison
 
     comparison = run_demo(out, archs, seed=seed, epochs=epochs)
     print_comparison(comparison, json_output)
@@ -146,8 +146,9 @@ def rank(
             raise ArgumentError(f"number of {name} is {number}: allowed are 1 and above")
     options = _options(option or [])
     from channel_bench.table import load
+    from harness.comparison import compare
     from harness.method import get_method, list_methods
-    from harness.report import compare, compare_seeds, print_comparison, print_seed_comparison
+    from harness.sheets import print_comparison
 
     # What can be wrong is found before the long work starts.
     truth = None if no_truth else load(found, table, data_dir)
@@ -190,7 +191,7 @@ def rank(
     assert out is not None
     rankings = _rank_several(names, task, seeds, out, jobs, passed_on)
     if truth is not None:
-        print_seed_comparison(compare_seeds(rankings, truth, metric, run), json_output)
+        print_comparison(compare(rankings, truth, metric, run), json_output)
 
 
 def _rank_one(name: str, method: Method, task: Task, out: Path | None, options: dict[str, Any]) -> Scores:
@@ -268,8 +269,9 @@ def score(
     if smooth_samples is not None and smooth is None:
         raise ArgumentError("--smooth-samples without --smooth has nothing to fit: add --smooth FORM")
     from channel_bench.table import load
-    from harness.report import compare, print_comparison
+    from harness.comparison import compare
     from harness.scores import read_scores
+    from harness.sheets import print_comparison
     from harness.smoothing import average_scores, smooth_scores
 
     found = get_space(space)
@@ -307,7 +309,8 @@ def baselines(
 ) -> None:
     """Show what scores that need no training reach: FLOPs, parameters, widths; and a few trained architectures."""
     from channel_bench.table import load
-    from harness.report import compare, print_comparison
+    from harness.comparison import compare
+    from harness.sheets import print_comparison
 
     comparison = compare(
         None,

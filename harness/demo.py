@@ -23,9 +23,9 @@ from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space
 from channel_bench.table import Table
 from channel_bench.terminal import progress, resumable, say
+from harness.comparison import Comparison, compare
 from harness.method import get_method
 from harness.ranking import rank_to_file
-from harness.report import Comparison, compare
 from harness.task import make_task, supernet_recipe
 
 SPACE = "resnet-mini"

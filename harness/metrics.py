@@ -31,7 +31,7 @@ from harness.ranks import FloatArray, IntArray, average_ranks, dense_ranks, kend
 
 TOP_SIZES = (10, 100)
 NUM_FLOPS_GROUPS = 10
-_ACCURACY_DECIMALS = 4
+ACCURACY_DECIMALS = 4
 """Decimals of an accuracy in percent that mean something; further ones are rounding errors."""
 
 
@@ -104,7 +104,7 @@ def kt_1dec(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
         ArgumentError: As `correlations`.
     """
     a, b = _paired(scores, truth)
-    return kendall(a, b.round(_ACCURACY_DECIMALS).round(1))
+    return kendall(a, b.round(ACCURACY_DECIMALS).round(1))
 
 
 def weighted_tau(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -232,9 +232,7 @@ def precision_at(k: int, scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
         ArgumentError: As `correlations`, or k is out of range.
     """
     a, b = _paired(scores, truth)
-    sure, tied, num_drawn = _top(k, a)
-    good = _true_ranks(b) <= k
-    return float((good[sure].sum() + num_drawn / len(tied) * good[tied].sum()) / k)
+    return TopK(k, a).precision(true_ranks(b))
 
 
 def best_rank_at(k: int, scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -250,13 +248,46 @@ def best_rank_at(k: int, scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
         In [1, n].
     """
     a, b = _paired(scores, truth)
-    sure, tied, num_drawn = _top(k, a)
-    ranks = _true_ranks(b)
-    best_sure = ranks[sure].min() if len(sure) else len(b)
-    rest = np.arange(1, len(tied))
-    steps = np.maximum(len(tied) - rest - num_drawn + 1, 0) / (len(tied) - rest)
-    chances = num_drawn / len(tied) * np.cumprod(np.concatenate([[1.0], steps]))
-    return float(chances @ np.minimum(np.sort(ranks[tied]), best_sure))
+    return TopK(k, a).best_rank(true_ranks(b))
+
+
+class TopK:
+    """The k best-scored architectures, to be held against many true rankings: `precision_at` and `best_rank_at`.
+
+    Args:
+        k: 1 .. n.
+        scores: float (n,), finite.
+
+    Raises:
+        ArgumentError: k is out of range.
+    """
+
+    def __init__(self, k: int, scores: FloatArray) -> None:
+        """Split them into those that belong to the k best however ties are broken, and those that tie for the rest."""
+        if not _is_integer(k) or not 1 <= k <= len(scores):
+            raise ArgumentError(f"k is {k!r}: allowed are 1 to {len(scores)}, the number of architectures")
+        boundary = np.partition(scores, len(scores) - k)[len(scores) - k]
+        self.k = k
+        self._sure, self._tied = np.flatnonzero(scores > boundary), np.flatnonzero(scores == boundary)
+        num_tied, num_drawn = len(self._tied), k - len(self._sure)
+        rest = np.arange(1, num_tied)
+        steps = np.maximum(num_tied - rest - num_drawn + 1, 0) / (num_tied - rest)
+        self._share = num_drawn / num_tied
+        self._chances = self._share * np.cumprod(np.concatenate([[1.0], steps]))
+
+    def precision(self, ranks: IntArray) -> float:
+        """Share of the k that are truly among the k best; `ranks` are `true_ranks`, (n,)."""
+        return float(((ranks[self._sure] <= self.k).sum() + self._share * (ranks[self._tied] <= self.k).sum()) / self.k)
+
+    def best_rank(self, ranks: IntArray) -> float:
+        """Best true rank among the k; `ranks` are `true_ranks`, (n,)."""
+        best_sure = ranks[self._sure].min() if len(self._sure) else len(ranks)
+        return float(self._chances @ np.minimum(np.sort(ranks[self._tied]), best_sure))
+
+
+def true_ranks(truth: FloatArray) -> IntArray:
+    """1 + the number of larger values, (n,)."""
+    return 1 + len(truth) - np.searchsorted(np.sort(truth), truth, side="right")
 
 
 @dataclass(frozen=True)
@@ -339,26 +370,12 @@ def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, flops: npt.ArrayLike) -
         "kendall_at_equal_flops": equal.mean,
         "spearman_given_flops": equal.partial,
     }
-    rounded = accuracies.round(_ACCURACY_DECIMALS)
+    rounded = accuracies.round(ACCURACY_DECIMALS)
     for k in TOP_SIZES:
         if k <= found.n:
             values[f"p_at_top{k}"] = precision_at(k, scores, rounded)
             values[f"br_at_{k}"] = best_rank_at(k, scores, rounded)
     return values
-
-
-def _top(k: int, scores: FloatArray) -> tuple[IntArray, IntArray, int]:
-    """Rows above the k-th highest score, rows that tie with it, and how many of the latter belong to the k best."""
-    if not _is_integer(k) or not 1 <= k <= len(scores):
-        raise ArgumentError(f"k is {k!r}: allowed are 1 to {len(scores)}, the number of architectures")
-    boundary = np.partition(scores, len(scores) - k)[len(scores) - k]
-    sure, tied = np.flatnonzero(scores > boundary), np.flatnonzero(scores == boundary)
-    return sure, tied, k - len(sure)
-
-
-def _true_ranks(truth: FloatArray) -> IntArray:
-    """1 + the number of larger values, (n,)."""
-    return 1 + len(truth) - np.searchsorted(np.sort(truth), truth, side="right")
 
 
 # -- arguments ------------------------------------------------------------------------------------------------------

@@ -1,385 +1,442 @@
-"""Scores beside the truth: the only place where the two meet.
+"""The verdict on one or many methods, with how sure it is: one call, every output format.
 
-    >>> comparison = compare(read_scores(path, table.space), table)
-    >>> comparison.rows[0].kendall
+    >>> report = make_report(rankings, load("resnet"))
+    >>> report.interval("bcnet").low, report.differences[0].p_adjusted
+    >>> write_report(report, Path("report"))         # or: channel-harness report scores/*.parquet --space resnet
 
-Every comparison carries the free baselines on the same architectures, and says which accuracy the truth is, how many
-architectures it rests on, and which have no score.
+Beside the comparison with the truth stand confidence intervals, tests between methods, what a ranking chooses under
+budgets, and which slots, ranks and sizes it gets wrong. `harness.report_sheets` puts that into tables, `harness.plots`
+into figures, `harness.report_page` into one page.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from channel_bench.errors import ArgumentError
-from channel_bench.space import NUM_ARCHS
+from channel_bench._version import __version__
+from channel_bench.durable import write_atomic
+from channel_bench.errors import ArgumentError, UnknownNameError, unknown_name
+from channel_bench.space import Int8Array, Space
 from channel_bench.table import Table
-from channel_bench.terminal import print_json, print_table
-from harness.baselines import AdditiveCurve, ExchangeRate, additive_curve, baseline_scores, exchange_rate, print_curve
-from harness.metrics import EqualFlops, correlations, equal_flops
-from harness.noise import Ceilings, LeaveOneRunOut, ceilings, fraction_of_ceiling, leave_one_run_out, reliability
+from channel_bench.terminal import finite
+from harness.baselines import baseline_scores
+from harness.bootstrap import CORRELATIONS, LEVEL, OVER, Bootstrap, Difference, Interval, bootstrap, over_seeds
+from harness.comparison import Comparison, Row, commonly_scored, compare, dense_values, group_rankings
+from harness.diagnostics import (
+    KendallAlong,
+    RankCalibration,
+    SlotEffects,
+    kendall_along,
+    rank_calibration,
+    slot_effects,
+)
+from harness.metrics import summary
+from harness.noise import NoiseReport, report_noise
+from harness.ranks import FloatArray
 from harness.scores import Scores
-from harness.smoothing import describe
+from harness.top import bootstrap_top, choose
 
-NUM_NAMED = 5
-"""How many missing architectures a report lists by name."""
+BUDGET_SHARES = (0.25, 0.5, 0.75)
+"""Default budgets, as shares of the FLOPs of the widest network."""
+NUM_REPLICATES = 1000
+NUM_DRAWS = 50
 
 
 @dataclass(frozen=True)
-class Row:
-    """Correlations of one set of scores with the truth."""
+class Pick:
+    """What a method chooses within a budget: `harness.top.Choice` of every seed, averaged."""
+
+    budget: float
+    """Largest allowed FLOPs."""
+    num_fitting: int
+    """Architectures that cost at most the budget."""
+    archs: list[str]
+    """Chosen with each seed; the first where several share the highest score."""
+    num_tied: list[int]
+    """How many do, with each seed."""
+    accuracy: float
+    """Of the chosen, percent, mean over seeds."""
+    best: float
+    """Highest accuracy that fits, percent."""
+    regret: float
+    """best - accuracy, percentage points."""
+    regret_unseen: float
+    """The same against a best found without the run it is measured on; see `harness.top.Choice`."""
+    interval: Interval | None
+    """Of `regret`; None without replicates or with single runs only."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Which slots, ranks and sizes a ranking gets wrong."""
+
+    effects: SlotEffects | None
+    """None where the scores are constant, or the architectures do not determine effects."""
+    calibration: RankCalibration
+    along: KendallAlong | None
+    """Along FLOPs; None where there are too few architectures for windows."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What a report says of one row beyond the comparison."""
 
     name: str
-    kind: str
-    """"method" or "baseline"."""
-    kendall: float
-    spearman: float
-    pearson: float
-    n: int
-    of_ceiling: Ceilings | None = None
-    """Shares of the noise ceiling that the three reach; None where the noise is unknown."""
-    equal_flops: EqualFlops | None = None
-    """What is left at equal FLOPs, where it was asked for."""
-    worth: ExchangeRate | None = None
-    """In trained architectures, where it was asked for."""
+    summary: dict[str, float]
+    """`harness.metrics.summary`, mean over seeds."""
+    intervals: dict[str, Interval]
+    """By the metric's name in `summary`: correlations, and the metrics of the top where the table has several runs."""
+    picks: list[Pick]
+    """One for each budget that an architecture fits."""
+    diagnosis: Diagnosis
+    """Of the seed with the median Kendall, which figures show."""
+    seed: int | None
+    """That seed."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One or no method and the free baselines against the truth of one table."""
+class Paired:
+    """Two rows compared on the same replicates."""
 
-    space: str
-    table: str
-    dataset: str
-    truth: str
-    """Which accuracy the truth is, in words."""
-    rows: list[Row]
-    missing: list[str]
-    """Architectures without a score, as text."""
-    num_untrained: int
-    """Architectures with a score that the table has no accuracy of; they are left out."""
-    facts: dict[str, Any]
-    """How the scores came about."""
-    ceiling: Ceilings | None = None
-    """Noise ceiling of these architectures, in closed form; None where none has two runs."""
-    seen: LeaveOneRunOut | None = None
-    """The method against each run; None without a method, or where no run can be left out."""
-    curve: AdditiveCurve | None = None
-    """What a few trained architectures reach, where it was asked for and the table can tell."""
-    no_curve: str | None = None
-    """Why the table cannot."""
+    first: str
+    second: str
+    difference: Difference
+    """Kendall of the first minus that of the second."""
+    p_adjusted: float
+    """p of the difference, adjusted for all pairs of the report (Holm 1979)."""
 
 
-def compare(
-    scores: Scores | None,
+@dataclass(frozen=True)
+class Arrays:
+    """What figures and pages are drawn from, all architectures in index order."""
+
+    space: Space
+    truth: FloatArray
+    """Percent, (16384,), NaN where the table has none."""
+    stds: FloatArray
+    """Standard deviation over runs (ddof=1), (16384,), NaN below two runs."""
+    compared: npt.NDArray[np.bool_]
+    """Architectures that the report rests on, (16384,)."""
+    scores: dict[str, FloatArray]
+    """Of the seed with the median Kendall, by row, (16384,), NaN where there is none."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Methods and free baselines against one table, with intervals and tests."""
+
+    comparison: Comparison
+    metric: str
+    """Which accuracy, by name."""
+    details: list[Detail]
+    """In the order of the comparison's rows."""
+    differences: list[Paired]
+    """Of all pairs with a method in them, in the order of the rows; [] without replicates."""
+    noise: NoiseReport | None
+    """None where no architecture has two runs."""
+    table_sha256: str | None
+    """Content of the table; None where it was not read from a file."""
+    over: tuple[str, ...]
+    """What was resampled for the intervals of correlations: "archs", "runs", "seeds"."""
+    num_replicates: int
+    level: float
+    budgets: list[float]
+    """FLOPs."""
+    version: str
+    """Of channel-bench."""
+    arrays: Arrays = field(repr=False)
+
+    def detail(self, name: str) -> Detail:
+        """What is said of a row.
+
+        Raises:
+            UnknownNameError: No such row.
+        """
+        for detail in self.details:
+            if detail.name == name:
+                return detail
+        raise unknown_name("row", name, [detail.name for detail in self.details])
+
+    def interval(self, name: str, metric: str = "kendall") -> Interval | None:
+        """Confidence interval of a metric of a row; None where there is none."""
+        return self.detail(name).intervals.get(metric)
+
+    def paired(self, first: str, second: str) -> Paired:
+        """The comparison of two rows, in this order.
+
+        Raises:
+            UnknownNameError: The report does not compare them.
+        """
+        for pair in self.differences:
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.first, pair.second) == (second, first):
+                return Paired(first, second, pair.difference.reversed(), pair.p_adjusted)
+        raise UnknownNameError(f"the report does not compare {first!r} with {second!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON; what is not finite is None."""
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "arrays"}
+        found: dict[str, Any] = finite({name: _plain(value) for name, value in fields.items()})
+        return found
+
+
+def make_report(
+    rankings: Sequence[Scores] | Mapping[str, Sequence[Scores]],
     table: Table,
     metric: str = "best_test_acc",
     run: int | None = None,
     *,
-    at_equal_flops: bool = False,
-    num_draws: int | None = None,
+    num_replicates: int = NUM_REPLICATES,
+    num_draws: int | None = NUM_DRAWS,
     form: str = "log",
-) -> Comparison:
-    """Correlate scores, and the free baselines on the same architectures, with the accuracies of a table.
+    budgets: Sequence[float] | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+    num_threads: int | None = None,
+    on_step: Callable[[], object] | None = None,
+) -> Report:
+    """Judge methods.
 
     Args:
-        scores: Scores of a method; None for the baselines alone, on everything the table has.
+        rankings: Score files; those of one method are seeds of it (`group_rankings`). Or by name.
         table: The truth.
         metric: Which accuracy is the truth.
         run: One run as the truth, or None for the mean over runs.
-        at_equal_flops: Correlate within deciles of FLOPs as well.
-        num_draws: Draws for `additive_curve`, from which the worth of every row follows; None for neither.
+        num_replicates: Of the bootstrap, 0 for no intervals and tests.
+        num_draws: Draws for the exchange rate into trained architectures; None for none.
         form: Form of those fits.
+        budgets: FLOPs to choose within; None for BUDGET_SHARES of the widest.
+        level: Of the intervals, in (0, 1).
+        seed: Of the resampling.
+        num_threads: None for one per core that this process may use.
+        on_step: Called after each of `num_steps` steps.
 
     Raises:
-        ArgumentError: The spaces differ, or fewer than 2 architectures have both a score and an accuracy.
+        ArgumentError: As `compare`; or a number is out of range.
+        BudgetError: Nothing that is compared costs as little as a budget.
     """
-    if scores is not None and scores.space != table.space:
-        raise ArgumentError(f"scores are of space {scores.space.name!r}, table {table.name!r} of {table.space.name!r}")
-    truth = table.accuracies(run, metric)
-    scored = np.zeros(NUM_ARCHS, bool)
-    scored[slice(None) if scores is None else scores.indices] = True
-    both = scored & np.isfinite(truth)
-    if both.sum() < 2:
-        raise ArgumentError(
-            f"{int(both.sum())} architectures have both a score and an accuracy in table {table.name!r}:"
-            " at least 2 are needed"
-        )
-    columns = []
-    if scores is not None:
-        values = np.full(NUM_ARCHS, np.nan)
-        values[scores.indices] = scores.values
-        columns.append((scores.method, "method", values))
-    columns += [(name, "baseline", values) for name, values in baseline_scores(table.space).items()]
-    cells = table.cells(metric)[both]
-    ceiling = seen = curve = no_curve = None
-    if (np.isfinite(cells).sum(1) > 1).any():
-        noise = reliability(cells)
-        ceiling = ceilings(noise.of_mean if run is None else noise.of_run)
-    if scores is not None and np.isfinite(cells).all(1).sum() > 2 and table.num_runs > 1:
-        seen = leave_one_run_out(columns[0][2][both], cells)
-    if num_draws is not None:
-        try:
-            curve = additive_curve(table.space, truth, num_draws=num_draws, form=form, among=both)
-        except ArgumentError as error:
-            if scores is None:
-                raise
-            no_curve = str(error)  # a small table says less of a method, but not nothing
-    rows = []
-    for name, kind, values in columns:
-        found = correlations(values[both], truth[both])
-        rows.append(
-            Row(
-                name,
-                kind,
-                **dataclasses.asdict(found),
-                of_ceiling=None if ceiling is None else fraction_of_ceiling(found, ceiling),
-                equal_flops=equal_flops(values[both], truth[both], table.space.flops()[both])
-                if at_equal_flops
-                else None,
-                worth=None if curve is None else exchange_rate(found.kendall, curve),
-            )
-        )
-    return Comparison(
-        space=table.space.name,
-        table=table.name,
-        dataset=table.info.dataset,
-        truth=table.meaning(metric, run),
-        rows=rows,
-        missing=[] if scores is None else scores.missing,
-        num_untrained=int((scored & ~np.isfinite(truth)).sum()),
-        facts={} if scores is None else scores.facts,
-        ceiling=ceiling,
-        seen=seen,
-        curve=curve,
-        no_curve=no_curve,
+    if num_replicates < 0 or num_replicates == 1:
+        raise ArgumentError(f"number of replicates is {num_replicates}: allowed are 2 and more, or 0 for no intervals")
+    if not 0 < level < 1:
+        raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
+    groups = group_rankings(rankings) if not isinstance(rankings, Mapping) else dict(rankings)
+    comparison = compare(groups, table, metric, run, at_equal_flops=True, num_draws=num_draws, form=form)
+    space, truth = table.space, table.accuracies(run, metric)
+    both = commonly_scored([each for group in groups.values() for each in group]) & np.isfinite(truth)
+    dense = {name: [dense_values(each) for each in group] for name, group in groups.items()}
+    dense |= {name: [values] for name, values in baseline_scores(space).items()}
+    judged = _Judged(
+        archs=space.archs()[both],
+        truth=truth[both],
+        cells=(table.cells(metric) if run is None else truth[:, None])[both],
+        flops=space.flops()[both].astype(np.float64),
+        columns={row.name: [column[both] for column in dense[row.name]] for row in comparison.rows},
+    )
+    limits = list(budgets or [])
+    if budgets is None:
+        shares = [share * float(space.flops().max()) for share in BUDGET_SHARES]
+        limits = [limit for limit in shares if limit >= judged.flops.min()]
+    resampled = _resample(judged, limits, num_replicates, seed, num_threads, on_step)
+    medians = {row.name: _median(row) for row in comparison.rows}
+    noisy = bool((np.isfinite(table.cells(metric)).sum(1) > 1).any())
+    return Report(
+        comparison=comparison,
+        metric=metric,
+        details=[_detail(row, judged, space, limits, level, resampled, medians[row.name]) for row in comparison.rows],
+        differences=_differences(comparison, resampled[0], level) if resampled else [],
+        noise=report_noise(table, metric) if noisy else None,
+        table_sha256=table.info.content_sha256,
+        over=resampled[0].over if resampled else (),
+        num_replicates=num_replicates,
+        level=level,
+        budgets=limits,
+        version=__version__,
+        arrays=Arrays(
+            space=space,
+            truth=truth,
+            stds=table.stds(metric),
+            compared=both,
+            scores={name: dense[name][number] for name, number in medians.items()},
+        ),
     )
 
 
-def print_comparison(comparison: Comparison, json_output: bool = False) -> None:
-    """Print a comparison as a table with four decimals, or as JSON with all of them."""
-    if json_output:
-        print_json(dataclasses.asdict(comparison))
-        return
-    notes = [f"truth: {comparison.truth}", "Kendall is tau-b; higher scores are taken to be better"]
-    if comparison.facts:
-        notes.append("scores: " + _provenance(comparison))
-    if comparison.missing:
-        named = ", ".join(comparison.missing[:NUM_NAMED])
-        more = f" and {len(comparison.missing) - NUM_NAMED:,} more" if len(comparison.missing) > NUM_NAMED else ""
-        notes.append(f"{len(comparison.missing):,} of {NUM_ARCHS:,} architectures without a score: {named}{more}")
-    if comparison.num_untrained and any(row.kind == "method" for row in comparison.rows):
-        notes.append(f"{comparison.num_untrained:,} scored architectures are not in the table and were left out")
-    if any(math.isnan(row.kendall) for row in comparison.rows):
-        notes.append("undefined: the scores, or the truth, are constant")
-    print_table(
-        ["scores", "kind", "Kendall", "Spearman", "Pearson", "n"],
-        [_line(row.name, row.kind, row, row.n) for row in comparison.rows] + _ceiling_lines(comparison),
-        title=f"space {comparison.space}, table {comparison.table}, data set {comparison.dataset}",
-        caption="\n".join(notes + _verdicts(comparison)),
-    )
-    if comparison.rows[0].equal_flops is not None:
-        _print_equal_flops(comparison.rows)
-    if comparison.curve is not None and comparison.rows[0].kind == "baseline":
-        print()
-        print_curve(comparison.curve)
+def num_steps(num_replicates: int) -> int:
+    """How often `make_report` calls `on_step`."""
+    return 2 * num_replicates
 
 
-def _line(name: str, kind: str, values: Row | Ceilings, n: int) -> list[str]:
-    return [name, kind, *map(_decimals, (values.kendall, values.spearman, values.pearson)), f"{n:,}"]
-
-
-def _ceiling_lines(comparison: Comparison) -> list[list[str]]:
-    """The noise ceiling, and how much of it the method, or without one each baseline, reaches."""
-    if comparison.ceiling is None:
-        return []
-    first = comparison.rows[0]
-    told = [row for row in comparison.rows if row.kind == first.kind and row.of_ceiling is not None]
-    return [_line("noise ceiling", "ceiling", comparison.ceiling, first.n)] + [
-        _line(row.name, "of ceiling", row.of_ceiling, row.n) for row in told if row.of_ceiling is not None
-    ]
-
-
-def _verdicts(comparison: Comparison) -> list[str]:
-    """What the numbers mean, in sentences."""
-    first = comparison.rows[0]
-    if comparison.ceiling is None:
-        notes = ["noise ceiling unknown: no architecture has two runs"]
-    else:
-        notes = ["noise ceiling: what a scorer would reach that knew every accuracy but for the luck of its seeds"]
-    if first.of_ceiling is not None and first.of_ceiling.kendall > 1:
-        notes.append(f"{first.name} is above the ceiling: by luck, or because it has seen these accuracies")
-    if comparison.seen is not None:
-        for check in comparison.seen.checks:
-            if check.flagged:
-                notes.append(
-                    f"{first.name} follows the noise of run {check.run}, which it must have seen: Kendall with the"
-                    f" other runs' mean is {check.with_others:.4f}"
-                )
-    if comparison.curve is not None:
-        told = [f"{row.name} {row.worth.text}" for row in comparison.rows if row.kind == first.kind and row.worth]
-        notes.append(
-            f"worth in trained architectures that an additive fit ({comparison.curve.form}) ranks by, interval over"
-            f" {comparison.curve.num_draws} draws of them: {', '.join(told)}"
-        )
-    if comparison.no_curve is not None:
-        notes.append(f"worth in trained architectures unknown: {comparison.no_curve}")
-    return notes
-
-
-def _print_equal_flops(rows: list[Row]) -> None:
-    """Print what is left of correlations at equal FLOPs."""
-    found = [(row.name, row.equal_flops) for row in rows if row.equal_flops is not None]
-    deciles = range(1, len(found[0][1].kendall) + 1)
-    print()
-    print_table(
-        ["scores", "Spearman given FLOPs", "mean", *(f"D{number}" for number in deciles)],
-        [[name, *map(_decimals, (equal.partial, equal.mean, *equal.kendall))] for name, equal in found],
-        title="at equal FLOPs: Kendall tau-b within deciles of FLOPs, D1 the smallest networks",
-        caption="undefined: constant within the decile, or in the same order as FLOPs",
-    )
-
-
-@dataclass(frozen=True)
-class SeedRow:
-    """Correlations of a method with the truth, over the seeds of its supernet."""
-
-    name: str
-    kind: str
-    """"method" or "baseline"."""
-    seeds: list[int]
-    """Empty for what has none."""
-    kendall: list[float]
-    """Of each seed."""
-    spearman: list[float]
-    pearson: list[float]
-    train_macs: float | None
-    """Multiply-accumulates of one training, mean over seeds, where the method counts them."""
-    fit_s: float | None
-    """Seconds of one training, mean over seeds."""
-    score_s: float | None
-    """Seconds of scoring all widths, mean over seeds."""
-
-
-@dataclass(frozen=True)
-class SeedComparison:
-    """Several methods, each with several seeds, and the free baselines against the truth of one table."""
-
-    space: str
-    table: str
-    dataset: str
-    truth: str
-    rows: list[SeedRow]
-    """Methods by falling mean Kendall, then the baselines."""
-    facts: dict[str, Any]
-    """What all score files say alike of how they came about."""
-
-
-def compare_seeds(
-    rankings: list[Scores], table: Table, metric: str = "best_test_acc", run: int | None = None
-) -> SeedComparison:
-    """Correlate the rankings of several methods and seeds with the accuracies of a table.
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write report.json, report.md and report.tex; all of them or none.
 
     Args:
-        rankings: At least one, all of the same architectures; those of one name are seeds of one method.
-        table: The truth.
-        metric: Which accuracy is the truth.
-        run: One run as the truth, or None for the mean over runs.
+        report: From `make_report`.
+        folder: Made where it is missing; files of these names are replaced.
+
+    Returns:
+        What was written.
 
     Raises:
-        ArgumentError: As `compare`; or the rankings cover different architectures.
+        StorageError: The file system refused; what was there is untouched.
     """
-    if any(not np.array_equal(scores.indices, rankings[0].indices) for scores in rankings):
-        raise ArgumentError(
-            "the rankings cover different architectures, so their correlations cannot be put side by side"
-        )
-    rows, baselines = [], []
-    for name in dict.fromkeys(scores.method for scores in rankings):
-        mine = [scores for scores in rankings if scores.method == name]
-        compared = [compare(scores, table, metric, run).rows for scores in mine]
-        found = [each[0] for each in compared]
-        baselines = compared[0][1:]
-        rows.append(
-            SeedRow(
-                name,
-                "method",
-                [scores.facts.get("seed", 0) for scores in mine],
-                [row.kendall for row in found],
-                [row.spearman for row in found],
-                [row.pearson for row in found],
-                *(_mean_fact(mine, fact) for fact in ("train_macs", "fit_s", "score_s")),
-            )
-        )
-    rows.sort(key=lambda row: -np.nan_to_num(np.mean(row.kendall), nan=-2))
-    rows += [
-        SeedRow(row.name, row.kind, [], [row.kendall], [row.spearman], [row.pearson], None, None, None)
-        for row in baselines
-    ]
-    first = rankings[0].facts
-    alike = {key: value for key, value in first.items() if all(each.facts.get(key) == value for each in rankings)}
-    return SeedComparison(table.space.name, table.name, table.info.dataset, table.meaning(metric, run), rows, alike)
+    from harness.report_sheets import report_latex, report_markdown
+
+    files = {"report.json": (json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n").encode()}
+    files["report.md"] = report_markdown(report).encode()
+    files["report.tex"] = report_latex(report).encode()
+    paths = {folder / name: data for name, data in files.items()}
+    write_atomic(*paths.items())
+    return list(paths)
 
 
-def _mean_fact(rankings: list[Scores], fact: str) -> float | None:
-    values = [scores.facts[fact] for scores in rankings if fact in scores.facts]
-    return float(np.mean(values)) if values else None
+# -- parts ----------------------------------------------------------------------------------------------------------
 
 
-def print_seed_comparison(comparison: SeedComparison, json_output: bool = False) -> None:
-    """Print means and sample standard deviations over seeds, or everything as JSON."""
-    if json_output:
-        print_json(dataclasses.asdict(comparison))
-        return
-    notes = [
-        f"truth: {comparison.truth}",
-        "mean over seeds; +- is the sample standard deviation over seeds; Kendall is tau-b",
-        "GMAC: multiply-accumulates of one training, forward and backward; a dash: not counted",
-    ]
-    if comparison.facts:
-        notes.append("scores: " + _provenance(comparison))
-    print_table(
-        ["scores", "kind", "seeds", "Kendall", "+-", "Spearman", "Pearson", "GMAC", "fit s", "score s"],
-        [
-            [
-                row.name,
-                row.kind,
-                str(len(row.seeds) or "-"),
-                _decimals(float(np.mean(row.kendall))),
-                f"{np.std(row.kendall, ddof=1):.4f}" if len(row.kendall) > 1 else "-",
-                _decimals(float(np.mean(row.spearman))),
-                _decimals(float(np.mean(row.pearson))),
-                "-" if row.train_macs is None else f"{row.train_macs / 1e9:,.0f}",
-                "-" if row.fit_s is None else f"{row.fit_s:.0f}",
-                "-" if row.score_s is None else f"{row.score_s:.0f}",
-            ]
-            for row in comparison.rows
-        ],
-        title=f"space {comparison.space}, table {comparison.table}, data set {comparison.dataset}",
-        caption="\n".join(notes),
+@dataclass(frozen=True)
+class _Judged:
+    """What is compared: arrays over the architectures that have all scores and an accuracy, (n, ...)."""
+
+    archs: Int8Array
+    truth: FloatArray
+    cells: FloatArray
+    flops: FloatArray
+    columns: dict[str, list[FloatArray]]
+    """Scores by row, one array per seed."""
+
+
+def _resample(
+    judged: _Judged,
+    budgets: Sequence[float],
+    num_replicates: int,
+    seed: int,
+    num_threads: int | None,
+    on_step: Callable[[], object] | None,
+) -> list[Bootstrap]:
+    """Correlations and, where runs can be resampled, the metrics of the top, over seeds; [] without replicates."""
+    if num_replicates == 0:
+        return []
+    groups = {name: [f"{name}\n{number}" for number in range(len(each))] for name, each in judged.columns.items()}
+    flat = {f"{name}\n{number}": column for name, each in judged.columns.items() for number, column in enumerate(each)}
+    several = bool((np.isfinite(judged.cells).sum(1) > 1).any())
+    common: dict[str, Any] = {
+        "num_replicates": num_replicates,
+        "seed": seed,
+        "num_threads": num_threads,
+        "on_replicate": on_step,
+    }
+    found = [bootstrap(flat, judged.cells, over=OVER if several else ("archs",), **common)]
+    if several:
+        found.append(bootstrap_top(flat, judged.cells, judged.flops, budgets, **common))
+    return [over_seeds(each, groups, seed) for each in found]
+
+
+def _median(row: Row) -> int:
+    """Number of the ranking with the median Kendall, the lower one of two."""
+    order = np.argsort([ranking.kendall for ranking in row.rankings], kind="stable")
+    return int(order[(len(order) - 1) // 2]) if len(order) else 0
+
+
+def _detail(
+    row: Row,
+    judged: _Judged,
+    space: Space,
+    budgets: Sequence[float],
+    level: float,
+    resampled: list[Bootstrap],
+    median: int,
+) -> Detail:
+    columns = judged.columns[row.name]
+    summaries = [summary(column, judged.truth, judged.flops) for column in columns]
+    intervals = {
+        name: found.interval(row.name, name, level)
+        for found in resampled
+        for name in found.metrics
+        if name in CORRELATIONS or name in summaries[0]
+    }
+    tops = resampled[1] if len(resampled) > 1 else None
+    picks = []
+    for number, budget in enumerate(budgets):
+        interval = None if tops is None else tops.interval(row.name, f"regret_{number}", level)
+        picks.append(_pick(columns, judged, space, budget, interval))
+    return Detail(
+        name=row.name,
+        summary={name: float(np.mean([each[name] for each in summaries])) for name in summaries[0]},
+        intervals=intervals,
+        picks=picks,
+        diagnosis=_diagnose(columns[median], judged, space),
+        seed=row.rankings[median].seed if row.rankings else None,
     )
 
 
-def _provenance(comparison: Comparison | SeedComparison) -> str:
-    """How the scores came about, as far as their file says."""
-    facts = comparison.facts
-    told = [f"data set {facts['dataset']}"] if "dataset" in facts else []
-    if facts.get("dataset", comparison.dataset) != comparison.dataset:
-        told.append(f"which is NOT the table's {comparison.dataset}")
-    if "validated_on" in facts:
-        told.append(
-            {"holdout": "validated on held-out training images"}.get(facts["validated_on"], "validated on test images")
-        )
-    if isinstance(facts.get("recipe"), dict):
-        told.append(f"recipe {facts['recipe'].get('name')}")
-    told += [f"{name} {facts[name]}" for name in ("seed", "device") if name in facts]
-    known = ", ".join(told) or "nothing is known about how they came about"
-    return "; ".join([known, *describe(facts)])
+def _pick(
+    columns: Sequence[FloatArray], judged: _Judged, space: Space, budget: float, interval: Interval | None
+) -> Pick:
+    choices = [choose(column, judged.cells, judged.flops, budget) for column in columns]
+    return Pick(
+        budget=choices[0].budget,
+        archs=[space.text(tuple(judged.archs[choice.chosen[0]].tolist())) for choice in choices],
+        num_tied=[len(choice.chosen) for choice in choices],
+        num_fitting=choices[0].num_fitting,
+        best=choices[0].best,
+        interval=interval,
+        **{
+            name: float(np.mean([getattr(choice, name) for choice in choices]))
+            for name in ("accuracy", "regret", "regret_unseen")
+        },
+    )
 
 
-def _decimals(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"
+def _diagnose(scores: FloatArray, judged: _Judged, space: Space) -> Diagnosis:
+    effects = along = None
+    with contextlib.suppress(ArgumentError):  # constant scores, or architectures that do not determine effects
+        effects = slot_effects(judged.archs, scores, judged.truth, space)
+    with contextlib.suppress(ArgumentError):  # too few for windows
+        along = kendall_along(scores, judged.truth, judged.flops)
+    return Diagnosis(effects, rank_calibration(scores, judged.truth), along)
+
+
+def _differences(comparison: Comparison, found: Bootstrap, level: float) -> list[Paired]:
+    pairs = [(a.name, b.name) for a, b in combinations(comparison.rows, 2) if "method" in (a.kind, b.kind)]
+    differences = [found.difference(*pair, level=level) for pair in pairs]
+    adjusted = holm([difference.p_value for difference in differences])
+    return [Paired(*pair, each, p) for pair, each, p in zip(pairs, differences, adjusted, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted so that any false claim among them is as unlikely as each says (Holm 1979).
+
+    The i-th smallest of m (i = 0, 1, ...) is multiplied by m - i, made no smaller than those before it, and at most 1.
+
+    Args:
+        p_values: In [0, 1]; NaN is no test: it stays NaN and does not count.
+    """
+    values = np.asarray(p_values, np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    scaled = values[order] * (len(order) - np.arange(len(order)))
+    values[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
+    return values.tolist()
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts and arrays as lists, for JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value

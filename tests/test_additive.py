@@ -20,13 +20,15 @@ from scipy.stats import rankdata
 import channel_bench as cb
 from channel_bench.errors import ArchError, ArgumentError, MethodError, UnknownNameError
 from channel_bench.table import Table
+from channel_bench.terminal import finite
 from harness import method as method_module
 from harness.baselines import baseline_scores
+from harness.comparison import compare
 from harness.method import get_method, register
 from harness.metrics import correlations
 from harness.ranking import rank
-from harness.report import compare, print_comparison
 from harness.scores import make_scores, read_scores, write_scores
+from harness.sheets import print_comparison
 from harness.smoothing import (
     FORMS,
     additive_fit,
@@ -523,6 +525,10 @@ def seed_files(tmp_path):
     return paths
 
 
+def as_json(row):
+    return json.loads(json.dumps(finite(dataclasses.asdict(row))))
+
+
 def test_files_are_averaged_and_smoothed_from_the_command_line(seed_files, small_table_path, run_cli):
     target = ("--space", "resnet-mini", "--table", small_table_path, "--json")
     parts = [read_scores(path, SPACE) for path in seed_files]
@@ -533,14 +539,14 @@ def test_files_are_averaged_and_smoothed_from_the_command_line(seed_files, small
     ):
         code, output, _ = run_cli("channel-harness", "score", seed_files[0], *target, *options)
         assert code == 0
-        assert json.loads(output)["rows"][0] == dataclasses.asdict(compare(expected, table).rows[0])
+        assert json.loads(output)["rows"][0] == as_json(compare(expected, table).rows[0])
     for how in ("mean", "rank"):
         code, output, _ = run_cli(
             "channel-harness", "score", *seed_files, *target, "--average", how, "--smooth", "onehot"
         )
         expected = smooth_scores(average_scores(parts, how), "onehot")
         found = json.loads(output)
-        assert code == 0 and found["rows"][0] == dataclasses.asdict(compare(expected, table).rows[0])
+        assert code == 0 and found["rows"][0] == as_json(compare(expected, table).rows[0])
         assert found["facts"]["average"]["differing"] == {"seed": [0, 1, 2]}
         assert found["facts"]["smoothing"]["form"] == "onehot"
 

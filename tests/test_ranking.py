@@ -19,10 +19,10 @@ from channel_bench.datasets import make_dataset
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
 from harness import method, training
 from harness.batch import rank_many, score_file
+from harness.comparison import compare
 from harness.method import get_method
 from harness.metrics import correlations
 from harness.ranking import Workplace, rank, rank_to_file, settings
-from harness.report import compare_seeds
 from harness.scores import make_scores, read_scores, write_scores
 from harness.task import make_task, supernet_recipe
 
@@ -335,9 +335,11 @@ def test_seeds_are_summed_up_beside_the_baselines(digits, monkeypatch):
     monkeypatch.setattr("harness.task.MAX_HOLDOUT", 20)
     task = task_of(digits, epochs=1)
     rankings = [rank("uniform", get_method("uniform"), dataclasses.replace(task, seed=s)) for s in (0, 1)]
-    comparison = compare_seeds(rankings, cb.load(SPACE))
+    comparison = compare(rankings, cb.load(SPACE))
     row = comparison.rows[0]
-    assert row.seeds == [0, 1] and row.train_macs == np.mean([s.facts["train_macs"] for s in rankings])
+    assert [ranking.seed for ranking in row.rankings] == [0, 1] and row.train_macs == np.mean(
+        [s.facts["train_macs"] for s in rankings]
+    )
     assert "seed" not in comparison.facts and comparison.facts["dataset"] == "digits"
     assert {row.name for row in comparison.rows} >= {"uniform", "flops", "params"}
 

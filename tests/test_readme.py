@@ -64,7 +64,7 @@ def test_every_file_of_the_tree_exists_and_none_is_left_out():
 
 def test_the_baselines_of_the_readme_are_those_of_the_published_tables(published):
     import channel_bench as cb
-    from harness.report import compare
+    from harness.comparison import compare
 
     names = {"flops": "FLOPs", "params": "parameters", "sum-log-width": "sum of log widths"}
     taus = {

@@ -14,8 +14,8 @@ import channel_bench as cb
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError
 from channel_bench.table import Table
 from harness.baselines import baseline_scores
+from harness.comparison import compare
 from harness.metrics import correlations
-from harness.report import compare
 from harness.scores import make_scores, read_scores, write_scores
 
 SPACE = cb.get_space("resnet")

@@ -1,0 +1,211 @@
+"""A report as tables of text: what the terminal, Markdown and LaTeX show.
+
+>>> for sheet in report_sheets(report): print_sheet(sheet)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from harness.bootstrap import CORRELATIONS, Interval
+from harness.comparison import Row
+from harness.metrics import TOP_SIZES
+from harness.report import Detail, Paired, Report
+from harness.sheets import (
+    Sheet,
+    decimals,
+    equal_flops_sheet,
+    facts_of,
+    giga,
+    print_sheet,
+    title_of,
+    to_latex,
+    to_markdown,
+    verdicts,
+)
+
+_OVER = {"archs": "architectures", "runs": "runs of the table", "seeds": "seeds of the supernet"}
+
+
+def report_sheets(report: Report) -> list[Sheet]:
+    """Correlations with intervals, tests, the top and the choices within budgets, then equal FLOPs."""
+    sheets = [verdict_sheet(report)]
+    if report.differences:
+        sheets.append(test_sheet(report))
+    sheets.append(top_sheet(report))
+    if report.budgets:
+        sheets.append(choice_sheet(report))
+    return [*sheets, equal_flops_sheet(report.comparison.rows)]
+
+
+def print_report(report: Report) -> None:
+    """Print all sheets on the terminal."""
+    for number, sheet in enumerate(report_sheets(report)):
+        if number:
+            print()
+        print_sheet(sheet)
+
+
+def report_markdown(report: Report, figures: Sequence[str] = ()) -> str:
+    """All sheets in Markdown, and figures of these file names."""
+    parts = [f"# Width search on {report.comparison.space}, judged", *map(to_markdown, report_sheets(report))]
+    parts += [f"![{name.rsplit('.', 1)[0].replace('_', ' ')}]({name})\n" for name in figures]
+    return "\n".join([*parts, f"Written by channel-bench {report.version}.", ""])
+
+
+def report_latex(report: Report) -> str:
+    """The table for a paper, and the further ones behind it; needs booktabs."""
+    space = report.comparison.space
+    tables = [to_latex(sheet, f"tab:{space}-{number}") for number, sheet in enumerate(report_sheets(report), 1)]
+    return "\n".join([f"% channel-bench {report.version}; needs \\usepackage{{booktabs}}", *tables])
+
+
+def verdict_sheet(report: Report) -> Sheet:
+    """What everyone asks first: Kendall with its interval, beside the ceiling and what is free."""
+    comparison = report.comparison
+    lines = [_verdict(row, report.detail(row.name)) for row in comparison.rows]
+    if comparison.ceiling is not None:
+        ceiling = comparison.ceiling
+        known = ["noise ceiling", "-", *(decimals(each, 3) for each in (ceiling.kendall,)), "-"]
+        lines.append([*known, decimals(ceiling.spearman, 3), decimals(ceiling.pearson, 3), "-", "-", "-", "-"])
+    columns = ["scores", "seeds", "Kendall", "interval", "Spearman", "Pearson", "of ceiling", "equal FLOPs"]
+    notes = [*facts_of(comparison), f"n = {comparison.rows[0].n:,} architectures"]
+    if report.num_replicates:
+        over = " and ".join(_OVER[what] for what in report.over)
+        notes.append(f"interval: {report.level:.0%}, bootstrap over {over}, {report.num_replicates:,} replicates")
+        single = [row.name for row in comparison.methods if len(row.rankings) == 1]
+        if single:
+            notes.append(f"one supernet only, so that intervals say nothing of other seeds: {', '.join(single)}")
+    notes.append("of ceiling: share of the Kendall that noise leaves reachable; equal FLOPs: mean Kendall in deciles")
+    return Sheet(
+        title_of(comparison), [*columns, "worth", "GMAC"], lines, [*notes, *verdicts(comparison, worths=False)]
+    )
+
+
+def _verdict(row: Row, detail: Detail) -> list[str]:
+    return [
+        row.name,
+        str(len(row.rankings) or "-"),
+        decimals(row.kendall, 3),
+        _interval(detail.intervals.get("kendall")),
+        decimals(row.spearman, 3),
+        decimals(row.pearson, 3),
+        "-" if row.of_ceiling is None else decimals(row.of_ceiling.kendall, 3),
+        decimals(detail.summary["kendall_at_equal_flops"], 3),
+        "-" if row.worth is None else row.worth.text,
+        giga(row.train_macs),
+    ]
+
+
+def test_sheet(report: Report) -> Sheet:
+    """Each method against the best free baseline and against the method below it."""
+    comparison = report.comparison
+    best = max(comparison.baselines, key=lambda row: -math.inf if math.isnan(row.kendall) else row.kendall)
+    methods = comparison.methods
+    lines = [_paired(report.paired(row.name, best.name)) for row in methods]
+    lines += [_paired(report.paired(above.name, below.name)) for above, below in pairwise(methods)]
+    return Sheet(
+        "differences of Kendall, paired",
+        ["first", "minus second", "difference", "interval", "p", "p adjusted"],
+        lines,
+        [
+            f"each method beside the best free baseline ({best.name}) and the method below it; all pairs: see the JSON",
+            "p: of no difference, two-sided, from the same replicates; adjusted for all"
+            f" {len(report.differences)} pairs of this report (Holm)",
+        ],
+    )
+
+
+def _paired(pair: Paired) -> list[str]:
+    difference = pair.difference
+    return [
+        pair.first,
+        pair.second,
+        "undefined" if math.isnan(difference.interval.estimate) else f"{difference.interval.estimate:+.3f}",
+        _interval(difference.interval, signed=True),
+        decimals(difference.p_value, 3),
+        decimals(pair.p_adjusted, 3),
+    ]
+
+
+def top_sheet(report: Report) -> Sheet:
+    """The top of the rankings, which is mostly luck."""
+    details = report.details
+    sizes = [k for k in TOP_SIZES if f"p_at_top{k}" in details[0].summary]
+    columns = ["scores", "weighted tau", "kt_1dec"]
+    for k in sizes:
+        columns += [f"precision@{k}", f"best rank@{k}"]
+    lines = []
+    for detail in details:
+        line = [detail.name, decimals(detail.summary["weighted_tau"], 3), decimals(detail.summary["kt_1dec"], 3)]
+        for k in sizes:
+            line += [_with_interval(detail, f"p_at_top{k}", 2), _with_interval(detail, f"br_at_{k}", 0)]
+        lines.append(line)
+    return Sheet(
+        "at the top",
+        columns,
+        lines,
+        [
+            "weighted tau: the top counts most; kt_1dec: Kendall with accuracies rounded to one decimal",
+            "precision@k: share of the k best-scored among the k best; best rank@k: the best true rank among them",
+            *_luck(report),
+        ],
+    )
+
+
+def choice_sheet(report: Report) -> Sheet:
+    """What every ranking chooses within budgets of FLOPs, and what that gives away."""
+    columns = ["scores"]
+    for budget in report.budgets:
+        columns += [f"regret, {short(budget)}", "unseen"]
+    lines = []
+    for detail in report.details:
+        line = [detail.name]
+        for pick in detail.picks:
+            interval = f" ({_interval(pick.interval, digits=2)})" if pick.interval is not None else ""
+            line += [
+                f"{pick.regret:.2f}{interval}",
+                "-" if math.isnan(pick.regret_unseen) else f"{pick.regret_unseen:+.2f}",
+            ]
+        lines.append(line)
+    return Sheet(
+        "chosen within budgets of FLOPs",
+        columns,
+        lines,
+        [
+            "regret: accuracy of the best architecture that fits minus that of the best-scored one, points; luck has"
+            " raised the best",
+            "unseen: the same against a best found without the run that it is measured on, which luck raises not",
+            *_luck(report),
+        ],
+    )
+
+
+def _luck(report: Report) -> list[str]:
+    if len(report.details[0].intervals) <= len(CORRELATIONS):
+        return []
+    over = "runs of the table" + (" and seeds of the supernet" if "seeds" in report.over else "")
+    return [f"in brackets: {report.level:.0%} interval, bootstrap over {over}; what is best in a table is mostly luck"]
+
+
+def _with_interval(detail: Detail, metric: str, digits: int) -> str:
+    interval = detail.intervals.get(metric)
+    ends = f" ({_interval(interval, digits=digits)})" if interval is not None else ""
+    return f"{detail.summary[metric]:.{digits}f}{ends}"
+
+
+def _interval(interval: Interval | None, digits: int = 3, signed: bool = False) -> str:
+    if interval is None or math.isnan(interval.low):
+        return "-"
+    sign = "+" if signed else ""
+    return f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
+
+
+def short(flops: float) -> str:
+    """FLOPs with a suffix, three digits: 718M, 1.44G."""
+    for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if flops >= scale:
+            return f"{flops / scale:.3g}{suffix}"
+    return f"{flops:.3g}"
