@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from harness.search import Budget
     from harness.task import Task
 
+NUM_REPLICATES = 1000
+"""As `harness.report.NUM_REPLICATES`, which imports what the command line needs not."""
+
 app = make_app("channel-harness", "The judge of width-search methods: rank, score, compare with the trained truth.")
 
 SpaceOption = Annotated[str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}.")]
@@ -322,6 +325,90 @@ def baselines(
         form=form,
     )
     print_comparison(comparison, json_output)
+
+
+@app.command()
+def report(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Scores (.csv, .parquet, .json), or NAME=FILE. Several files of one method are seeds of it.",
+        ),
+    ],
+    space: SpaceOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the page, figures, Markdown, LaTeX and JSON.")
+    ] = None,
+    replicates: Annotated[
+        int, typer.Option(help="Bootstrap replicates for intervals and tests; 0 for none.")
+    ] = NUM_REPLICATES,
+    draws: Annotated[
+        int, typer.Option(help="Draws for what a ranking is worth in trained architectures; 0 for none.")
+    ] = 50,
+    form: Annotated[str, typer.Option(help="Form of the additive fit behind that.")] = "log",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", help="FLOPs to choose within: 5e8, 500M, 0.5x; repeatable [default: .25x .5x .75x]."),
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw; needs 'channel-bench[report]'.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    table: TableOption = None,
+    arch_column: Annotated[
+        str | None, typer.Option(help="Column of architectures [default: arch, subnet, ...].")
+    ] = None,
+    score_column: Annotated[str | None, typer.Option(help="Column of scores [default: score].")] = None,
+    metric: MetricOption = "best_test_acc",
+    run: RunOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Judge one or many methods: intervals, tests, choices within budgets, diagnostics; as page, figures and tables."""
+    from channel_bench.table import load
+    from harness.report import make_report, num_steps, write_report
+    from harness.report_sheets import print_report
+
+    found = get_space(space)
+    budgets = [parse_quantity(text, float(found.flops().max()), "--budget") or 0.0 for text in budget or []]
+    if out is not None:
+        check_writable(out / "check")
+    truth = load(found, table, data_dir)
+    rankings = [_read_named(text, found, arch_column, score_column) for text in files]
+    with progress("resampling", num_steps(replicates)) as advance:
+        made = make_report(
+            rankings,
+            truth,
+            metric,
+            run,
+            num_replicates=replicates,
+            num_draws=_num_draws(draws),
+            form=form,
+            budgets=budgets or None,
+            seed=seed,
+            on_step=lambda: advance(1, ""),
+        )
+    written = [] if out is None else write_report(made, out, figures=figures)
+    if json_output:
+        print_json(made.to_dict())
+    else:
+        print_report(made)
+    if written:
+        say(f"wrote {', '.join(path.name for path in written)} in {out}")
+
+
+def _read_named(text: str, space: Space, arch_column: str | None, score_column: str | None) -> Scores:
+    """Scores of a file given as FILE or NAME=FILE; a file that is there is never taken for a name."""
+    from harness.scores import read_scores
+
+    name, sign, file = text.partition("=")
+    if not sign or Path(text).exists():
+        name, file = "", text
+    elif not name or not file:
+        raise ArgumentError(f"{text!r} is not NAME=FILE: both are needed")
+    scores = read_scores(Path(file), space, arch_column=arch_column, score_column=score_column)
+    return dataclasses.replace(scores, method=name) if name else scores
 
 
 def _num_draws(draws: int) -> int | None:

@@ -277,27 +277,37 @@ def num_steps(num_replicates: int) -> int:
     return 2 * num_replicates
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write report.json, report.md and report.tex; all of them or none.
+def write_report(report: Report, folder: Path, *, figures: bool = True) -> list[Path]:
+    """Write report.json, report.md and report.tex, and the figures as PNG and PDF; all of them or none.
 
     Args:
         report: From `make_report`.
         folder: Made where it is missing; files of these names are replaced.
+        figures: Whether to draw, which needs the extra ``report``.
 
     Returns:
         What was written.
 
     Raises:
+        MissingPackageError: A package that draws is not installed.
         StorageError: The file system refused; what was there is untouched.
     """
     from harness.report_sheets import report_latex, report_markdown
 
-    files = {"report.json": (json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n").encode()}
-    files["report.md"] = report_markdown(report).encode()
-    files["report.tex"] = report_latex(report).encode()
-    paths = {folder / name: data for name, data in files.items()}
-    write_atomic(*paths.items())
-    return list(paths)
+    drawn: dict[str, bytes] = {}
+    if figures:
+        from harness.plots import draw_figures
+
+        drawn = draw_figures(report)
+    files = {
+        "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
+        "report.md": report_markdown(report, [name for name in drawn if name.endswith(".png")]),
+        "report.tex": report_latex(report),
+    }
+    contents = {folder / name: text.encode() for name, text in files.items()}
+    contents |= {folder / name: data for name, data in drawn.items()}
+    write_atomic(*contents.items())
+    return list(contents)
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------
