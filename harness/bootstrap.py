@@ -35,7 +35,7 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError, unknown_name
 from channel_bench.processes import num_cores
 from harness.metrics import checked
-from harness.ranks import FloatArray, IntArray, average_ranks, dense_ranks, keep_memory, kendall_of_ranks
+from harness.ranks import FloatArray, IntArray, dense_ranks, keep_memory, kendall_of_ranks
 
 NUM_REPLICATES = 1000
 LEVEL = 0.95
@@ -200,14 +200,14 @@ def bootstrap(
     extra = dict(metrics or {})
     prepared = [_Ranked.of(column) for column in columns]
     keep_memory()
-    everything = np.arange(len(labels))
+    each = np.ones(len(labels), np.intp)
     replicate = partial(_replicate, prepared, labels, extra, tuple(over), seed)
     replicates = run_replicates(replicate, num_replicates, num_threads, on_replicate)
     return Bootstrap(
         methods=names,
         metrics=(*CORRELATIONS, *extra),
         over=tuple(what for what in OVER if what in over),
-        estimates=_measure(prepared, labels.means, extra, everything),
+        estimates=_measure(prepared, labels.means, extra, each),
         replicates=replicates,
         bounds=(((-1.0, 1.0),) * len(CORRELATIONS)) + tuple((metric.low, metric.high) for metric in extra.values()),
     )
@@ -339,28 +339,57 @@ def _replicate(
     """Metrics on resampled data, (num_methods, num_metrics); the same for a seed and number whatever else is done."""
     rng = np.random.default_rng([seed, number])
     num_archs = len(labels)
-    rows = np.arange(num_archs)
+    counts = np.ones(num_archs, np.intp)
     if "archs" in over:
-        rows = np.repeat(rows, np.bincount(rng.integers(0, num_archs, num_archs), minlength=num_archs))
+        counts = np.bincount(rng.integers(0, num_archs, num_archs), minlength=num_archs)
     truth = labels.resampled(rng) if "runs" in over else labels.means
-    return _measure(methods, truth, extra, rows)
+    return _measure(methods, truth, extra, counts)
 
 
-def _measure(methods: list[_Ranked], truth: FloatArray, extra: dict[str, Metric], rows: IntArray) -> FloatArray:
-    """Metrics of the methods on the architectures of `rows`, (num_methods, num_metrics)."""
+def _measure(methods: list[_Ranked], truth: FloatArray, extra: dict[str, Metric], counts: IntArray) -> FloatArray:
+    """Metrics of the methods on `counts` copies of each architecture, (num_methods, num_metrics).
+
+    Kendall and further metrics are of the copies. For the other two each copy is a unit of weight, and what they have
+    to know of the truth is computed once for all methods.
+    """
+    rows = np.repeat(np.arange(len(counts)), counts)
+    weights = counts.astype(np.float64)
     label = _Ranked.of(truth)
     label_ranks = label.ranks[rows]
-    label_values, label_averages = _centred(label.scaled[rows]), _centred(average_ranks(label_ranks))
+    values = label.scaled - _sum_of_products(weights, label.scaled) / len(rows)
+    ranks, rank_squares = _rank_deviations(label.ranks, weights)
+    weighted_values, weighted_ranks = weights * values, weights * ranks[label.ranks]
+    value_squares = _sum_of_products(weighted_values, values)
     found = np.full((len(methods), len(CORRELATIONS) + len(extra)), math.nan)
     for row, method in enumerate(methods):
-        ranks = method.ranks[rows]
-        found[row, 0] = kendall_of_ranks(ranks, label_ranks)
+        found[row, 0] = kendall_of_ranks(method.ranks[rows], label_ranks)
         if not math.isnan(found[row, 0]):  # neither is constant
-            found[row, 1] = _cosine(_centred(average_ranks(ranks)), label_averages)
-            found[row, 2] = _cosine(_centred(method.scaled[rows]), label_values)
+            own, squares = _rank_deviations(method.ranks, weights)
+            product = float((own * np.bincount(method.ranks, weighted_ranks)).sum())
+            found[row, 1] = _cosine(product, squares, rank_squares)
+            own = method.scaled - _sum_of_products(weights, method.scaled) / len(rows)
+            squares = _sum_of_products(weights * own, own)
+            found[row, 2] = _cosine(_sum_of_products(weighted_values, own), squares, value_squares)
         for column, metric in enumerate(extra.values(), len(CORRELATIONS)):
             found[row, column] = metric.function(method.values[rows], truth[rows], rows)
     return found
+
+
+def _rank_deviations(ranks: IntArray, weights: FloatArray) -> tuple[FloatArray, float]:
+    """By dense rank: average rank among weighted copies, minus the mean of all; and the weighted sum of its squares."""
+    counts = np.bincount(ranks, weights)
+    deviations = np.cumsum(counts) - counts / 2 - counts.sum() / 2
+    return deviations, float((counts * deviations**2).sum())
+
+
+def _sum_of_products(a: FloatArray, b: FloatArray) -> float:
+    # Not by BLAS, whose threads cost a hundred times as much as they save on arrays of this size when cores are busy.
+    return float(np.einsum("i,i->", a, b))
+
+
+def _cosine(product: float, a: float, b: float) -> float:
+    """Correlation from sums of products and of squares; NaN where the latter vanish in the range of floating point."""
+    return max(-1.0, min(1.0, product / math.sqrt(a * b))) if a * b > 0 else math.nan
 
 
 class _Ranked(NamedTuple):
@@ -375,13 +404,3 @@ class _Ranked(NamedTuple):
     def of(cls, values: FloatArray) -> _Ranked:
         low, high = values.min() / 2, values.max() / 2
         return cls(values, (values / 2 - (low + high) / 2) / max(high - low, 5e-324), dense_ranks(values))
-
-
-def _centred(values: FloatArray) -> FloatArray:
-    return np.asarray(values - values.mean())
-
-
-def _cosine(a: FloatArray, b: FloatArray) -> float:
-    """Linear correlation of centred values; NaN where their squares vanish in the range of floating point."""
-    ab, aa, bb = (float(np.einsum("i,i->", x, y)) for x, y in ((a, b), (a, a), (b, b)))
-    return max(-1.0, min(1.0, ab / math.sqrt(aa * bb))) if aa * bb > 0 else math.nan

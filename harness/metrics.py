@@ -232,7 +232,7 @@ def precision_at(k: int, scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
         ArgumentError: As `correlations`, or k is out of range.
     """
     a, b = _paired(scores, truth)
-    return TopK(k, a).precision(true_ranks(b))
+    return TopK(k, a).precision(TrueRanks(b))
 
 
 def best_rank_at(k: int, scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -248,7 +248,7 @@ def best_rank_at(k: int, scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
         In [1, n].
     """
     a, b = _paired(scores, truth)
-    return TopK(k, a).best_rank(true_ranks(b))
+    return TopK(k, a).best_rank(TrueRanks(b))
 
 
 class TopK:
@@ -275,19 +275,36 @@ class TopK:
         self._share = num_drawn / num_tied
         self._chances = self._share * np.cumprod(np.concatenate([[1.0], steps]))
 
-    def precision(self, ranks: IntArray) -> float:
-        """Share of the k that are truly among the k best; `ranks` are `true_ranks`, (n,)."""
+    def precision(self, ranks: TrueRanks) -> float:
+        """Share of the k that are truly among the k best."""
         return float(((ranks[self._sure] <= self.k).sum() + self._share * (ranks[self._tied] <= self.k).sum()) / self.k)
 
-    def best_rank(self, ranks: IntArray) -> float:
-        """Best true rank among the k; `ranks` are `true_ranks`, (n,)."""
+    def best_rank(self, ranks: TrueRanks) -> float:
+        """Best true rank among the k."""
         best_sure = ranks[self._sure].min() if len(self._sure) else len(ranks)
         return float(self._chances @ np.minimum(np.sort(ranks[self._tied]), best_sure))
 
 
-def true_ranks(truth: FloatArray) -> IntArray:
-    """1 + the number of larger values, (n,)."""
-    return 1 + len(truth) - np.searchsorted(np.sort(truth), truth, side="right")
+class TrueRanks:
+    """Ranks by the truth, 1 + the number of larger values; worked out for the architectures that are asked for.
+
+    >>> TrueRanks(truth)[[4, 7]]
+
+    Args:
+        truth: float (n,), finite.
+    """
+
+    def __init__(self, truth: FloatArray) -> None:
+        """Sort once."""
+        self._truth, self._ascending = truth, np.sort(truth)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self._truth)
+
+    def __getitem__(self, rows: IntArray | slice) -> IntArray:
+        """Ranks of the architectures at these positions."""
+        return 1 + len(self) - np.searchsorted(self._ascending, self._truth[rows], side="right")
 
 
 @dataclass(frozen=True)

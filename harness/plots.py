@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from channel_bench.errors import MissingPackageError
 from channel_bench.space import NUM_WIDTHS
+from harness.comparison import Row
 from harness.ranks import FloatArray
 from harness.report import Detail, Report
 from harness.report_sheets import short
@@ -58,7 +59,7 @@ def draw_figures(report: Report) -> dict[str, bytes]:
         MissingPackageError: matplotlib is not installed.
     """
     matplotlib = _matplotlib()
-    files = {}
+    files: dict[str, bytes] = {}
     with matplotlib.rc_context(_STYLE):
         for name, draw in FIGURES.items():
             figure = draw(report)
@@ -119,21 +120,20 @@ def _heading(report: Report, text: str) -> str:
 
 def draw_kendall(report: Report) -> Figure:
     """Kendall of every row with its interval, seeds as rings, beside the ceiling."""
-    rows = sorted(report.comparison.rows, key=lambda row: np.nan_to_num(row.kendall, nan=-2))
+    rows = _ascending(report)
     figure = _figure(6.4, 0.9 + 0.27 * len(rows))
-    forest(figure.add_subplot(), report, rows)
+    forest(figure.add_subplot(), report, rows, _colours(report))
     figure.suptitle(_heading(report, "Kendall tau-b with trained accuracy"), fontsize=9.5)
     return figure
 
 
-def forest(axes: Axes, report: Report, rows: Sequence[Any]) -> None:
-    """Draw rows, the first at the bottom, into axes."""
-    colours = _colours(report)
+def forest(axes: Axes, report: Report, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
+    """Draw rows, the first at the bottom, into axes; what has no colour is grey."""
     for place, row in enumerate(rows):
         if math.isnan(row.kendall):
             axes.text(0.02, place, "undefined", va="center", color=GREY, transform=axes.get_yaxis_transform())
             continue
-        interval, colour = report.interval(row.name), colours[row.name]
+        interval, colour = report.interval(row.name), colours.get(row.name, GREY)
         if interval is not None and not math.isnan(interval.low):
             axes.plot([interval.low, interval.high], [place, place], color=colour, linewidth=2.2, alpha=0.55)
         if len(row.rankings) > 1:
@@ -153,6 +153,34 @@ def forest(axes: Axes, report: Report, rows: Sequence[Any]) -> None:
     axes.set_axisbelow(True)
     level = f", line: {report.level:.0%} interval" if report.num_replicates else ""
     axes.set_xlabel(f"Kendall tau-b (dot: mean, rings: seeds{level})")
+
+
+def draw_board(reports: Sequence[Report]) -> bytes:
+    """Kendall of every row of several reports, a panel each, as PNG.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    matplotlib = _matplotlib()
+    names = sorted({row.name for report in reports for row in report.comparison.methods})
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+    with matplotlib.rc_context(_STYLE):
+        across = min(2, len(reports))
+        counts = [len(report.comparison.rows) for report in reports]
+        heights = [1.1 + 0.24 * max(counts[place : place + across]) for place in range(0, len(reports), across)]
+        figure = _figure(5.4 * across, sum(heights))
+        grid = figure.subplots(len(heights), across, squeeze=False, gridspec_kw={"height_ratios": heights})
+        panels = list(grid.flat)
+        for axes in panels[len(reports) :]:
+            axes.set_axis_off()
+        for axes, report in zip(panels, reports, strict=False):
+            forest(axes, report, _ascending(report), colours)
+            axes.set_title(f"{report.comparison.space} ({report.comparison.dataset})", pad=16)
+        return figure_files("kendall", figure)["kendall.png"]
+
+
+def _ascending(report: Report) -> list[Row]:
+    return sorted(report.comparison.rows, key=lambda row: np.nan_to_num(row.kendall, nan=-2))
 
 
 def draw_worth(report: Report) -> Figure | None:

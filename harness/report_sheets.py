@@ -89,7 +89,7 @@ def _verdict(row: Row, detail: Detail) -> list[str]:
         row.name,
         str(len(row.rankings) or "-"),
         decimals(row.kendall, 3),
-        _interval(detail.intervals.get("kendall")),
+        interval_text(detail.intervals.get("kendall")),
         decimals(row.spearman, 3),
         decimals(row.pearson, 3),
         "-" if row.of_ceiling is None else decimals(row.of_ceiling.kendall, 3),
@@ -124,7 +124,7 @@ def _paired(pair: Paired) -> list[str]:
         pair.first,
         pair.second,
         "undefined" if math.isnan(difference.interval.estimate) else f"{difference.interval.estimate:+.3f}",
-        _interval(difference.interval, signed=True),
+        interval_text(difference.interval, signed=True),
         decimals(difference.p_value, 3),
         decimals(pair.p_adjusted, 3),
     ]
@@ -164,7 +164,7 @@ def choice_sheet(report: Report) -> Sheet:
     for detail in report.details:
         line = [detail.name]
         for pick in detail.picks:
-            interval = f" ({_interval(pick.interval, digits=2)})" if pick.interval is not None else ""
+            interval = f" ({interval_text(pick.interval, digits=2)})" if pick.interval is not None else ""
             line += [
                 f"{pick.regret:.2f}{interval}",
                 "-" if math.isnan(pick.regret_unseen) else f"{pick.regret_unseen:+.2f}",
@@ -192,11 +192,12 @@ def _luck(report: Report) -> list[str]:
 
 def _with_interval(detail: Detail, metric: str, digits: int) -> str:
     interval = detail.intervals.get(metric)
-    ends = f" ({_interval(interval, digits=digits)})" if interval is not None else ""
+    ends = f" ({interval_text(interval, digits=digits)})" if interval is not None else ""
     return f"{detail.summary[metric]:.{digits}f}{ends}"
 
 
-def _interval(interval: Interval | None, digits: int = 3, signed: bool = False) -> str:
+def interval_text(interval: Interval | None, digits: int = 3, signed: bool = False) -> str:
+    """Both ends of an interval; a dash where there is none."""
     if interval is None or math.isnan(interval.low):
         return "-"
     sign = "+" if signed else ""

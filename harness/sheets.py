@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,8 @@ class Sheet:
     """One text per column each."""
     notes: list[str] = field(default_factory=list)
     """What has to be said about it, a line each."""
+    links: dict[str, str] = field(default_factory=dict)
+    """Addresses (http or https) behind cells of such a text, where the format has links."""
 
 
 def print_sheet(sheet: Sheet) -> None:
@@ -49,7 +52,9 @@ def to_markdown(sheet: Sheet) -> str:
     lines = [f"**{_markdown(sheet.title)}**", ""]
     lines.append("| " + " | ".join(map(_markdown, sheet.columns)) + " |")
     lines.append("|" + "---|" * len(sheet.columns))
-    lines += ["| " + " | ".join(map(_markdown, row)) + " |" for row in sheet.rows]
+    for row in sheet.rows:
+        cells = [f"[{_markdown(cell)}]({link})" if (link := _link(sheet, cell)) else _markdown(cell) for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
     if sheet.notes:
         lines += ["", *(f"- {_markdown(note)}" for note in sheet.notes)]
     return "\n".join(lines) + "\n"
@@ -78,13 +83,24 @@ def to_latex(sheet: Sheet, label: str = "") -> str:
 def to_html(sheet: Sheet) -> str:
     """A sheet as an HTML figure, everything escaped."""
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in sheet.columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in sheet.rows)
+    body = "".join("<tr>" + "".join(_html_cell(sheet, cell) for cell in row) + "</tr>" for row in sheet.rows)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in sheet.notes)
     return (
         f"<figure><figcaption>{html.escape(sheet.title)}</figcaption>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f"<ul>{notes}</ul></figure>\n"
     )
+
+
+def _html_cell(sheet: Sheet, cell: str) -> str:
+    text, link = html.escape(cell), _link(sheet, cell)
+    return f'<td><a href="{html.escape(link)}">{text}</a></td>' if link else f"<td>{text}</td>"
+
+
+def _link(sheet: Sheet, cell: str) -> str | None:
+    """The address behind a cell, if it is one that is safe to follow and to write down."""
+    link = sheet.links.get(cell, "")
+    return link if re.fullmatch(r"https?://[^\s()<>\"']+", link) else None
 
 
 def _markdown(text: str) -> str:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from harness.bootstrap import NUM_REPLICATES, Bootstrap, Labels, run_replicates
-from harness.metrics import ACCURACY_DECIMALS, TOP_SIZES, TopK, checked, regrets, true_ranks
+from harness.metrics import ACCURACY_DECIMALS, TOP_SIZES, TopK, TrueRanks, checked, regrets
 from harness.ranks import FloatArray, IntArray
 
 
@@ -130,7 +130,7 @@ def bootstrap_top(
     chosen = [[_best_of(column, fits) for fits in fitting] for column in columns.values()]
 
     def measure(truth: FloatArray) -> FloatArray:
-        ranks = true_ranks(truth)
+        ranks = TrueRanks(truth)
         best = [truth[fits].max() for fits in fitting]
         return np.array(
             [
