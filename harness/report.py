@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from channel_bench._version import __version__
 from channel_bench.durable import write_atomic
-from channel_bench.errors import ArgumentError, UnknownNameError, unknown_name
+from channel_bench.errors import ArgumentError, BudgetError, UnknownNameError, unknown_name
 from channel_bench.space import Int8Array, Space
 from channel_bench.table import Table
 from channel_bench.terminal import finite
@@ -231,9 +231,10 @@ def make_report(
     if not 0 < level < 1:
         raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
     groups = group_rankings(rankings) if not isinstance(rankings, Mapping) else dict(rankings)
-    comparison = compare(groups, table, metric, run, at_equal_flops=True, num_draws=num_draws, form=form)
     space, truth = table.space, table.accuracies(run, metric)
     both = commonly_scored([each for group in groups.values() for each in group]) & np.isfinite(truth)
+    limits = _limits(budgets, space, both)
+    comparison = compare(groups, table, metric, run, at_equal_flops=True, num_draws=num_draws, form=form)
     dense = {name: [dense_values(each) for each in group] for name, group in groups.items()}
     dense |= {name: [values] for name, values in baseline_scores(space).items()}
     judged = _Judged(
@@ -243,10 +244,6 @@ def make_report(
         flops=space.flops()[both].astype(np.float64),
         columns={row.name: [column[both] for column in dense[row.name]] for row in comparison.rows},
     )
-    limits = list(budgets or [])
-    if budgets is None:
-        shares = [share * float(space.flops().max()) for share in BUDGET_SHARES]
-        limits = [limit for limit in shares if limit >= judged.flops.min()]
     resampled = _resample(judged, limits, num_replicates, seed, num_threads, on_step)
     medians = {row.name: _median(row) for row in comparison.rows}
     noisy = bool((np.isfinite(table.cells(metric)).sum(1) > 1).any())
@@ -323,6 +320,21 @@ class _Judged:
     flops: FloatArray
     columns: dict[str, list[FloatArray]]
     """Scores by row, one array per seed."""
+
+
+def _limits(budgets: Sequence[float] | None, space: Space, compared: npt.NDArray[np.bool_]) -> list[float]:
+    """Budgets in FLOPs, before the long work; of the default ones those that something fits."""
+    flops = space.flops()
+    least = float(flops[compared].min()) if compared.any() else 0.0
+    if budgets is None:
+        shares = [share * float(flops.max()) for share in BUDGET_SHARES]
+        return [limit for limit in shares if limit >= least]
+    for limit in budgets:
+        if not limit >= least:
+            raise BudgetError(
+                f"no architecture that is compared costs at most {limit:,.15g} FLOPs: the least is {least:,.15g}"
+            )
+    return list(budgets)
 
 
 def _resample(

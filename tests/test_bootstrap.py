@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from channel_bench.errors import ArgumentError, UnknownNameError
-from harness.bootstrap import Metric, bootstrap
+from harness.bootstrap import Metric, bootstrap, over_seeds
 from harness.metrics import correlations, kendall, precision_at
 
 PERF = Path(__file__).parent / "perf"
@@ -219,3 +219,47 @@ def test_the_benchmark_runs():
     command = [sys.executable, PERF / "bench_metrics.py", "--archs", "300", "--replicates", "4", "--methods", "2"]
     found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
     assert found["bootstrap_s"] > 0 and found["kendall_times_scipy"] > 0 and found["methods"] == 2
+
+
+def test_several_supernets_scatter_as_their_seeds_do():
+    rng = np.random.default_rng(8)
+    truth, cells = noisy_table(rng, 400, run_std=0.1)
+    supernets = {f"s{i}": truth + noise * rng.normal(size=400) for i, noise in enumerate((0.2, 0.6, 1.2))}
+    single = bootstrap(supernets | {"alone": truth}, cells, num_replicates=400)
+    found = over_seeds(single, {"method": list(supernets), "alone": ["alone"]}, seed=1)
+    taus = [single.interval(name).estimate for name in supernets]
+    together = found.interval("method")
+    assert together.estimate == pytest.approx(np.mean(taus)) and found.over == ("archs", "runs", "seeds")
+    # Seeds and labels scatter independently: their variances add.
+    inner = single.replicates[:, :3, 0].mean(1).std(ddof=1)
+    expected = math.hypot(np.std(taus, ddof=1) / math.sqrt(3), inner)
+    assert together.standard_error == pytest.approx(expected, rel=0.1)
+    assert (found.replicates[:, 1] == single.replicates[:, 3]).all()
+    again = over_seeds(single, {"method": list(supernets), "alone": ["alone"]}, seed=1)
+    assert (again.replicates == found.replicates).all()
+    with pytest.raises(UnknownNameError, match="unknown method 's9'"):
+        over_seeds(single, {"method": ["s9"]})
+
+
+def test_a_difference_turned_round_is_the_negative():
+    rng = np.random.default_rng(9)
+    truth, cells = noisy_table(rng, 100)
+    found = bootstrap({"a": truth, "b": -truth}, cells, num_replicates=50)
+    there, back = found.difference("a", "b"), found.difference("b", "a").reversed()
+    assert (back.interval.low, back.interval.high) == pytest.approx((there.interval.low, there.interval.high))
+    assert back.p_value == there.p_value and back.interval.estimate == there.interval.estimate
+
+
+def test_an_interrupted_bootstrap_ends_at_once():
+    rng = np.random.default_rng(10)
+    truth, cells = noisy_table(rng, 50)
+    calls = []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap({"a": truth}, cells, num_replicates=100_000, on_replicate=interrupt)
+    assert len(calls) == 3
