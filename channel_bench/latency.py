@@ -40,6 +40,7 @@ from channel_bench.errors import (
     StorageError,
     os_reason,
 )
+from channel_bench.layers import Layer, layers_of
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Arch, Space, get_space, is_batch
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,71 +53,6 @@ NOISY_PERCENT = 5.0
 QUANTILE = 0.25
 """What a round's latencies are summed up by. Other processes only ever add time, and in more than half of the rounds on
 a busy machine; on a quiet one the lower quartile and the median are the same within noise."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution with its folded normalisation and what follows it, or the pooling with the linear layer."""
-
-    name: str
-    """Name of its convolution or linear layer in the network (channel_bench/models)."""
-    reads: int | None
-    """Slot of its input channels; None for the image."""
-    writes: int | None
-    """Slot of its output channels; None for the classes."""
-    input_size: tuple[int, int]
-    """Height and width of its input."""
-    kernel: int = 1
-    stride: int = 1
-    depthwise: bool = False
-    relu: bool = True
-    """Whether an activation follows (after the sum, where there is one)."""
-    skip: bool = False
-    """Whether the skip line is added to its output."""
-
-    @property
-    def slots(self) -> tuple[int, ...]:
-        """Slots whose digits its latency depends on: what it reads, then what it writes."""
-        return tuple(dict.fromkeys(slot for slot in (self.reads, self.writes) if slot is not None))
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of its output."""
-        height, width = self.input_size
-        return (-(-height // self.stride), -(-width // self.stride)) if self.writes is not None else (1, 1)
-
-    @property
-    def kind(self) -> str:
-        """One of "stem", "depthwise", "conv3x3", "conv1x1", "classifier"."""
-        if self.writes is None:
-            return "classifier"
-        if self.reads is None:
-            return "stem"
-        return "depthwise" if self.depthwise else f"conv{self.kernel}x{self.kernel}"
-
-
-def layers_of(space: Space) -> tuple[Layer, ...]:
-    """The layers of a space's networks, in the order of the forward pass."""
-    _, height, width = space.input_shape
-    stem = Layer("stem.0", None, 0, (height, width), kernel=3, stride=2)
-    layers, size = [stem], stem.output_size
-    is_resnet = space.family == "resnet"
-    blocks = [(1, 0, 1, 0), (2, 0, 2, 0), (3, 0, 3, 4), (4, 4, 5, 4)] + [(5, 4, 6, 4)] * is_resnet
-    for block, inputs, hidden, outputs in blocks:
-        stride, skip = (2, False) if block == 3 else (1, True)
-        if is_resnet:
-            layers.append(Layer(f"block{block}.0", inputs, hidden, size, kernel=3, stride=stride))
-            size = layers[-1].output_size
-            layers.append(Layer(f"block{block}.3", hidden, outputs, size, kernel=3, skip=skip))
-        else:
-            layers.append(Layer(f"block{block}.0", inputs, hidden, size))
-            layers.append(Layer(f"block{block}.3", hidden, hidden, size, kernel=3, stride=stride, depthwise=True))
-            size = layers[-1].output_size
-            layers.append(Layer(f"block{block}.6", hidden, outputs, size, relu=False, skip=skip))
-    if not is_resnet:
-        layers.append(Layer("out.0", 4, 6, size))
-    layers.append(Layer("classifier", layers[-1].writes, None, size, relu=False))
-    return tuple(layers)
 
 
 @dataclass(frozen=True)
