@@ -1,4 +1,4 @@
-"""Times the layers and networks of a space in PyTorch, for latency.py.
+"""Times the layers and networks of a space in PyTorch, for measure.py.
 
     >>> model = measure(space, TorchStopwatch(space, torch.device("cpu"), batch_size=4))
 

@@ -12,8 +12,9 @@ import channel_bench as cb
 from channel_bench import latency
 from channel_bench.cost import layer_flops
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, StorageError
-from channel_bench.latency import Conditions, LatencyModel, load_latency, measure
+from channel_bench.latency import Conditions, LatencyModel, load_latency
 from channel_bench.layers import CLASSES, IMAGE, layers_of
+from channel_bench.measure import agreement, measure, num_samples
 from channel_bench.models import build_model
 from channel_bench.stopwatch import TorchStopwatch
 from channel_bench.table import Table
@@ -105,7 +106,7 @@ def test_a_prediction_is_the_sum_of_its_look_ups(model):
 def test_disturbed_rounds_and_the_first_one_leave_no_trace():
     rng = np.random.default_rng(0)
     num_timings = iter(range(10**9))
-    per_round = latency.num_samples(SPACE, 1, 6) // 2
+    per_round = num_samples(SPACE, 1, 6) // 2
 
     def disturb():  # cold in the first round, then now and then another process takes the core
         return 100.0 if next(num_timings) < per_round else rng.choice([1.0, 3.0], p=[0.6, 0.4])
@@ -119,15 +120,15 @@ def test_every_round_times_everything_once_in_an_order_of_its_own():
     seen = []
     measure(SPACE, CountingStopwatch(SPACE), num_repeats=2, num_networks=6, on_sample=lambda n, note: seen.append(note))
     rounds = np.array(seen).reshape(3, -1)
-    assert len(set(seen)) == rounds.shape[1] == latency.num_samples(SPACE, 2, 6) // 3
+    assert len(set(seen)) == rounds.shape[1] == num_samples(SPACE, 2, 6) // 3
     assert len({tuple(row) for row in rounds}) == 3 and len({tuple(sorted(row)) for row in rounds}) == 1
 
 
 def test_an_agreement_is_that_of_the_definitions():
-    found = latency.agreement(np.array([1.0, 3.0, 2.0]), np.array([1.0, 2.0, 4.0]))
+    found = agreement(np.array([1.0, 3.0, 2.0]), np.array([1.0, 2.0, 4.0]))
     assert (found.mape, found.bias) == (pytest.approx(100 / 3), pytest.approx(0))
     assert found.kendall == pytest.approx(1 / 3) and found.pearson == pytest.approx(1 / np.sqrt(2 * 14 / 3))
-    constant = latency.agreement(np.ones(3), np.array([1.0, 2.0, 4.0]))
+    constant = agreement(np.ones(3), np.array([1.0, 2.0, 4.0]))
     assert constant.kendall is None and constant.pearson is None
 
 
