@@ -337,10 +337,12 @@ def test_a_measurement_from_the_command_line_is_a_budget_of_top(tmp_path, small_
     assert len(model.check.archs) == 6 and all(0 < value < 1000 for value in model.check.measured_ms)
 
     top = ("top", "resnet-mini", "--table", small_table_path, "-k", 64, "--latency", out, "--max-latency")
-    budget = sorted(model.predict(index) for index in ({"index": i} for i in range(0, 16384, 256)))[31]
+    predicted = everything[::256]  # what the small table holds
+    budget = float(np.median(predicted))
+    num_fitting = int((predicted <= budget).sum())  # 32, or more where a few short timings give equal sums
     code, output, _ = run_cli("channel-bench", *top, repr(budget), "--json")
     found = json.loads(output)
-    assert code == 0 and len(found["results"]) == 32 and found["latency"]["batch_size"] == 2
+    assert code == 0 and len(found["results"]) == num_fitting and found["latency"]["batch_size"] == 2
     assert all(row["latency_ms"] == model.predict(row["arch"]) <= budget for row in found["results"])
     code, output, _ = run_cli("channel-bench", *top, repr(budget))
     assert code == 0 and "ms: predicted, batch size 2, images 1x8x8, on" in output
