@@ -232,6 +232,7 @@ def build(
         work = SharedWork(store, leases, stacks, on_wait)
         outcomes = _train(chosen, work, store, on_outcome)
         leases.tidy(store.keys())  # a builder that died meanwhile may have finished what it held
+        remove_leftovers(store.folder)  # of workers that were killed while they wrote
     _raise_failures(outcomes, len(planned))
     num_diverged = sum(outcome.status == "diverged" for outcome in outcomes)
     return BuildReport(len(planned), num_found, len(outcomes), num_diverged, work.num_elsewhere, set_aside)

@@ -523,7 +523,7 @@ def latency(
     """
     from channel_bench.durable import check_writable
     from channel_bench.errors import ArgumentError
-    from channel_bench.latency import NOISY_PERCENT, check_plan, measure, num_samples
+    from channel_bench.measure import NOISY_PERCENT, check_plan, measure, num_samples
 
     found = get_space(space)
     check_plan(repeats, networks, seed)

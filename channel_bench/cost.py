@@ -3,10 +3,8 @@
 ``flops`` counts multiply-accumulates of convolutions and the final linear layer, the way every width-search
 paper counts them; normalisation, activation, addition and pooling count nothing. ``params`` counts everything
 that is learned: convolutions (no bias), the affine pair of each batch normalisation, the linear layer and its
-bias. Both equal the published integers on all 32,768 rows of the published tables.
-
-Symbols: ``c0 .. c6`` are the channels of the seven slots, ``s`` the input channels, ``a1`` the number of pixels
-of a stage-1 feature map, ``a2`` of a stage-2 feature map.
+bias. Both are sums over the layers of layers.py, and equal the published integers on all 32,768 rows of the
+published tables.
 
     >>> from channel_bench.space import get_space
     >>> get_space("resnet").flops("4444444")
@@ -15,68 +13,57 @@ of a stage-1 feature map, ``a2`` of a stage-2 feature map.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import numpy.typing as npt
 
+from channel_bench.layers import CLASSES, Layer, layers_of
+
+if TYPE_CHECKING:  # which imports this module
+    from channel_bench.space import Space
+
 IntArray = npt.NDArray[np.int64]
-KERNEL = 9  # taps of a 3x3 convolution
 
 
-def flops(family: str, channels: IntArray, input_shape: tuple[int, int, int], num_classes: int) -> IntArray:
+def flops(space: Space, channels: IntArray) -> IntArray:
     """Multiply-accumulates of one forward pass of one image.
 
     Args:
-        family: "resnet" or "mobilenet".
+        space: The search space: layers, size and channels of the image, number of classes.
         channels: int64 (num_archs, 7), channels of each slot.
-        input_shape: (channels, height, width) of the input image.
-        num_classes: Outputs of the linear layer.
 
     Returns:
         int64 (num_archs,).
     """
-    s, height, width = input_shape
-    a1 = _halved(height) * _halved(width)
-    a2 = _halved(_halved(height)) * _halved(_halved(width))
-    c0, c1, c2, c3, c4, c5, c6 = np.moveaxis(channels, -1, 0)
-    stem = KERNEL * s * c0 * a1
-    if family == "resnet":
-        stage1 = 2 * KERNEL * c0 * (c1 + c2) * a1
-        down = KERNEL * c3 * (c0 + c4) * a2
-        stage2 = 2 * KERNEL * c4 * (c5 + c6) * a2
-        return stem + stage1 + down + stage2 + c4 * num_classes
-    assert family == "mobilenet"
-    stage1 = (c1 + c2) * (2 * c0 + KERNEL) * a1
-    down = c3 * (c0 * a1 + (KERNEL + c4) * a2)
-    stage2 = c5 * (2 * c4 + KERNEL) * a2
-    return stem + stage1 + down + stage2 + c4 * c6 * a2 + c6 * num_classes
+    widths = _widths(space, channels)
+    return sum(layer_flops(layer, widths[layer.reads], widths[layer.writes]) for layer in layers_of(space))
 
 
-def params(family: str, channels: IntArray, input_shape: tuple[int, int, int], num_classes: int) -> IntArray:
-    """Number of learnable parameters.
+def params(space: Space, channels: IntArray) -> IntArray:
+    """Number of learnable parameters; arguments and result as `flops`."""
+    widths = _widths(space, channels)
+    return sum(layer_params(layer, widths[layer.reads], widths[layer.writes]) for layer in layers_of(space))
+
+
+def layer_flops(layer: Layer, inputs: Any, outputs: Any) -> Any:
+    """Multiply-accumulates of a layer: pixels of its output x taps x input channels (of a filter) x output channels.
 
     Args:
-        family: "resnet" or "mobilenet".
-        channels: int64 (num_archs, 7), channels of each slot.
-        input_shape: (channels, height, width) of the input image; only the channels matter.
-        num_classes: Outputs of the linear layer.
-
-    Returns:
-        int64 (num_archs,).
+        layer: The layer.
+        inputs: Its input channels: a number, an array or a tensor, and so is the result.
+        outputs: Its output channels.
     """
-    s = input_shape[0]
-    c0, c1, c2, c3, c4, c5, c6 = np.moveaxis(channels, -1, 0)
-    stem = KERNEL * s * c0 + 2 * c0
-    if family == "resnet":
-        convs = KERNEL * (2 * c0 * (c1 + c2) + c3 * (c0 + c4) + 2 * c4 * (c5 + c6))
-        norms = 2 * (c1 + c0 + c2 + c0 + c3 + c4 + c5 + c4 + c6 + c4)
-        return stem + convs + norms + (c4 + 1) * num_classes
-    assert family == "mobilenet"
-    convs = 2 * c0 * (c1 + c2) + c3 * (c0 + c4) + 2 * c4 * c5 + c4 * c6
-    depthwise = KERNEL * (c1 + c2 + c3 + c5)
-    norms = 2 * (2 * (c1 + c2 + c3 + c5) + c0 + c0 + c4 + c4 + c6)
-    return stem + convs + depthwise + norms + (c6 + 1) * num_classes
+    height, width = layer.output_size
+    return height * width * layer.kernel**2 * (1 if layer.depthwise else inputs) * outputs
 
 
-def _halved(size: int) -> int:
-    """Output size of a 3x3 convolution with stride 2 and padding 1."""
-    return (size + 1) // 2
+def layer_params(layer: Layer, inputs: Any, outputs: Any) -> Any:
+    """Learnable parameters of a layer: its weights, and scale and shift (or the bias) of each output channel."""
+    per_channel = 1 if layer.writes == CLASSES else 2
+    return (layer.kernel**2 * (1 if layer.depthwise else inputs) + per_channel) * outputs
+
+
+def _widths(space: Space, channels: IntArray) -> list[Any]:
+    """Channels of the seven slots, (num_archs,) each, of the image and of the classes."""
+    return [*np.moveaxis(channels, -1, 0), space.input_shape[0], space.num_classes]

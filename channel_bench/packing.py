@@ -10,8 +10,11 @@ memory) and roughly right: each process needs memory and a CPU core, and more th
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from channel_bench.layers import layers_of
 from channel_bench.space import Space
 
 MAX_RUNS = 4
@@ -49,13 +52,8 @@ def run_bytes(space: Space, batch_size: int = 256, num_images: int = 60_000) -> 
 
 def _num_activations(space: Space, arch: str) -> int:
     """Values that the convolutions of a network put out for one image."""
-    c0, c1, c2, c3, c4, c5, c6 = space.channels(arch)
-    _, height, width = space.input_shape
-    large = ((height + 1) // 2) * ((width + 1) // 2)
-    small = ((height + 3) // 4) * ((width + 3) // 4)
-    if space.family == "resnet":
-        return large * (c0 + c1 + c0 + c2 + c0) + small * (c3 + c4 + c5 + c4 + c6 + c4)
-    return large * (c0 + 2 * c1 + c0 + 2 * c2 + c0 + c3) + small * (c3 + c4 + 2 * c5 + c4 + c6)
+    channels = space.channels(arch)
+    return sum(channels[layer.writes] * math.prod(layer.output_size) for layer in layers_of(space)[:-1])
 
 
 def runs_per_gpu(space: Space, memory_bytes: int, *, batch_size: int = 256, num_images: int = 60_000) -> int:

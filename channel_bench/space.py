@@ -242,7 +242,7 @@ class Space:
 
     def _cost(self, count: Any, archs: Any) -> Any:
         channels = self.channel_counts(self.archs() if archs is None else archs)
-        counts = count(self.family, channels, self.input_shape, self.num_classes)
+        counts = count(self, channels)
         return counts if archs is None or is_batch(archs) else int(counts[0])
 
     @property

@@ -1,4 +1,4 @@
-"""Times the layers and networks of a space in PyTorch, for latency.py.
+"""Times the layers and networks of a space in PyTorch, for measure.py.
 
     >>> model = measure(space, TorchStopwatch(space, torch.device("cpu"), batch_size=4))
 
@@ -24,7 +24,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from channel_bench.errors import ArgumentError
-from channel_bench.latency import Conditions, Layer, layers_of
+from channel_bench.latency import Conditions
+from channel_bench.layers import CLASSES, IMAGE, Layer, layers_of
 from channel_bench.models import blank_model, build_model
 from channel_bench.space import NUM_WIDTHS, Arch, Space
 from channel_bench.step import arithmetic
@@ -113,7 +114,7 @@ class TorchStopwatch:
         if inputs is None:
             inputs = self._feature(self._channels(layer.reads, widths), layer.input_size)
         x = inputs
-        if layer.writes is None:
+        if layer.writes == CLASSES:
             return lambda: module(x.mean((2, 3)))
         if layer.skip:
             line = self._feature(self._channels(layer.writes, widths), layer.output_size) if skip is None else skip
@@ -140,11 +141,13 @@ class TorchStopwatch:
         x = images
         return lambda: model(x)
 
-    def _channels(self, slot: int | None, widths: dict[int, int]) -> int:
-        """Channels of a slot, or of the image."""
-        return (
-            self._space.input_shape[0] if slot is None else self._space.max_channels[slot] * widths[slot] // NUM_WIDTHS
-        )
+    def _channels(self, slot: int, widths: dict[int, int]) -> int:
+        """Channels of a slot, of the image, or of the classes."""
+        if slot == IMAGE:
+            return self._space.input_shape[0]
+        if slot == CLASSES:
+            return self._space.num_classes
+        return self._space.max_channels[slot] * widths[slot] // NUM_WIDTHS
 
     def _feature(self, channels: int, size: tuple[int, int]) -> Tensor:
         key = (channels, size)
@@ -160,7 +163,7 @@ class TorchStopwatch:
             widths = dict(zip(layer.slots, digits, strict=True))
             widest = self._widest[layer.name]
             inputs = self._channels(layer.reads, widths)
-            outputs = self._space.num_classes if layer.writes is None else self._channels(layer.writes, widths)
+            outputs = self._channels(layer.writes, widths)
             assert widest.bias is not None
             with torch.device("meta"):
                 cut: nn.Conv2d | nn.Linear = (

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
-from channel_bench.latency import LatencyModel, layers_of
+from channel_bench.latency import LatencyModel
+from channel_bench.layers import CLASSES, IMAGE, layers_of
 from channel_bench.space import NUM_WIDTHS
 
 FloatArray = npt.NDArray[np.float64]
@@ -143,7 +144,7 @@ def fit_layers(model: LatencyModel, alpha: float | None = 1.0) -> dict[LayerGrou
     space = model.space
     points: dict[LayerGroup, list[tuple[FloatArray, FloatArray]]] = {}
     for layer in layers_of(space):
-        if layer.reads is None or layer.writes is None:
+        if layer.reads == IMAGE or layer.writes == CLASSES:
             continue
         inputs = None if layer.depthwise else space.max_channels[layer.reads]
         widths = space.max_channels[layer.writes] * np.arange(1.0, NUM_WIDTHS + 1) / NUM_WIDTHS

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from channel_bench.cost import layer_flops
 from channel_bench.datasets import EpochPlan, TrainLoader, normalise
 from channel_bench.errors import ArgumentError, MethodError
+from channel_bench.layers import IMAGE
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.supernet import IMAGE, Supernet
+from harness.supernet import Supernet
 from harness.task import Task
 from harness.training import Batch, train_supernet
 
@@ -182,17 +184,7 @@ def expected_macs(supernet: Supernet, ratios: Tensor) -> Tensor:
     space = supernet.space
     channels = ratios * torch.tensor(space.max_channels, dtype=ratios.dtype)
     total = channels[supernet.feature_slot] * space.num_classes
-    for layer, pixels in zip(supernet.layers, output_pixels(supernet), strict=True):
-        inputs = 1 if layer.depthwise else space.input_shape[0] if layer.reads == IMAGE else channels[layer.reads]
-        total = total + pixels * layer.kernel**2 * inputs * channels[layer.writes]
-    return total
-
-
-def output_pixels(supernet: Supernet) -> list[int]:
-    """Pixels of each layer's output."""
-    _, height, width = supernet.space.input_shape
-    pixels = []
     for layer in supernet.layers:
-        height, width = -(-height // layer.stride), -(-width // layer.stride)
-        pixels.append(height * width)
-    return pixels
+        inputs = space.input_shape[0] if layer.reads == IMAGE else channels[layer.reads]
+        total = total + layer_flops(layer, inputs, channels[layer.writes])
+    return total

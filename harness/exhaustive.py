@@ -32,8 +32,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
+from channel_bench.layers import IMAGE, Layer
 from channel_bench.space import NUM_SLOTS
-from harness.supernet import IMAGE, PATHS, Layer, Stage, Supernet, batch_norm, convolve
+from harness.supernet import PATHS, Supernet, batch_norm, convolve
 from harness.task import Task
 
 FloatArray = npt.NDArray[np.float64]
@@ -67,11 +68,8 @@ class _Position:
     """A layer in its place in the network."""
 
     layer: Layer
-    stage: Stage
-    first: bool
-    """Whether it opens its stage."""
-    last: bool
-    """Whether it closes its stage."""
+    block: tuple[Layer, ...]
+    """The layers of its block."""
     free: bool
     """Whether nothing after it asks for the width of the slot that it reads, so that siblings keep one shape."""
 
@@ -84,7 +82,7 @@ class _Waiting(NamedTuple):
     x: Tensor
     """(batch * siblings, channels, height, width), siblings innermost."""
     skip: Tensor | None
-    """Input of the stage where the stage adds it, else None; like x, or with one sibling for several of x."""
+    """Input of the block where the block adds it, else None; like x, or with one sibling for several of x."""
     nodes: list[_Node]
     """The subtree of each sibling."""
     digits: dict[int, int]
@@ -105,7 +103,7 @@ class Walk:
     Memory, in elements, beside the weights and a copy of one layer's: at any moment there are alive at most
 
     - of every layer that reads an open slot, its output at four widths, or a bundle where that is more;
-    - of every stage that adds its input to its output, that input, or a bundle where that is more;
+    - of every block that adds its input to its output, that input, or a bundle where that is more;
     - three tensors that are being worked on, each the size of the largest layer's output, or of a bundle.
 
     It does not grow with the number of sub-networks. For 2,500 images in the full spaces that is 17 GB (ResNet) and
@@ -126,17 +124,15 @@ class Walk:
         self._path = path
         self._calibration = tuple(calibration)
         self._bundle_elements = bundle_elements
-        stages = [(stage, layer) for stage in supernet.stages for layer in stage.layers]
+        layers = supernet.layers
         self._positions = [
             _Position(
                 layer,
-                stage,
-                first=layer is stage.layers[0],
-                last=layer is stage.layers[-1],
+                block,
                 free=layer.reads not in {layer.writes, supernet.feature_slot}
-                and all(layer.reads not in (later.reads, later.writes) for _, later in stages[number + 1 :]),
+                and all(layer.reads not in (later.reads, later.writes) for later in layers[number + 1 :]),
             )
-            for number, (stage, layer) in enumerate(stages)
+            for number, (layer, block) in enumerate((layer, block) for block in supernet.blocks for layer in block)
         ]
 
     @torch.no_grad()
@@ -166,16 +162,17 @@ class Walk:
 
     def _finish(self, number: int, y: Tensor, skip: Tensor | None, siblings: int) -> Tensor:
         """What follows a convolution: normalisation, sum, activation."""
-        position = self._positions[number]
-        y = self._batch_norm(position.layer, y, siblings)
-        if position.last and skip is not None:
+        layer = self._positions[number].layer
+        y = self._batch_norm(layer, y, siblings)
+        if layer.skip:
+            assert skip is not None
             held = len(skip) // self._num_images
             y = (
                 y.unflatten(0, (self._num_images, held, -1))
                 .add_(skip.unflatten(0, (self._num_images, held, 1)))
                 .flatten(0, 2)
             )
-        return y if position.last and not position.stage.relu_after else y.relu_()
+        return y.relu_() if layer.relu else y
 
     def _enter(self, number: int, x: Tensor, skip: Tensor | None, nodes: list[_Node], digits: dict[int, int]) -> None:
         """Run the convolution of a layer, at each digit of an open slot that it reads; or the classifier."""
@@ -184,8 +181,8 @@ class Walk:
             return
         position = self._positions[number]
         layer = position.layer
-        if position.first:
-            skip = x if position.stage.skip else None
+        if layer is position.block[0]:
+            skip = x if position.block[-1].skip else None
         branches = layer.reads not in (IMAGE, layer.writes) and layer.reads not in digits
         opens = layer.writes not in digits and layer.reads != layer.writes
         if opens:

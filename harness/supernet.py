@@ -11,88 +11,24 @@ channel id (or, as TAS has it, per channel id and width). Averages that were acc
 to any one of them. What can be had instead is recalibration: `calibration` splits a batch into images that only give
 statistics, and images that are normalised by the mean of those.
 
-The layers of a family are data (`Layer`, `Stage`): the forward pass here runs them for one sub-network, exhaustive.py
-for all of them at once.
+The layers are those of channel_bench/layers.py: the forward pass here runs them for one sub-network, exhaustive.py for
+all of them at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
+from channel_bench.layers import IMAGE, Layer, blocks_of
 from channel_bench.space import NUM_WIDTHS, Space
 
 PATHS = ("left", "right")
-IMAGE = -1
-"""Stands for the input image where a layer names the slot that it reads."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution without bias, and its normalisation."""
-
-    conv: str
-    """Name of the convolution in the stand-alone model (channel_bench/models); its normalisation is the next module."""
-    reads: int
-    """Slot of its input channels, or IMAGE."""
-    writes: int
-    """Slot of its output channels."""
-    kernel: int
-    stride: int = 1
-    depthwise: bool = False
-
-    @property
-    def norm(self) -> str:
-        """Name of the normalisation in the stand-alone model."""
-        parent, _, position = self.conv.rpartition(".")
-        return f"{parent}.{int(position) + 1}"
-
-    @property
-    def key(self) -> str:
-        """Name of the weights here; a ParameterDict allows no dots."""
-        return self.conv.replace(".", "_")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A piece of the forward pass: the stem, a block, or the output convolution."""
-
-    layers: tuple[Layer, ...]
-    skip: bool = False
-    """Whether its input is added to its output."""
-    relu_after: bool = False
-    """Whether an activation follows the sum. Inside, one follows every layer but the last."""
-
-
-def _resnet_stages() -> list[Stage]:
-    stages = [Stage((Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
-    for block, skip_in, hidden, skip_out in ((1, 0, 1, 0), (2, 0, 2, 0), (3, 0, 3, 4), (4, 4, 5, 4), (5, 4, 6, 4)):
-        layers = (
-            Layer(f"block{block}.0", skip_in, hidden, 3, 2 if block == 3 else 1),
-            Layer(f"block{block}.3", hidden, skip_out, 3),
-        )
-        stages.append(Stage(layers, skip=block != 3, relu_after=True))
-    return stages
-
-
-def _mobilenet_stages() -> list[Stage]:
-    stages = [Stage((Layer("stem.0", IMAGE, 0, 3, 2),), relu_after=True)]
-    for block, skip_in, hidden, skip_out in ((1, 0, 1, 0), (2, 0, 2, 0), (3, 0, 3, 4), (4, 4, 5, 4)):
-        layers = (
-            Layer(f"block{block}.0", skip_in, hidden, 1),
-            Layer(f"block{block}.3", hidden, hidden, 3, 2 if block == 3 else 1, depthwise=True),
-            Layer(f"block{block}.6", hidden, skip_out, 1),
-        )
-        stages.append(Stage(layers, skip=block != 3))
-    stages.append(Stage((Layer("out.0", 4, 6, 1),), relu_after=True))
-    return stages
-
 
 Normalise = Callable[[Layer, Tensor], Tensor]
 """(layer, output of its convolution) to what takes the place of its batch normalisation."""
@@ -123,8 +59,8 @@ class Supernet(nn.Module):
         """Multiply-accumulates of all forward passes so far, by the closed form; what training cost is three times
         that."""
         self._flops = space.flops()
-        self.stages = {"resnet": _resnet_stages, "mobilenet": _mobilenet_stages}[space.family]()
-        self.layers = [layer for stage in self.stages for layer in stage.layers]
+        self.blocks = blocks_of(space)
+        self.layers = [layer for block in self.blocks for layer in block]
         self.weights, self.scales, self.shifts = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         for layer in self.layers:
             inputs = 1 if layer.depthwise else space.input_shape[0] if layer.reads == IMAGE else self._full(layer.reads)
@@ -174,16 +110,15 @@ class Supernet(nn.Module):
         """
         self.forward_macs += len(images) * int(self._flops[self.space.index(arch)])
         x = images
-        for stage in self.stages:
+        for block in self.blocks:
             y = x
-            for layer in stage.layers:
+            for layer in block:
                 weight, scale, shift = self.cut_layer(layer, arch, path)
                 y = convolve(layer, y, weight)
                 y = batch_norm(y, scale, shift, calibration) if normalise is None else normalise(layer, y)
-                if layer is not stage.layers[-1]:
-                    y = functional.relu(y)
-            y = x + y if stage.skip else y
-            x = functional.relu(y) if stage.relu_after else y
+                y = x + y if layer.skip else y
+                y = functional.relu(y) if layer.relu else y
+            x = y
         channels = self.channels_of(self.feature_slot, arch[self.feature_slot], path)
         return functional.linear(x.mean((2, 3)), self.classifier_weight[:, channels], self.classifier_bias)
 
@@ -212,7 +147,7 @@ class Supernet(nn.Module):
         state: dict[str, Tensor] = {}
         for layer in self.layers:
             weight, scale, shift = self.cut_layer(layer, arch, path)
-            state |= {f"{layer.conv}.weight": weight, f"{layer.norm}.weight": scale, f"{layer.norm}.bias": shift}
+            state |= {f"{layer.name}.weight": weight, f"{layer.norm}.weight": scale, f"{layer.norm}.bias": shift}
         features = self.channels_of(self.feature_slot, arch[self.feature_slot], path)
         state |= {"classifier.weight": self.classifier_weight[:, features], "classifier.bias": self.classifier_bias}
         return {name: tensor.detach().clone() for name, tensor in state.items()}

@@ -18,9 +18,11 @@ from conftest import Given, make_info, make_record, write_table
 import channel_bench as cb
 from channel_bench.build import build, default_stack, make_stacks, pick_archs
 from channel_bench.collect import collect
+from channel_bench.durable import TEMPORARY_PREFIX
 from channel_bench.engines import Outcome
 from channel_bench.engines.local import LocalEngine
 from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError
+from channel_bench.processes import this_process
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.store import RunStore
@@ -191,6 +193,29 @@ def test_more_runs_and_architectures_add_to_a_store(built, tmp_path):
     damaged.write_text("damaged")
     report = build(SPACE, out, archs=pick_archs(SPACE, "5"), num_runs=3, recipe=recipe, device="cpu", num_workers=1)
     assert (report.num_found, report.num_trained, len(report.set_aside)) == (14, 1, 1)
+
+
+def test_what_a_worker_left_half_written_is_gone_when_the_build_ends(tmp_path):
+    code = "from channel_bench.processes import this_process; print(this_process())"
+    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    out = tmp_path / "runs"
+    left = [out / "parts" / f"{TEMPORARY_PREFIX}{process}-half" for process in (dead, this_process())]
+
+    def die_writing(outcome):
+        for path in left:
+            path.write_bytes(b"half a run")
+
+    build(
+        SPACE,
+        out,
+        archs=["1111111"],
+        num_runs=1,
+        recipe=get_recipe("mini", epochs=1),
+        device="cpu",
+        num_workers=1,
+        on_outcome=die_writing,
+    )
+    assert [path.exists() for path in left] == [False, True]  # the second one's writer lives
 
 
 def test_a_diverged_run_is_recorded_and_not_tried_again(tmp_path):

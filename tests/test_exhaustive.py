@@ -1,6 +1,7 @@
 """Scoring all sub-networks at once against running them one by one."""
 
 import itertools
+import math
 import weakref
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import channel_bench as cb
+from channel_bench.layers import IMAGE
 from channel_bench.models import build_model
-from harness.differentiable import output_pixels
 from harness.exhaustive import BUNDLE_ELEMENTS, SupernetEvaluator, Walk, count_macs
-from harness.supernet import IMAGE, PATHS, Supernet, batch_norm
+from harness.supernet import PATHS, Supernet, batch_norm
 from harness.task import make_task
 
 ARCHS = {name: cb.get_space(name).sample(200, np.random.default_rng(3)) for name in MINI}
@@ -319,15 +320,12 @@ class LiveBytes(TorchDispatchMode):
 
 def memory_bound(net, num_images, bundle_elements):
     """The elements that the docstring of `Walk` promises not to exceed."""
-    sizes = [
-        num_images * net.space.max_channels[layer.writes] * count
-        for layer, count in zip(net.layers, output_pixels(net), strict=True)
-    ]
+    sizes = [num_images * net.space.max_channels[layer.writes] * math.prod(layer.output_size) for layer in net.layers]
     closed, total, place = set(), 0, 0
-    for stage in net.stages:
-        if stage.skip:
+    for block in net.blocks:
+        if block[-1].skip:
             total += max(sizes[place - 1], bundle_elements)
-        for layer in stage.layers:
+        for layer in block:
             if layer.reads not in (IMAGE, layer.writes) and layer.reads not in closed:
                 closed.add(layer.reads)
                 total += max(4 * sizes[place], bundle_elements)

@@ -12,6 +12,7 @@ from torch.nn import functional
 import channel_bench as cb
 from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArgumentError
+from channel_bench.layers import IMAGE
 from channel_bench.models import build_model
 from harness.method import get_method
 from harness.methods import fur
@@ -123,7 +124,7 @@ def inputs_under_dropout(monkeypatch, net, images, dropout, seed=0, statistics=N
     read, convolve = {}, supernet.convolve
     with monkeypatch.context() as patch:
         patch.setattr(
-            supernet, "convolve", lambda layer, x, weight: read.update({layer.conv: x}) or convolve(layer, x, weight)
+            supernet, "convolve", lambda layer, x, weight: read.update({layer.name: x}) or convolve(layer, x, weight)
         )
         with torch.no_grad():
             run_with_dropout(net, images, np.array(dropout), torch.Generator().manual_seed(seed), statistics)
@@ -141,8 +142,8 @@ def test_all_tensors_of_a_slot_lose_the_same_channels(name, digits, monkeypatch)
     read = inputs_under_dropout(monkeypatch, net, images_of(task), dropout)
     gone = {}
     for layer in net.layers:
-        if layer.reads >= 0 and not layer.depthwise:
-            gone.setdefault(layer.reads, []).append((read[layer.conv] == 0).all(3).all(2))
+        if layer.reads != IMAGE and not layer.depthwise:
+            gone.setdefault(layer.reads, []).append((read[layer.name] == 0).all(3).all(2))
     assert len(gone[0]) == 3 and len(gone[4]) == 2
     for slot, masks in gone.items():
         assert all(torch.equal(mask, masks[0]) for mask in masks)
@@ -158,7 +159,7 @@ def test_kept_channels_are_scaled_up_once_so_that_the_mean_stays(name, digits, m
     net, images = net_of(task), images_of(task, 8)
     statistics = clean_statistics(task, net)
     with torch.no_grad():  # the first block adds a constant, whatever it reads
-        last = net.stages[1].layers[-1].key
+        last = net.blocks[1][-1].key
         net.scales[last].zero_()
     plain = inputs_under_dropout(monkeypatch, net, images, np.zeros(7), statistics=statistics)
     total, num_repeats = 0, 100

@@ -48,9 +48,9 @@ def test_soft_masks_multiply_what_normalisation_without_scale_and_shift_leaves(n
     net = net_of(name)
     masks = torch.rand(7, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     x = images_of()
-    for stage in net.stages:
+    for block in net.blocks:
         y = x
-        for layer in stage.layers:
+        for layer in block:
             weight = net.weights[layer.key]
             groups = len(weight) if layer.depthwise else 1
             y = functional.conv2d(y, weight, stride=layer.stride, padding=layer.kernel // 2, groups=groups)
@@ -58,9 +58,9 @@ def test_soft_masks_multiply_what_normalisation_without_scale_and_shift_leaves(n
             y = (y - mean) / (var + 1e-5).sqrt()
             for group, part in enumerate(y.tensor_split(4, 1)):
                 part *= masks[layer.writes, group]
-            y = y if layer is stage.layers[-1] else functional.relu(y)
-        y = x + y if stage.skip else y
-        x = functional.relu(y) if stage.relu_after else y
+            y = x + y if layer.skip else y
+            y = functional.relu(y) if layer.relu else y
+        x = y
     expected = functional.linear(x.mean((2, 3)), net.classifier_weight, net.classifier_bias)
     found = masked_forward(net, images_of(), masks)
     assert torch.allclose(found, expected, atol=1e-10)

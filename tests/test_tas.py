@@ -14,7 +14,8 @@ from torch.nn import functional
 import channel_bench as cb
 from channel_bench.datasets import TrainLoader
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError, MissingDataError
-from channel_bench.latency import Conditions, LatencyModel, layers_of
+from channel_bench.latency import Conditions, LatencyModel
+from channel_bench.layers import CLASSES, IMAGE, layers_of
 from channel_bench.models import build_model
 from channel_bench.recipe import get_recipe
 from harness.differentiable import (
@@ -29,7 +30,7 @@ from harness.differentiable import (
 from harness.method import get_method
 from harness.methods.htas import mac_slopes, measured_slopes
 from harness.methods.tas import DistributionEvaluator, draw_pairs, interpolate, mixed_forward, share_depthwise_norms
-from harness.supernet import IMAGE, Supernet
+from harness.supernet import Supernet
 from harness.task import make_task, supernet_recipe
 from harness.training import BATCHES, make_supernet
 
@@ -149,9 +150,9 @@ def padded_forward(net, images, pairs, shares):
         return functional.batch_norm(x, None, None, scale, shift, training=True)
 
     x = images
-    for stage in net.stages:
+    for block in net.blocks:
         y = x
-        for layer in stage.layers:
+        for layer in block:
             y = y if layer.reads == IMAGE else full(y, layer.reads)
             weight = net.weights[layer.key]
             groups = len(weight) if layer.depthwise else 1
@@ -166,10 +167,9 @@ def padded_forward(net, images, pairs, shares):
                     size = (max(widths), *part.shape[2:])
                     mixed = mixed + share * functional.adaptive_avg_pool3d(part[:, None], size)[:, 0]
                 y = mixed
-            if layer is not stage.layers[-1]:
-                y = functional.relu(y)
-        y = x + y if stage.skip else y
-        x = functional.relu(y) if stage.relu_after else y
+            y = x + y if layer.skip else y
+            y = functional.relu(y) if layer.relu else y
+        x = y
     pooled = functional.adaptive_avg_pool2d(x, 1).flatten(1)
     return functional.linear(pooled, net.classifier_weight[:, : pooled.shape[1]], net.classifier_bias)
 
@@ -474,7 +474,7 @@ def test_a_slope_is_the_share_of_a_layer_in_all_multiply_accumulates(name):
         model(torch.empty(2, *space.input_shape))
     slopes = mac_slopes(net)
     assert sum(slopes) == pytest.approx(1)
-    assert slopes == pytest.approx([macs[layer.conv] / sum(macs.values()) for layer in net.layers])
+    assert slopes == pytest.approx([macs[layer.name] / sum(macs.values()) for layer in net.layers])
     classifier = space.max_channels[net.feature_slot] * space.num_classes
     assert sum(macs.values()) + classifier == space.flops(WIDEST)
 
@@ -502,7 +502,7 @@ def linear_latencies(name, k, b):
     space = cb.get_space(name)
     tables = {}
     for layer in layers_of(space):
-        if layer.writes is None:
+        if layer.writes == CLASSES:
             tables[layer.name] = np.full(4, 0.5)
             continue
         widths = space.max_channels[layer.writes] * np.arange(1, 5) / 4
@@ -517,9 +517,9 @@ def test_slopes_of_latencies_that_are_linear_in_the_width_are_found(name, tmp_pa
     b = lambda layer: 0.1 * layer.output_size[0]  # noqa: E731
     linear_latencies(name, k, b).write(tmp_path / "latency.json")
     slopes = measured_slopes(Supernet(space, torch.Generator()), str(tmp_path / "latency.json"))
-    layers = [layer for layer in layers_of(space) if layer.writes is not None]
+    layers = layers_of(space)[:-1]
     full = [space.max_channels[layer.writes] for layer in layers]
-    counted = [0 if layer.reads is None else 1 for layer in layers]  # the stem reads no slot
+    counted = [0 if layer.reads == IMAGE else 1 for layer in layers]  # the stem reads no slot
     total = sum(c * (k(layer) * w + b(layer)) for c, layer, w in zip(counted, layers, full, strict=True))
     expected = [c * k(layer) * w / total for c, layer, w in zip(counted, layers, full, strict=True)]
     assert slopes == pytest.approx(expected) and slopes[0] == 0 and max(slopes) > 0

@@ -36,6 +36,7 @@ import torch
 from channel_bench.datasets import Dataset, TrainLoader, normalise
 from channel_bench.durable import write_atomic
 from channel_bench.errors import ArgumentError, ChannelBenchError
+from channel_bench.layers import blocks_of
 from channel_bench.recipe import Recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
 from channel_bench.space import Space
@@ -247,32 +248,24 @@ class NativeTrainer:
 
 
 def _units(space: Space, arch: str) -> list[_UnitSpec]:
-    """The network as a list of convolutions, in the order of the module's parameters (models/ says what it is)."""
-    channels = space.channels(arch)
-    is_resnet = space.family == "resnet"
+    """The network as a list of convolutions, in the order of the module's parameters."""
+    widths = (*space.channels(arch), space.input_shape[0])
     units: list[_UnitSpec] = []
-
-    def add(cin: int, cout: int, kernel: int, *, stride: int = 1, depthwise: bool = False, relu: bool = True) -> None:
-        """Append a convolution that reads the last one's output."""
-        source = len(units) - 1
-        units.append(_UnitSpec(source, -1, kernel, stride, depthwise, cin, cout, relu))
-
-    add(space.input_shape[0], channels[0], 3, stride=2)
-    widths = [channels[0], channels[0], channels[0], channels[4], channels[4], channels[4]]
-    hiddens = [channels[1], channels[2], channels[3], channels[5], channels[6]][: 5 if is_resnet else 4]
-    for block, (inputs, hidden, outputs) in enumerate(zip(widths, hiddens, widths[1:], strict=False), 1):
-        source, stride = len(units) - 1, 2 if block == 3 else 1
-        if is_resnet:
-            add(inputs, hidden, 3, stride=stride)
-            add(hidden, outputs, 3)
-        else:
-            add(inputs, hidden, 1)
-            add(hidden, hidden, 3, stride=stride, depthwise=True)
-            add(hidden, outputs, 1, relu=False)
-        if block != 3:
-            units[-1].skip = source
-    if not is_resnet:
-        add(channels[4], channels[6], 1)
+    for block in blocks_of(space):
+        entry = len(units) - 1
+        for layer in block:
+            units.append(
+                _UnitSpec(
+                    input=len(units) - 1,
+                    skip=entry if layer.skip else -1,
+                    kernel=layer.kernel,
+                    stride=layer.stride,
+                    depthwise=layer.depthwise,
+                    cin=widths[layer.reads],
+                    cout=widths[layer.writes],
+                    relu=layer.relu,
+                )
+            )
     return units
 
 

@@ -31,9 +31,10 @@ from torch.nn import functional
 
 from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArgumentError
+from channel_bench.layers import Layer
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, Space
 from harness.method import register
-from harness.supernet import Layer, Supernet
+from harness.supernet import Supernet
 from harness.task import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES, Task
 from harness.training import Batch, make_supernet, train_supernet
 

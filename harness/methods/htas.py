@@ -23,13 +23,15 @@ import math
 
 import torch
 
+from channel_bench.cost import layer_flops
 from channel_bench.errors import ArgumentError
-from channel_bench.latency import layers_of, load_latency
+from channel_bench.latency import load_latency
+from channel_bench.layers import IMAGE
 from harness.choices import LayerGroup, fit_layers
-from harness.differentiable import Betas, Penalty, output_pixels
+from harness.differentiable import Betas, Penalty
 from harness.method import register
 from harness.methods.tas import TAS
-from harness.supernet import IMAGE, Supernet
+from harness.supernet import Supernet
 
 
 @register("htas", paper="HTAS, latency-regularised TAS", summary="TAS with a penalty on expected latency")
@@ -75,10 +77,8 @@ class HTAS(TAS):
 def mac_slopes(supernet: Supernet) -> list[float]:
     """Per layer, what its full output width costs at full input width, as a share of what all layers cost."""
     space = supernet.space
-    macs = []
-    for layer, pixels in zip(supernet.layers, output_pixels(supernet), strict=True):
-        inputs = space.input_shape[0] if layer.reads == IMAGE else space.max_channels[layer.reads]
-        macs.append(pixels * layer.kernel**2 * (1 if layer.depthwise else inputs) * space.max_channels[layer.writes])
+    widths = (*space.max_channels, space.input_shape[0])
+    macs = [layer_flops(layer, widths[layer.reads], widths[layer.writes]) for layer in supernet.layers]
     return [share / sum(macs) for share in macs]
 
 
@@ -95,10 +95,8 @@ def measured_slopes(supernet: Supernet, path: str) -> list[float]:
     space = supernet.space
     fits = fit_layers(load_latency(path, space))
     slopes, total = [], 0.0
-    for layer in layers_of(space):
-        if layer.writes is None:
-            continue
-        inputs = None if layer.depthwise or layer.reads is None else space.max_channels[layer.reads]
+    for layer in supernet.layers:
+        inputs = None if layer.depthwise or layer.reads == IMAGE else space.max_channels[layer.reads]
         fit = fits.get(LayerGroup(layer.output_size, layer.kind, inputs))
         slopes.append(0.0 if fit is None else fit.k * space.max_channels[layer.writes])
         total += 0.0 if fit is None else float(fit(space.max_channels[layer.writes]))

@@ -24,11 +24,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
+from channel_bench.layers import Layer
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.differentiable import Betas, check_temperatures, gumbel, search_widths, temperature
 from harness.method import register
 from harness.methods.tas import DistributionEvaluator, check_score
-from harness.supernet import Layer, Supernet, batch_norm
+from harness.supernet import Supernet, batch_norm
 from harness.task import Task
 from harness.training import make_supernet
 

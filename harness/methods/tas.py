@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
+from channel_bench.layers import Layer
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.differentiable import (
     Betas,
@@ -44,7 +45,7 @@ from harness.differentiable import (
 )
 from harness.exhaustive import SupernetEvaluator
 from harness.method import register
-from harness.supernet import Layer, Supernet, batch_norm
+from harness.supernet import Supernet, batch_norm
 from harness.task import Task
 from harness.training import make_supernet
 
