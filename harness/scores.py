@@ -10,6 +10,7 @@ object that maps architectures to scores.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -143,13 +144,13 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
     arch_name = _pick(columns, arch_column, usual, "architectures", "--arch-column", path)
     if arch_name == score_name:
         raise ArgumentError(f"{str(path)!r}: column {arch_name!r} cannot be both architectures and scores")
-    indices, values = [], []
-    for number, (arch, score) in enumerate(zip(columns[arch_name], columns[score_name], strict=True)):
-        try:
-            indices.append(_read_arch(space, arch, arch_name))
-        except ArchError as error:
-            raise ArgumentError(f"{str(path)!r}, row {number}: {error}") from None
-        values.append(sign * _read_score(path, number, arch, score))
+    indices = _read_archs(path, space, columns[arch_name], arch_name)
+    scores = columns[score_name]
+    if all(type(score) is float for score in scores):
+        values = [sign * score for score in scores]
+    else:
+        archs = columns[arch_name]
+        values = [sign * _read_score(path, row, archs[row], score) for row, score in enumerate(scores)]
     try:
         return make_scores(str(facts.pop("method", path.stem)), space, indices, values, facts)
     except ArgumentError as error:
@@ -164,6 +165,21 @@ def column_names(path: Path) -> list[str]:
         CorruptFileError: The file cannot be read as its ending says.
     """
     return list(_read_columns(path)[0])
+
+
+def _read_archs(path: Path, space: Space, values: Sequence[Any], column: str) -> Sequence[int]:
+    """Indices of the architectures of a file."""
+    if column != INDEX_COLUMN and all(type(value) is str and len(value) == NUM_SLOTS for value in values):
+        with contextlib.suppress(ArchError):  # row by row, which can say where it went wrong
+            found: list[int] = space.index(list(values)).tolist()
+            return found
+    indices = []
+    for number, value in enumerate(values):
+        try:
+            indices.append(_read_arch(space, value, column))
+        except ArchError as error:
+            raise ArgumentError(f"{str(path)!r}, row {number}: {error}") from None
+    return indices
 
 
 def _read_arch(space: Space, value: Any, column: str) -> int:

@@ -1,0 +1,339 @@
+"""The leaderboard: every entry is valid, every number follows from its scores, and what is reported stays apart."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import channel_bench as cb
+from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
+from channel_bench.space import list_spaces
+from channel_bench.table import Table
+from harness.baselines import BASELINES
+from harness.comparison import compare
+from harness.leaderboard import (
+    MARKERS,
+    board_html,
+    entries_dir,
+    make_board,
+    make_entry,
+    overview_sheet,
+    read_entries,
+    read_entry,
+    read_entry_scores,
+    reported_sheet,
+    sheets_of,
+    to_json,
+    write_boards,
+    write_entry,
+)
+from harness.scores import make_scores, write_scores
+
+pytestmark = pytest.mark.xdist_group("leaderboard")
+ROOT = Path(__file__).parents[1]
+SPACE = cb.get_space("resnet-mini")
+EVERYTHING = np.arange(16384)
+
+
+def scores_of(values, seed=None, name="mine"):
+    return make_scores(name, SPACE, EVERYTHING, values, {} if seed is None else {"seed": seed, "train_macs": 2e9})
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return read_entries(entries_dir())
+
+
+# -- the entries that come with the package -------------------------------------------------------------------------
+
+
+def test_every_entry_is_valid_and_its_scores_are_those_it_names(entries):
+    for entry in entries:
+        assert entry.path.name == f"{entry.method}.json" and entry.notes and entry.code
+        for name, result in entry.results.items():
+            space = cb.get_space(name)
+            if result.scores is None or "file" not in result.scores:
+                continue
+            found = read_entry_scores(entry, space)
+            assert [scores.facts["seed"] for scores in found] == result.seeds
+            assert all(len(scores.indices) == 16384 and np.ptp(scores.values) > 0 for scores in found)
+            assert found[0].facts["train_macs"] > 0 and result.compute["fit_s"] > 0
+    files = {path.name for path in entries_dir().glob("*.parquet")}
+    named = {result.scores.get("file") for entry in entries for result in entry.results.values() if result.scores}
+    assert files == named - {None}
+
+
+def test_every_method_and_every_baseline_has_an_entry(entries):
+    from harness.method import list_methods
+
+    methods = {entry.method for entry in entries}
+    ours = {info.name for info in list_methods() if info.factory.__module__.startswith("harness.methods")}
+    assert ours <= methods and set(BASELINES) <= methods
+    spaces = {entry.method: set(entry.results) for entry in entries}
+    assert all({"resnet-mini", "mobilenet-mini"} <= spaces[name] for name in ours)
+    assert all(spaces[name] == set(list_spaces()) for name in BASELINES)
+
+
+def test_the_numbers_of_the_paper_are_reported_only(entries):
+    found = {
+        (entry.method, name): result.reported["kendall"]
+        for entry in entries
+        for name, result in entry.results.items()
+        if result.reported
+    }
+    assert found == {
+        ("tas", "mobilenet"): 0.587, ("autoslim", "mobilenet"): 0.604, ("bcnet", "mobilenet"): 0.652,
+        ("tas", "resnet"): 0.606, ("autoslim", "resnet"): 0.612, ("bcnet", "resnet"): 0.684,
+    }  # fmt: skip
+    board = make_board(entries, "resnet", None)
+    assert board.report is None and set(board.absent.values()) == {"its table is not here"}
+    assert [line[0] for line in reported_sheet(board).rows] == ["bcnet", "autoslim", "tas"]
+    cells = {line[0]: line[1] for line in overview_sheet([board]).rows}
+    assert cells["bcnet"] == "reported 0.684" and cells["flops"] == "-" and "uniform" not in cells
+
+
+def overview(text):
+    """Rows of the overview in a Markdown text: method -> cells by space."""
+    block = text[text.index("**Kendall tau-b with trained accuracy") :]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line[:1] == "|"]
+    last = next(number for number, line in enumerate(lines) if line[0] == "noise ceiling")
+    spaces = lines[0][1:]
+    rows = {line[0].replace("\\", ""): dict(zip(spaces, line[1:], strict=True)) for line in lines[2 : last + 1]}
+    return {name.removesuffix(" (free)"): cells for name, cells in rows.items()}
+
+
+def recomputed(entries, space, table, external=None):
+    groups = {}
+    for entry in entries:
+        if space in entry.results and (entry.results[space].scores or {}).keys() & {"file", "external"}:
+            groups[entry.method] = read_entry_scores(entry, cb.get_space(space), external)
+    return {row.name: f"{row.kendall:.3f}" for row in compare(groups, table).rows}
+
+
+@pytest.mark.parametrize("space", ["resnet-mini", "mobilenet-mini"])
+def test_the_numbers_that_are_shown_follow_from_the_scores(space, entries):
+    expected = recomputed(entries, space, cb.load(space))
+    for file in (ROOT / "README.md", entries_dir() / "README.md"):
+        found = overview(file.read_text())
+        shown = {name: cells[space].split()[0] for name, cells in found.items() if name != "noise ceiling"}
+        assert {name: tau for name, tau in shown.items() if tau != "-"} == expected
+
+
+@pytest.mark.parametrize("space", ["resnet", "mobilenet"])
+def test_the_numbers_of_the_published_spaces_follow_from_the_scores(space, entries, published, scores_dir):
+    expected = recomputed(entries, space, cb.load(space, data_dir=published), scores_dir)
+    found = overview((ROOT / "README.md").read_text())
+    shown = {name: cells[space].split() for name, cells in found.items() if name != "noise ceiling"}
+    assert {name: cell[0] for name, cell in shown.items() if cell[0] not in ("-", "reported")} == expected
+    assert {"mobilenet": "0.832", "resnet": "0.809"}[space] == found["noise ceiling"][space]
+
+
+def test_the_figure_of_the_readme_is_there():
+    (path,) = re.findall(r"!\[[^]]*\]\((data/leaderboard/[^)]*)\)", (ROOT / "README.md").read_text())
+    assert (ROOT / path).read_bytes().startswith(b"\x89PNG")
+
+
+# -- entries of others ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one entry of two seeds."""
+    rng = np.random.default_rng(0)
+    rankings = [scores_of(rng.normal(size=16384), seed) for seed in (4, 5)]
+    made = make_entry(rankings, method="mine", paper="me", url="https://example.org", code=None, notes=None)
+    write_entry(made, tmp_path / "entries")
+    return tmp_path / "entries"
+
+
+def test_an_entry_has_the_scores_that_went_in(folder):
+    rng = np.random.default_rng(0)
+    entry = read_entry(folder / "mine.json")
+    assert entry.results["resnet-mini"].seeds == [4, 5]
+    assert entry.results["resnet-mini"].compute == {"train_gmac": 2.0, "fit_s": None, "device": None}
+    for scores in read_entry_scores(entry, SPACE):
+        assert (scores.values == rng.normal(size=16384)).all()
+
+
+def test_another_space_joins_the_entry_and_the_same_one_is_refused(folder):
+    other = cb.get_space("mobilenet-mini")
+    scores = make_scores("mine", other, EVERYTHING, np.arange(16384.0), {})
+    made = make_entry([scores], method="mine", paper=None, url=None, code="see here", notes=None)
+    write_entry(made, folder)
+    entry = read_entry(folder / "mine.json")
+    assert set(entry.results) == {"resnet-mini", "mobilenet-mini"} and entry.paper == "me" and entry.code == "see here"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ArgumentError, match="has 'mine' in mobilenet-mini, resnet-mini: delete that"):
+        write_entry(made, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_scores_and_entry_cannot_drift_apart(folder):
+    path = folder / "mine.resnet-mini.parquet"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(CorruptFileError, match="has SHA-256 .*, the entry says"):
+        make_board(read_entries(folder), "resnet-mini", cb.load("resnet-mini"))
+    path.unlink()
+    with pytest.raises(MissingDataError, match="No such file"):
+        make_board(read_entries(folder), "resnet-mini", cb.load("resnet-mini"))
+
+
+@pytest.mark.parametrize(
+    ("rankings", "message"),
+    [
+        ([scores_of(np.arange(16384.0), 1)] * 2, "seeds of the rankings are"),
+        ([scores_of(np.arange(16384.0), None)] * 2, "several rankings need seeds that differ"),
+        ([scores_of(np.arange(16384.0), 1), make_scores("m", SPACE, [0, 1], [1, 2], {"seed": 2})], "different arch"),
+    ],
+)
+def test_rankings_that_make_no_entry(rankings, message):
+    with pytest.raises(ArgumentError, match=message):
+        make_entry(rankings, method="mine", paper=None, url=None, code=None, notes=None)
+
+
+def changed(**changes):
+    return lambda entry: entry | changes
+
+
+def result(**changes):
+    def change(entry):
+        return entry | {"results": {"resnet-mini": entry["results"]["resnet-mini"] | changes}}
+
+    return change
+
+
+WRONG = {
+    "no JSON": (lambda entry: None, "is not JSON"),
+    "a list": (lambda entry: [entry], "the entry is .* allowed is dict"),
+    "unknown key": (changed(author="me"), "has author: its keys are method, paper"),
+    "missing key": (lambda entry: {key: entry[key] for key in entry if key != "code"}, "lacks code"),
+    "number as name": (changed(method=3), "method is '3': allowed is str"),
+    "no results": (changed(results={}), "results is empty"),
+    "unknown space": (changed(results={"resnt": {}}), "unknown space .*did you mean 'resnet'"),
+    "unknown baseline": (result(scores={"baseline": "flop"}), "unknown baseline .*did you mean 'flops'"),
+    "no sum": (result(scores={"file": "a.csv"}), "lacks sha256"),
+    "a path": (result(scores={"file": "../a.csv", "sha256": "0"}), "is not a file name"),
+    "a seed": (result(seeds=["0"]), "a seed of resnet-mini is '0': allowed is int"),
+    "compute": (result(compute={"gpu": 3}), "lacks train_gmac, fit_s, device and has gpu"),
+    "a reported word": (
+        result(reported={"kendall": "high", "spearman": None, "pearson": None, "source": "x"}),
+        "kendall of resnet-mini is 'high': allowed is int or float or null",
+    ),
+    "nothing": (result(scores=None), "has neither scores nor reported numbers"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_entry_is_one_clear_line(case, folder, run_cli):
+    change, message = WRONG[case]
+    path = folder / "mine.json"
+    content = change(json.loads(path.read_text()))
+    path.write_text("{" if content is None else json.dumps(content))
+    with pytest.raises(ChannelBenchError, match=message):
+        read_entries(folder)
+    code, output, errors = run_cli("channel-harness", "leaderboard", "--entries", folder)
+    assert (code, output, errors.count("\n")) == (2, "", 1) and re.search(message, errors)
+
+
+def test_two_entries_of_one_name_and_an_empty_folder_are_refused(folder, tmp_path):
+    shutil.copy(folder / "mine.json", folder / "other.json")
+    with pytest.raises(ArgumentError, match="two entries .* are called 'mine'"):
+        read_entries(folder)
+    with pytest.raises(MissingDataError, match="no leaderboard entry"):
+        read_entries(tmp_path / "nowhere")
+
+
+def test_few_scores_would_pull_all_others_down_and_are_refused(folder, tmp_path):
+    part = make_scores("part", SPACE, EVERYTHING[:9000], np.arange(9000.0))
+    write_entry(make_entry([part], method="part", paper=None, url=None, code=None, notes=None), folder)
+    with pytest.raises(ArgumentError, match="has 9,000 of 16,384 architectures: an entry needs 99%"):
+        read_entry_scores(read_entry(folder / "part.json"), SPACE)
+
+
+def test_scores_that_are_not_passed_on_are_judged_by_who_has_them(folder, tmp_path, small_table_path):
+    table = Table.read(small_table_path)
+    path = folder / "mine.json"
+    content = json.loads(path.read_text())
+    scores = content["results"]["resnet-mini"]["scores"]
+    source = {"external": scores["file"], "sha256": scores["sha256"], "source": "the authors' page"}
+    content["results"]["resnet-mini"]["scores"] = source
+    path.write_text(json.dumps(content))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.move(folder / scores["file"], elsewhere)
+    without = make_board(read_entries(folder), "resnet-mini", table, num_replicates=0)
+    assert (
+        without.report is None and "from the authors' page; name its folder with --external" in without.absent["mine"]
+    )
+    assert without.absent["mine"] in " ".join(note for sheet in sheets_of([without]) for note in sheet.notes)
+    found = make_board(read_entries(folder), "resnet-mini", table, external_dir=elsewhere, num_replicates=0)
+    assert not found.absent and found.report.comparison.rows[0].name == "mine"
+
+
+# -- what is written ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def board(folder, small_table_path):
+    return make_board(read_entries(folder), "resnet-mini", Table.read(small_table_path), num_replicates=10)
+
+
+def test_all_formats_show_the_same_numbers(board, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{MARKERS[0]}\nold\n{MARKERS[1]}\nafter\n")
+    written = write_boards([board], tmp_path / "out", readme=readme)
+    assert {path.name for path in written} == {"README.md", "leaderboard.html", "kendall.png"}
+    tau = f"{board.report.comparison.rows[0].kendall:.3f}"
+    text = readme.read_text()
+    assert text.startswith(f"before\n{MARKERS[0]}\n**Kendall") and text.endswith(f"{MARKERS[1]}\nafter\n")
+    assert "old" not in text and overview(text)["mine"]["resnet-mini"].startswith(tau)
+    page = (tmp_path / "out" / "leaderboard.html").read_text()
+    assert f"<td>{tau}</td>" in page and '<a href="https://example.org">me</a>' in page and "data:image/png" in page
+    assert tau in (tmp_path / "out" / "README.md").read_text()
+    (found,) = to_json([board])
+    assert f"{found['report']['comparison']['rows'][0]['kendall']:.3f}" == tau
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_name_cannot_break_out_of_the_page(board):
+    name = "</td><script>alert(1)</script>"
+    entry = board.entries["mine"]
+    row = board.report.comparison.rows[0]
+    for value, key in ((entry, "method"), (row, "name"), (board.report.details[0], "name")):
+        object.__setattr__(value, key, name)
+    board.entries[name] = board.entries.pop("mine")
+    page = board_html([board])
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_a_readme_without_a_place_for_it_is_left_alone(board, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing")
+    with pytest.raises(ArgumentError, match="has no place for the overview: put it between"):
+        write_boards([board], tmp_path / "out", figures=False, readme=readme)
+    assert readme.read_text() == "nothing" and not (tmp_path / "out").exists()
+
+
+def test_from_scores_to_the_leaderboard_on_the_command_line(tmp_path, run_cli):
+    rng = np.random.default_rng(1)
+    files = []
+    for seed in (0, 1):
+        files.append(tmp_path / f"s{seed}.parquet")
+        write_scores(scores_of(rng.normal(size=16384), seed, "ours"), files[-1])
+    folder = tmp_path / "entries"
+    target = ("--space", "resnet-mini", "--entries", folder)
+    code, _, errors = run_cli("channel-harness", "enter", "Our Method", *files, *target, "--paper", "we, 2026")
+    assert code == 0 and "Our-Method.json" in errors
+    code, output, _ = run_cli("channel-harness", "leaderboard", *target, "--replicates", 2, "--json")
+    (found,) = json.loads(output)
+    row = found["report"]["comparison"]["rows"][0]
+    assert code == 0 and row["name"] == "Our Method" and [each["seed"] for each in row["rankings"]] == [0, 1]
+    code, output, _ = run_cli("channel-harness", "leaderboard", *target, "--replicates", 2)
+    assert code == 0 and "we, 2026" in output and "noise ceiling, what a perfect predictor" in output
+    code, _, errors = run_cli("channel-harness", "enter", "Our Method", *files, *target)
+    assert code == 2 and "delete that result first" in errors
+    code, _, errors = run_cli("channel-harness", "leaderboard", *target, "--readme", tmp_path / "README.md")
+    assert code == 2 and "--readme without --out" in errors
