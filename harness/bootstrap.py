@@ -12,7 +12,8 @@ What is resampled is part of the question:
   with replacement. The mean of k drawn runs scatters by a factor (k - 1) / k less in variance than that of k new ones;
   its deviation is scaled up to make good for that. An architecture with a single run stays as it is.
 - both, the default: wider than either, because the noise of accuracies enters twice.
-- seeds, by `over_seeds`: the supernets of a method are a sample of all that might have been trained.
+
+`over_seeds` adds how several supernets of one method scatter.
 
 Resampling runs puts noise on top of noise, which lowers every correlation; the replicates are therefore compared with
 their own mean, and the interval lies around the estimate. All methods see the same replicates, which is what makes
@@ -63,7 +64,7 @@ class Interval:
     low: float
     high: float
     standard_error: float
-    """Standard deviation of the replicates."""
+    """From the scatter of the replicates, and of supernets where there are several."""
     level: float
     num_undefined: int
     """Replicates in which the metric was not defined (a constant sample), which take no part."""
@@ -75,8 +76,8 @@ class Difference:
 
     interval: Interval
     p_value: float
-    """Of no difference, two-sided: share of replicates whose difference is as far from their mean as the estimate is
-    from 0, the estimate itself counted in, so that it is at least 1 / (number of replicates + 1)."""
+    """Of no difference, two-sided: the estimate over its standard error, by the normal distribution; by the t
+    distribution where supernets differ by their seeds (`over_seeds`)."""
 
     def reversed(self) -> Difference:
         """Second minus first."""
@@ -98,9 +99,16 @@ class Bootstrap:
     """On resampled data, (num_replicates, num_methods, num_metrics)."""
     bounds: tuple[tuple[float, float], ...]
     """What the metrics cannot exceed."""
+    seed_variances: FloatArray
+    """Of the mean over supernets, by their scatter, (num_methods, num_metrics); 0 where there is one."""
+    num_seeds: IntArray
+    """Supernets of each method, (num_methods,)."""
 
     def interval(self, method: str, metric: str = "kendall", level: float = LEVEL) -> Interval:
         """Confidence interval of a metric of one method.
+
+        Quantiles of the replicates around the estimate. With several supernets, quantiles of the t distribution times
+        the standard error, which has the scatter of replicates and of supernets.
 
         Raises:
             UnknownNameError: No such method or metric.
@@ -108,7 +116,8 @@ class Bootstrap:
         """
         row, column = self._row(method), self._column(metric)
         values = self.replicates[:, row, column]
-        return _interval(float(self.estimates[row, column]), values, level, *self.bounds[column])
+        seeds = [(float(self.seed_variances[row, column]), int(self.num_seeds[row]))]
+        return _interval(float(self.estimates[row, column]), values, level, *self.bounds[column], seeds)[0]
 
     def difference(self, first: str, second: str, metric: str = "kendall", level: float = LEVEL) -> Difference:
         """Whether two methods differ: interval and test of the metric of the first minus that of the second.
@@ -121,12 +130,9 @@ class Bootstrap:
         estimate = float(self.estimates[a, column] - self.estimates[b, column])
         values = self.replicates[:, a, column] - self.replicates[:, b, column]
         width = self.bounds[column][1] - self.bounds[column][0]
-        interval = _interval(estimate, values, level, -width, width)
-        known = values[np.isfinite(values)]
-        if math.isnan(estimate) or len(known) == 0:
-            return Difference(interval, math.nan)
-        far = np.abs(known - known.mean()) >= abs(estimate)
-        return Difference(interval, float((1 + far.sum()) / (1 + len(known))))
+        seeds = [(float(self.seed_variances[row, column]), int(self.num_seeds[row])) for row in {a, b}]
+        interval, free = _interval(estimate, values, level, -width, width, [] if a == b else seeds)
+        return Difference(interval, _p_value(interval, free))
 
     def _row(self, method: str) -> int:
         if method not in self.methods:
@@ -139,16 +145,46 @@ class Bootstrap:
         return self.metrics.index(metric)
 
 
-def _interval(estimate: float, replicates: FloatArray, level: float, low: float, high: float) -> Interval:
+def _interval(
+    estimate: float,
+    replicates: FloatArray,
+    level: float,
+    low: float,
+    high: float,
+    seeds: Sequence[tuple[float, int]],
+) -> tuple[Interval, float]:
+    """An interval and its degrees of freedom, from replicates and the (variance, number) of supernets."""
+    from scipy import special
+
     if not 0 < level < 1:
         raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
     known = replicates[np.isfinite(replicates)]
     num_undefined = len(replicates) - len(known)
     if math.isnan(estimate) or len(known) < 2:
-        return Interval(estimate, math.nan, math.nan, math.nan, level, num_undefined)
-    ends = estimate + np.quantile(known - known.mean(), [(1 - level) / 2, (1 + level) / 2])
+        return Interval(estimate, math.nan, math.nan, math.nan, level, num_undefined), math.inf
+    scatter = [(variance, number) for variance, number in seeds if variance > 0]
+    total = float(known.var(ddof=1)) + sum(variance for variance, _ in scatter)
+    error, free = math.sqrt(total), math.inf
+    if scatter:
+        # Welch and Satterthwaite: replicates are many, so that only supernets take from the degrees of freedom.
+        free = total**2 / sum(variance**2 / (number - 1) for variance, number in scatter)
+        ends = estimate + special.stdtrit(free, [(1 - level) / 2, (1 + level) / 2]) * error
+    else:
+        ends = estimate + np.quantile(known - known.mean(), [(1 - level) / 2, (1 + level) / 2])
     least, most = np.clip(ends, low, high).tolist()
-    return Interval(estimate, least, most, float(known.std(ddof=1)), level, num_undefined)
+    return Interval(estimate, least, most, error, level, num_undefined), free
+
+
+def _p_value(interval: Interval, free: float) -> float:
+    """Two-sided p of no difference; NaN where that is not defined."""
+    from scipy import special
+
+    if math.isnan(interval.standard_error):
+        return math.nan
+    if interval.standard_error == 0:
+        return 1.0 if interval.estimate == 0 else 0.0
+    ratio = -abs(interval.estimate) / interval.standard_error
+    return float(2 * (special.ndtr(ratio) if math.isinf(free) else special.stdtr(free, ratio)))
 
 
 def bootstrap(
@@ -210,6 +246,8 @@ def bootstrap(
         estimates=_measure(prepared, labels.means, extra, each),
         replicates=replicates,
         bounds=(((-1.0, 1.0),) * len(CORRELATIONS)) + tuple((metric.low, metric.high) for metric in extra.values()),
+        seed_variances=np.zeros((len(names), len(CORRELATIONS) + len(extra))),
+        num_seeds=np.ones(len(names), np.intp),
     )
 
 
@@ -240,17 +278,16 @@ def run_replicates(
     return np.array(rows)
 
 
-def over_seeds(found: Bootstrap, groups: Mapping[str, Sequence[str]], seed: int = 0) -> Bootstrap:
-    """Put rankings of several supernets of one method together: the mean over them, and their scatter.
+def over_seeds(found: Bootstrap, groups: Mapping[str, Sequence[str]]) -> Bootstrap:
+    """Put rankings of several supernets of one method together: the mean over them, and how they scatter.
 
-    A replicate of the mean is that of rankings drawn with replacement, as runs are: with k of them, the deviation from
-    the mean of all is scaled by sqrt(k / (k - 1)), so that the variance is that of k new supernets. A method with one
-    ranking stays as it is, and its interval says nothing of other supernets.
+    Supernets are few, three as a rule, so they are not resampled: quantiles of so few say little. The variance of their
+    mean, s^2 / k, is added to that of the replicates, and intervals and tests are by the t distribution, with degrees
+    of freedom after Welch (1947). A method with one supernet stays as it is, and its interval says nothing of others.
 
     Args:
         found: Of every ranking by itself.
         groups: Names in `found` of each method's rankings, one at least.
-        seed: Of the draws.
 
     Returns:
         Of the methods; `over` also has "seeds" where a method has several rankings.
@@ -258,26 +295,19 @@ def over_seeds(found: Bootstrap, groups: Mapping[str, Sequence[str]], seed: int 
     Raises:
         UnknownNameError: `found` has no ranking of a name.
     """
-    rng = np.random.default_rng(seed)
-    num_replicates = len(found.replicates)
-    estimates, replicates = [], []
-    for names in groups.values():
-        rows = [found._row(name) for name in names]
-        values, k = found.replicates[:, rows], len(rows)
-        means = values.mean(1)
-        if k > 1:
-            drawn = rng.integers(0, k, (num_replicates, k))
-            others = values[np.arange(num_replicates)[:, None], drawn].mean(1)
-            means = means + math.sqrt(k / (k - 1)) * (others - means)
-        estimates.append(found.estimates[rows].mean(0))
-        replicates.append(means)
-    several = any(len(names) > 1 for names in groups.values())
+    rows = [[found._row(name) for name in names] for names in groups.values()]
+    variances = [
+        found.estimates[each].var(0, ddof=1) / len(each) if len(each) > 1 else np.zeros(len(found.metrics))
+        for each in rows
+    ]
     return dataclasses.replace(
         found,
         methods=tuple(groups),
-        over=(*found.over, "seeds") if several else found.over,
-        estimates=np.array(estimates),
-        replicates=np.stack(replicates, 1),
+        over=(*found.over, "seeds") if any(len(each) > 1 for each in rows) else found.over,
+        estimates=np.array([found.estimates[each].mean(0) for each in rows]),
+        replicates=np.stack([found.replicates[:, each].mean(1) for each in rows], 1),
+        seed_variances=np.array(variances),
+        num_seeds=np.array([len(each) for each in rows]),
     )
 
 

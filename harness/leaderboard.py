@@ -40,7 +40,7 @@ from channel_bench.space import NUM_ARCHS, Space, get_space, list_spaces
 from channel_bench.table import Table
 from harness.baselines import BASELINES
 from harness.report import Report, make_report
-from harness.report_sheets import interval_text
+from harness.report_sheets import interval_text, interval_words
 from harness.scores import Scores, read_scores
 from harness.sheets import Sheet, decimals, to_html, to_markdown
 
@@ -389,8 +389,7 @@ def _board_notes(report: Report) -> list[str]:
         notes.append(f"noise ceiling, what a perfect predictor would reach: Kendall {comparison.ceiling.kendall:.3f}")
     return [
         *notes,
-        f"interval: {report.level:.0%}, bootstrap over architectures, runs of the table and, where there are several,"
-        " seeds of the supernet",
+        f"interval: {report.level:.0%}, {interval_words(report, report.over)}",
         "worth: trained architectures from which an additive fit ranks the rest as well; GMAC: multiply-accumulates of"
         " one training in billions",
     ]

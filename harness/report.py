@@ -147,7 +147,7 @@ class Report:
     table_sha256: str | None
     """Content of the table; None where it was not read from a file."""
     over: tuple[str, ...]
-    """What was resampled for the intervals of correlations: "archs", "runs", "seeds"."""
+    """What the intervals of correlations are over: "archs", "runs", "seeds"."""
     num_replicates: int
     level: float
     budgets: list[float]
@@ -360,7 +360,7 @@ def _resample(
     found = [bootstrap(flat, judged.cells, over=OVER if several else ("archs",), **common)]
     if several:
         found.append(bootstrap_top(flat, judged.cells, judged.flops, budgets, **common))
-    return [over_seeds(each, groups, seed) for each in found]
+    return [over_seeds(each, groups) for each in found]
 
 
 def _median(row: Row) -> int:

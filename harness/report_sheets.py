@@ -26,7 +26,7 @@ from harness.sheets import (
     verdicts,
 )
 
-_OVER = {"archs": "architectures", "runs": "runs of the table", "seeds": "seeds of the supernet"}
+_OVER = {"archs": "architectures", "runs": "runs of the table"}
 
 
 def report_sheets(report: Report) -> list[Sheet]:
@@ -73,8 +73,7 @@ def verdict_sheet(report: Report) -> Sheet:
     columns = ["scores", "seeds", "Kendall", "interval", "Spearman", "Pearson", "of ceiling", "equal FLOPs"]
     notes = [*facts_of(comparison), f"n = {comparison.rows[0].n:,} architectures"]
     if report.num_replicates:
-        over = " and ".join(_OVER[what] for what in report.over)
-        notes.append(f"interval: {report.level:.0%}, bootstrap over {over}, {report.num_replicates:,} replicates")
+        notes.append(f"interval: {report.level:.0%}, {interval_words(report, report.over)}")
         single = [row.name for row in comparison.methods if len(row.rankings) == 1]
         if single:
             notes.append(f"one supernet only, so that intervals say nothing of other seeds: {', '.join(single)}")
@@ -82,6 +81,13 @@ def verdict_sheet(report: Report) -> Sheet:
     return Sheet(
         title_of(comparison), [*columns, "worth", "GMAC"], lines, [*notes, *verdicts(comparison, worths=False)]
     )
+
+
+def interval_words(report: Report, over: Sequence[str]) -> str:
+    """How intervals came about."""
+    resampled = " and ".join(_OVER[what] for what in over if what in _OVER)
+    words = f"bootstrap over {resampled}, {report.num_replicates:,} replicates"
+    return words + (", and the scatter of supernets (t distribution)" if "seeds" in over else "")
 
 
 def _verdict(row: Row, detail: Detail) -> list[str]:
@@ -112,7 +118,7 @@ def test_sheet(report: Report) -> Sheet:
         lines,
         [
             f"each method beside the best free baseline ({best.name}) and the method below it; all pairs: see the JSON",
-            "p: of no difference, two-sided, from the same replicates; adjusted for all"
+            "p: of no difference, two-sided, from the standard error on the same replicates; adjusted for all"
             f" {len(report.differences)} pairs of this report (Holm)",
         ],
     )
@@ -186,8 +192,8 @@ def choice_sheet(report: Report) -> Sheet:
 def _luck(report: Report) -> list[str]:
     if len(report.details[0].intervals) <= len(CORRELATIONS):
         return []
-    over = "runs of the table" + (" and seeds of the supernet" if "seeds" in report.over else "")
-    return [f"in brackets: {report.level:.0%} interval, bootstrap over {over}; what is best in a table is mostly luck"]
+    words = interval_words(report, [what for what in report.over if what != "archs"])
+    return [f"in brackets: {report.level:.0%} interval, {words}; what is best in a table is mostly luck"]
 
 
 def _with_interval(detail: Detail, metric: str, digits: int) -> str:

@@ -153,6 +153,8 @@ def bootstrap_top(
         estimates=measure(labels.means.round(ACCURACY_DECIMALS)),
         replicates=run_replicates(replicate, num_replicates, num_threads, on_replicate),
         bounds=((0.0, 1.0), (1.0, float(len(labels)))) * len(sizes) + ((0.0, math.inf),) * len(budgets),
+        seed_variances=np.zeros((len(columns), 2 * len(sizes) + len(budgets))),
+        num_seeds=np.ones(len(columns), np.intp),
     )
 
 

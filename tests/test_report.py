@@ -153,7 +153,7 @@ def test_tests_between_methods(report):
     expected = {(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if methods & {a, b}}
     assert pairs == expected
     pair = report.paired("good", "shuffled")
-    assert pair.difference.interval.low > 0 and pair.difference.p_value == pytest.approx(1 / 61)
+    assert pair.difference.interval.low > 0 and pair.difference.p_value < 1e-3
     back = report.paired("shuffled", "good")
     assert back.difference.interval.high == -pair.difference.interval.low and back.p_adjusted == pair.p_adjusted
     with pytest.raises(UnknownNameError, match="does not compare 'flops' with 'params'"):
