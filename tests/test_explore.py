@@ -180,7 +180,7 @@ def test_a_name_cannot_break_out_of_the_page(pages):
 
 def test_text_stands_out_in_both_themes():
     """WCAG 2.1: 4.5 to 1 for text, 3 to 1 for borders of controls and what is drawn."""
-    style = (Path(explore.__file__).parent / "pages" / "explore.css").read_text()
+    style = (Path(explore.__file__).parent / "pages" / "common.css").read_text()
     light, dark = (
         dict(re.findall(r"--(\w[\w-]*): (#\w{6});", block)) for block in re.findall(r"{(.*?)}", style, re.DOTALL)[:2]
     )
