@@ -13,6 +13,7 @@ import pytest
 from browser import SHARED_BROWSER
 from colours import contrast
 from conftest import make_info, make_rows, write_table
+from scipy.stats import rankdata
 
 import channel_bench as cb
 from channel_bench import page as common_module
@@ -21,7 +22,7 @@ from channel_bench.table import Table
 from channel_bench.terminal import parse_quantity
 from harness import report_page as page_module
 from harness.bootstrap import Interval
-from harness.metrics import kendall, regrets, true_ranks
+from harness.metrics import kendall, regrets
 from harness.report import make_report
 from harness.report_page import report_page
 from harness.report_sheets import report_sheets, verdict_sheet
@@ -29,7 +30,7 @@ from harness.scores import make_scores
 from harness.sheets import seen_runs
 
 pytestmark = SHARED_BROWSER  # and one making of the pages serves all
-NUISANCE = "</script><b>{{style}} & 'so' %{x}"
+NUISANCE = "</script><b>{{style}} & 'so' %{x}, as long as names are that nobody thought about"
 KNOWN = cb.get_space("resnet-mini").text(9999)
 MANY = [f"m{number}" for number in range(7)]
 
@@ -269,9 +270,14 @@ def names(report):
     return [row.name for row in report.comparison.rows]
 
 
+def ranks_of(values):
+    """1 + the number of higher values."""
+    return rankdata(-values, method="min").astype(int)
+
+
 def ranks_by(report, name):
     """Rank of every compared architecture, 1 the best."""
-    return true_ranks(report.arrays.scores[name][report.arrays.compared])
+    return ranks_of(report.arrays.scores[name][report.arrays.compared])
 
 
 def place_of(report, arch):
@@ -289,7 +295,7 @@ def expected_facts(report, arch):
         "Channels": ", ".join(map(str, arrays.space.channels(arch))),
         "Accuracy": f"{arrays.truth[index]:.3f}% ± {arrays.stds[index]:.2f}",
         **{name: f"{cost:,} ({cost / widest[name]:.3f}x)" for name, cost in costs.items()},
-        "True rank": f"{true_ranks(arrays.truth[arrays.compared].round(4))[place]:,} of {arrays.compared.sum():,}",
+        "True rank": f"{ranks_of(arrays.truth[arrays.compared].round(4))[place]:,} of {arrays.compared.sum():,}",
         **{f"by {name}": f"{ranks_by(report, name)[place]:,}" for name in ("bcnet", NUISANCE, "flops")},
     }
 
@@ -352,7 +358,7 @@ def test_within_a_budget_the_page_computes_what_python_does(browser, pages, full
             best = float(rounded.max())
             accuracy = float(rounded[chosen].mean())
             assert values[5] == pytest.approx(accuracy, abs=1e-9)
-            assert values[6] == pytest.approx(true_ranks(rounded)[chosen].mean(), rel=1e-12)
+            assert values[6] == pytest.approx(ranks_of(rounded)[chosen].mean(), rel=1e-12)
             assert values[7] == pytest.approx(best - accuracy, abs=1e-9)
             if fits.sum() > 1 and not max_params:
                 budget = [flops[fits].max()]
@@ -461,6 +467,12 @@ def test_points_lie_where_their_numbers_say(width, ways, browser, pages, full):
     browser.open(pages["full"], width=width)
     left, top, plot_width, plot_height = scatter_box(browser)
     method, both = names(full)[0], full.arrays.compared
+    pointers = [(x * plot_width, y * plot_height) for x in np.linspace(0.2, 0.9, 8) for y in np.linspace(0.15, 0.8, 6)]
+    point = (
+        "((x, y) => { document.getElementById('scatter').dispatchEvent(new PointerEvent('pointermove',"
+        f" {{pointerType: 'mouse', clientX: {left} + x, clientY: {top} + y}}));"
+        " return document.getElementById('tip').hidden ? '' : tip.textContent.slice(0, 7) })"
+    )
     for across, against in ways:
         change(browser, "across", across)
         change(browser, "against", against)
@@ -468,13 +480,12 @@ def test_points_lie_where_their_numbers_say(width, ways, browser, pages, full):
         by_rank = across == "rank" or against >= 0
         xs = ranks_by(full, method) if by_rank else full.arrays.scores[method][both]
         ys = ranks_by(full, names(full)[against]) if against >= 0 else full.arrays.truth[both]
-        found = []
-        for x in np.linspace(0.2, 0.9, 7) * plot_width:
-            for y in np.linspace(0.15, 0.8, 4) * plot_height:
-                browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=left + x, y=top + y)
-                arch = browser.run("document.getElementById('tip').hidden ? '' : tip.textContent.slice(0, 7)")
-                if arch:
-                    found.append((x, y, xs[place_of(full, arch)], ys[place_of(full, arch)]))
+        archs = browser.run(f"{json.dumps(pointers)}.map(([x, y]) => {point}(x, y))")
+        found = [
+            (x, y, xs[place_of(full, arch)], ys[place_of(full, arch)])
+            for (x, y), arch in zip(pointers, archs, strict=True)
+            if arch
+        ]
         assert len(found) > 8
         x, y, across_values, up_values = np.array(found, float).T
         for pixels, values, everything, extent in (
@@ -546,6 +557,8 @@ def test_a_phone_has_all_of_it_and_every_control_has_a_name_and_the_keyboard(bro
         "[...document.querySelectorAll('.figure svg.main-svg')].map(x => x.getBoundingClientRect().right)"
     )
     assert len(figures) >= 4 and max(figures) <= 390
+    narrowest = "Math.min(...[...document.querySelectorAll('#facts dd')].map(x => x.getBoundingClientRect().width))"
+    assert browser.run(narrowest) > 120  # a long name leaves room for the numbers
     labels = browser.run(
         "[...document.querySelectorAll('input, select, button')]"
         ".map(x => x.ariaLabel ?? (x.labels?.[0] ?? x).textContent.trim())"

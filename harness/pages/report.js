@@ -14,7 +14,7 @@
   const FREE_DASHES = [[7, 4], [2, 3], [10, 3, 2, 3], [14, 4], [14, 3, 2, 3, 2, 3]];
   const MARGIN = { l: 58, r: 14, t: 34, b: 46 }; // of the scatter, in pixels
   const WIDE = 1000; // pixels of the page from which on all slots stand in one line
-  const MAX_NAME = 24;
+  const NARROW = 600; // and below which names are short
 
   // -- data: positions 0, 1, ... are those of the compared architectures -----------------------------------------
 
@@ -182,7 +182,10 @@
   // -- words -----------------------------------------------------------------------------------------------------
 
   const decimals = (value, digits) => (value === null || Number.isNaN(value) ? "undefined" : value.toFixed(digits));
-  const cut = (text) => (text.length > MAX_NAME ? `${text.slice(0, MAX_NAME - 1)}…` : text);
+  function cut(text) {
+    const most = document.body.clientWidth < NARROW ? 14 : 24;
+    return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  }
   // plotly.js reads some markup in its texts.
   const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   const accuracyText = (position) =>
@@ -440,7 +443,7 @@
       return;
     }
     const width = $("effects").clientWidth;
-    const across = width >= WIDE ? NUM_SLOTS : width >= 600 ? 4 : 2;
+    const across = width >= WIDE ? NUM_SLOTS : width >= NARROW ? 4 : 2;
     const down = Math.ceil(NUM_SLOTS / across);
     const height = width >= WIDE ? 230 : 190;
     const layout = { height: down * height, margin: { l: 46, r: 8, t: 8, b: 8 }, hovermode: "closest", annotations: [] };
@@ -509,8 +512,10 @@
       line: { width: 0 },
       hoverinfo: "skip",
     };
-    const wordsOf = ({ name, calibration }, bin) =>
-      calibration.mean[bin] === null ? "" : `${name}: put at ${calibration.predicted[bin].toFixed(2)}, truly ${calibration.mean[bin].toFixed(2)}`;
+    const wordsOf = ({ name, calibration }, bin) => {
+      const [put, found] = [calibration.predicted[bin], calibration.mean[bin]];
+      return put === null ? "" : `${name}: put at ${put.toFixed(2)}, truly ${found.toFixed(2)}`;
+    };
     const lines = shownRows().map((row) => ({
       x: row.calibration.predicted,
       y: row.calibration.mean,
@@ -699,8 +704,8 @@
     ];
     if (state.numInside < n) legend.push([swatch("--outside", { circle: true }), "over the budget"]);
     fillLegend($("scatter-legend"), legend);
-    const words = `${found.yTitle} against ${found.xTitle}, ${whole(state.numInside)} of ${whole(n)} architectures within the budget`;
-    $("scatter").setAttribute("aria-label", words);
+    const within = `${whole(state.numInside)} of ${whole(n)} architectures within the budget`;
+    $("scatter").setAttribute("aria-label", `${found.yTitle} against ${found.xTitle}, ${within}`);
     drawMarks();
   }
 
@@ -802,7 +807,8 @@
     const found = positions.filter(fits);
     state.sorted = found.map((position) => rounded[position]).sort();
     const num = (state.numInside = found.length);
-    const words = num === 0 ? "No architecture keeps to this budget." : `${whole(num)} of ${whole(n)} architectures keep to the budget.`;
+    const kept = `${whole(num)} of ${whole(n)} architectures keep to the budget.`;
+    const words = num === 0 ? "No architecture keeps to this budget." : kept;
     $("budget-state").textContent = wrong.length ? wrong.join("; ") : limited() ? words : "";
     $("budget-state").classList.toggle("error", wrong.length > 0 || num === 0);
   }
@@ -868,10 +874,11 @@
   for (const axis of Object.keys(AXES)) $(`max-${axis}`).addEventListener("input", changeBudget);
   $("arch").addEventListener("input", () => {
     const text = $("arch").value;
-    const position = /^[1-4]{7}$/.test(text) ? positionOf.get(indexOf(text)) : undefined;
+    const isArch = /^[1-4]{7}$/.test(text);
+    const position = isArch ? positionOf.get(indexOf(text)) : undefined;
     if (position !== undefined) return keep(position);
     $("arch").setAttribute("aria-invalid", "true");
-    $("arch-error").textContent = /^[1-4]{7}$/.test(text) ? `${text} is not among those compared.` : "Seven digits 1 to 4, such as 4344424.";
+    $("arch-error").textContent = isArch ? `${text} is not among those compared.` : "Seven digits 1 to 4, such as 4344424.";
   });
 
   applyBudget();
