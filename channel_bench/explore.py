@@ -28,7 +28,7 @@ from channel_bench import published, shipped
 from channel_bench._version import __version__
 from channel_bench.durable import write_atomic
 from channel_bench.errors import MissingDataError
-from channel_bench.page import assemble, check_page_path, pack_array
+from channel_bench.page import assemble, check_page_path, common_parts, pack_array
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS
 from channel_bench.table import Table
 
@@ -89,11 +89,15 @@ def explorer_page(table: Table, metric: str = "best_test_acc") -> str:
     """The page as text; arguments and errors as `write_explorer`."""
     facts = _facts(table, metric)
     curves, note = _curves(table)
-    page = assemble(PAGES, "explore", title=facts["title"], data={**facts, "curves": curves, "curves_note": note})
+    page = _assemble({**facts, "curves": curves, "curves_note": note})
     if curves is not None and len(page.encode()) > MAX_PAGE_BYTES:
         note = f"This table has learning curves, but with them the page would exceed {MAX_PAGE_BYTES / 2**20:.0f} MiB."
-        page = assemble(PAGES, "explore", title=facts["title"], data={**facts, "curves": None, "curves_note": note})
+        page = _assemble({**facts, "curves": None, "curves_note": note})
     return page
+
+
+def _assemble(data: dict[str, Any]) -> str:
+    return assemble(PAGES, "explore", title=data["title"], data=data, more=common_parts())
 
 
 def _facts(table: Table, metric: str) -> dict[str, Any]:

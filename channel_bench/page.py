@@ -4,7 +4,8 @@
     >>> text = assemble(pages, "explore", title="resnet", data={"mean": pack_array(means, "<f8")})
 
 A template has places {{title}}, {{style}}, {{script}} and {{data}}, the last one alone in an element
-``<script id="data" type="application/json">``, from which the page's script reads it with ``JSON.parse``.
+``<script id="data" type="application/json">``, from which the page's script reads it with ``JSON.parse``. What all
+pages of this project share, look and small functions, is in pages/common.css and pages/common.js (`common_parts`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 
+COMMON = Path(__file__).parent / "pages"
 
-def assemble(folder: Path, name: str, *, title: str, data: Mapping[str, Any]) -> str:
+
+def assemble(
+    folder: Path, name: str, *, title: str, data: Mapping[str, Any], more: Mapping[str, str] | None = None
+) -> str:
     """The page as text.
 
     Args:
@@ -31,6 +36,7 @@ def assemble(folder: Path, name: str, *, title: str, data: Mapping[str, Any]) ->
         name: Of the page.
         title: What the browser's tab says; any text, it is escaped.
         data: What the script gets; see `embedded_json`.
+        more: Text for further places of the template, put in as it is.
 
     Raises:
         ValueError: As `embedded_json`.
@@ -38,7 +44,16 @@ def assemble(folder: Path, name: str, *, title: str, data: Mapping[str, Any]) ->
     template, style, script = (
         (folder / f"{name}.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js")
     )
-    return fill(template, {"title": html.escape(title), "style": style, "script": script, "data": embedded_json(data)})
+    values = {"title": html.escape(title), "style": style, "script": script, "data": embedded_json(data)}
+    return fill(template, {**values, **(more or {})})
+
+
+def common_parts() -> dict[str, str]:
+    """What pages share, for `assemble`: "common_style" (themes, controls, tables) and "common_script" (`common`)."""
+    return {
+        "common_style": (COMMON / "common.css").read_text(encoding="utf-8"),
+        "common_script": (COMMON / "common.js").read_text(encoding="utf-8"),
+    }
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -275,12 +275,12 @@ def num_steps(num_replicates: int) -> int:
 
 
 def write_report(report: Report, folder: Path, *, figures: bool = True) -> list[Path]:
-    """Write report.json, report.md and report.tex, and the figures as PNG and PDF; all of them or none.
+    """Write report.json, .md, .tex and .html, and the figures as PNG and PDF; all of them or none.
 
     Args:
         report: From `make_report`.
         folder: Made where it is missing; files of these names are replaced.
-        figures: Whether to draw, which needs the extra ``report``.
+        figures: Whether to make figures and page, which needs the extra ``report``.
 
     Returns:
         What was written.
@@ -294,8 +294,9 @@ def write_report(report: Report, folder: Path, *, figures: bool = True) -> list[
     drawn: dict[str, bytes] = {}
     if figures:
         from harness.plots import draw_figures
+        from harness.report_page import report_page
 
-        drawn = draw_figures(report)
+        drawn = draw_figures(report) | {"report.html": report_page(report).encode()}
     files = {
         "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
         "report.md": report_markdown(report, [name for name in drawn if name.endswith(".png")]),

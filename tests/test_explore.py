@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import SHARED_BROWSER
+from colours import contrast
 from conftest import make_info, make_record, make_rows, write_table
 from PIL import Image
 
@@ -180,20 +181,11 @@ def test_a_name_cannot_break_out_of_the_page(pages):
 
 def test_text_stands_out_in_both_themes():
     """WCAG 2.1: 4.5 to 1 for text, 3 to 1 for borders of controls and what is drawn."""
-    style = (Path(explore.__file__).parent / "pages" / "explore.css").read_text()
+    style = (Path(explore.__file__).parent / "pages" / "common.css").read_text()
     light, dark = (
         dict(re.findall(r"--(\w[\w-]*): (#\w{6});", block)) for block in re.findall(r"{(.*?)}", style, re.DOTALL)[:2]
     )
     assert light.keys() == dark.keys()
-
-    def luminance(colour):
-        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return linear @ [0.2126, 0.7152, 0.0722]
-
-    def contrast(first, second):
-        darker, lighter = sorted([luminance(first), luminance(second)])
-        return (lighter + 0.05) / (darker + 0.05)
 
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
     for theme in (light, dark):

@@ -44,3 +44,5 @@ def test_a_page_is_made_of_the_parts_of_any_folder(tmp_path):
         (tmp_path / f"mine.{ending}").write_text(text)
     page = assemble(tmp_path, "mine", title="a < b", data={"x": "{{style}}"})
     assert page == '<title>a &lt; b</title>p {}|`{{title}}`|{"x": "{{style}}"}'
+    (tmp_path / "mine.html").write_text(parts["html"] + "|{{own}}")
+    assert assemble(tmp_path, "mine", title="a < b", data={"x": "{{style}}"}, more={"own": "<b>"}) == page + "|<b>"

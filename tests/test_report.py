@@ -228,7 +228,8 @@ def test_bad_requests_are_refused(options, error, message, table, rankings):
 def test_every_format_has_every_row(report, tmp_path):
     written = {path.name: path for path in write_report(report, tmp_path / "out")}
     figures = {"kendall", "worth", "scatter", "slot_effects", "rank_calibration", "kendall_along_flops"}
-    assert {f"{name}.{kind}" for name in figures for kind in ("png", "pdf")} <= written.keys()
+    texts = {f"report.{kind}" for kind in ("json", "md", "tex", "html")}
+    assert written.keys() == texts | {f"{name}.{kind}" for name in figures for kind in ("png", "pdf")}
     assert all(written[f"{name}.png"].read_bytes().startswith(b"\x89PNG") for name in figures)
     assert all(written[f"{name}.pdf"].read_bytes().startswith(b"%PDF") for name in figures)
     content = json.loads(written["report.json"].read_text())

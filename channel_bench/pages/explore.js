@@ -2,6 +2,7 @@
 // The explorer of one table. Everything it shows was computed in Python (explore.py) and stands in the JSON above; here
 // are only look-ups, the Pareto front within a budget (which needs nothing but costs and ranks), and drawing.
 (() => {
+  const { $, css, bytesOf, unpack, KINDS, whole, short, element, fillList, parseBudget } = common;
   const data = JSON.parse(document.getElementById("data").textContent);
   const NUM_SLOTS = data.slots.length;
   const NUM_WIDTHS = data.slots[0].channels.length;
@@ -10,24 +11,10 @@
   const CLICK_RADIUS = 28; // pixels within which a pointer means a point
   const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
 
-  const $ = (id) => document.getElementById(id);
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
   // -- data ----------------------------------------------------------------------------------------------------
 
-  const KINDS = { "<f8": Float64Array, "<i4": Int32Array, "<u2": Uint16Array };
-
-  function bytesOf(base64) {
-    const text = atob(base64);
-    const bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    return bytes;
-  }
-
   const arrays = {};
-  for (const [name, { dtype, base64 }] of Object.entries(data.arrays)) {
-    arrays[name] = new KINDS[dtype](bytesOf(base64).buffer);
-  }
+  for (const [name, packed] of Object.entries(data.arrays)) arrays[name] = unpack(packed);
   const { mean, std, rank, runs } = arrays; // rank is 0 where the table has no finished run
   const trained = Int32Array.from({ length: NUM_ARCHS }, (_, index) => index).filter((index) => rank[index] > 0);
 
@@ -64,26 +51,7 @@
 
   // -- words ---------------------------------------------------------------------------------------------------
 
-  const whole = (value) => value.toLocaleString("en-US");
   const percent = (value) => (Number.isNaN(value) ? "missing" : value.toFixed(2));
-
-  function short(value) {
-    for (const [scale, suffix] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-      if (value >= scale) return `${Number((value / scale).toPrecision(3))}${suffix}`;
-    }
-    return String(Number(value.toPrecision(3)));
-  }
-
-  function element(tag, text = "", attributes = {}) {
-    const made = document.createElement(tag);
-    made.textContent = text;
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    return made;
-  }
-
-  function fillList(list, rows) {
-    list.replaceChildren(...rows.flatMap(([term, value]) => [element("dt", term), element("dd", value)]));
-  }
 
   // -- drawing -------------------------------------------------------------------------------------------------
 
@@ -399,14 +367,6 @@
   }
 
   // -- axis, budget, legend ------------------------------------------------------------------------------------
-
-  // The same words as the command line: a number, with k, M or G, or a share of the widest ("0.5x").
-  function parseBudget(text, most) {
-    if (text.trim() === "") return Infinity;
-    const match = /^\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?|[0-9]+\.)\s*([kMGx]?)\s*$/.exec(text);
-    const value = match ? Number(match[1]) * { "": 1, k: 1e3, M: 1e6, G: 1e9, x: most }[match[2]] : NaN;
-    return value > 0 && Number.isFinite(value) ? value : NaN;
-  }
 
   function readBudgets() {
     const wrong = [];
