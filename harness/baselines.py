@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.layers import IMAGE, blocks_of, layers_of
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
 from channel_bench.terminal import print_table
 from harness.metrics import kendall
@@ -31,6 +32,7 @@ BASELINES = {
     "sum-log-width": "sum over slots of the logarithm of the width ratio",
     "digit-sum": "sum of the seven digits",
     "min-width": "smallest digit",
+    "log-paths": "logarithm of the number of paths from the image to an output (path norm of weights of one)",
 }
 
 SIZES = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 256, 512)
@@ -57,9 +59,31 @@ def baseline_scores(space: Space) -> dict[str, npt.NDArray[np.float64]]:
         "sum-log-width": np.log(digits.prod(1) / 4.0**NUM_SLOTS),
         "digit-sum": digits.sum(1),
         "min-width": digits.min(1),
+        "log-paths": np.array([math.log(paths) for paths in num_paths(space)]),
     }
     assert scores.keys() == BASELINES.keys()
     return scores
+
+
+def num_paths(space: Space) -> npt.NDArray[np.object_]:
+    """Paths from the image to one output of every architecture, through channels, taps of filters and skip lines.
+
+    What a network gives for an image of ones if all its weights are one, nothing is normalised and images have no
+    border: its path norm (Neyshabur, Tomioka and Srebro, COLT 2015), and what SynFlow (Tanaka et al., NeurIPS 2020)
+    keeps as large as it can.
+
+    Returns:
+        Python integers (16384,) in index order, up to 2^131: exact, so that equal products tie.
+    """
+    channels = space.channel_counts(space.archs()).astype(object)
+    paths = np.ones(NUM_ARCHS, object)
+    for block in blocks_of(space):
+        through = paths
+        for layer in block:
+            reads = space.input_shape[0] if layer.reads == IMAGE else channels[:, layer.reads]
+            through = through * layer.kernel**2 * (1 if layer.depthwise else reads)
+        paths = through + paths if any(layer.skip for layer in block) else through
+    return np.asarray(paths * channels[:, layers_of(space)[-1].reads])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,6 +117,11 @@ class Comparison:
     def baselines(self) -> list[Row]:
         """Rows of free baselines."""
         return [row for row in self.rows if row.kind == "baseline"]
+
+    @property
+    def best_baseline(self) -> Row:
+        """The free baseline with the highest Kendall, which a method has to beat."""
+        return max(self.baselines, key=lambda row: -math.inf if math.isnan(row.kendall) else row.kendall)
 
 
 def compare(

@@ -35,7 +35,7 @@ MAX_PANELS = 12
 """Rows of a report that figures with one panel each show."""
 PANELS_PER_ROW = 4
 REFERENCE = "flops"
-"""The free baseline that is drawn beside the methods."""
+"""The free baseline that is drawn beside the methods, next to the best one."""
 DPI = 160
 _NUM_CELLS = (130, 110)
 """Across and up, of a panel of the scatter."""
@@ -100,9 +100,14 @@ def _colours(report: Report) -> dict[str, str]:
 
 
 def _shown(report: Report) -> list[Detail]:
-    """Methods, best first, and the reference, as many as there are panels."""
-    methods = [row.name for row in report.comparison.methods][: MAX_PANELS - 1]
-    return [report.detail(name) for name in [*methods, REFERENCE]]
+    """Methods, best first, and the references, as many as there are panels."""
+    references = _references(report)
+    methods = [row.name for row in report.comparison.methods][: MAX_PANELS - len(references)]
+    return [report.detail(name) for name in [*methods, *references]]
+
+
+def _references(report: Report) -> list[str]:
+    return list(dict.fromkeys([report.comparison.best_baseline.name, REFERENCE]))
 
 
 def _unit(report: Report) -> tuple[str, float]:
@@ -205,10 +210,12 @@ def draw_worth(report: Report) -> Figure | None:
     axes.plot(
         sizes, [point.mean for point in curve.points], color="black", marker="o", markersize=3, label="their mean"
     )
-    for row in [*comparison.methods[: len(COLOURS)], *(row for row in comparison.baselines if row.name == REFERENCE)]:
+    references = [row for row in comparison.baselines if row.name in _references(report)]
+    for row in [*comparison.methods[: len(COLOURS)], *references]:
         if not math.isnan(row.kendall):
             told = "" if row.worth is None else f": {row.worth.text}"
-            axes.axhline(row.kendall, color=colours[row.name], linewidth=1.2, label=f"{row.name}{told}")
+            style = "-" if row.kind == "method" or row.name == REFERENCE else ":"
+            axes.axhline(row.kendall, color=colours[row.name], ls=style, linewidth=1.2, label=f"{row.name}{told}")
     if comparison.ceiling is not None:
         axes.axhline(
             comparison.ceiling.kendall, color="black", linewidth=1, linestyle=(0, (4, 2)), label="noise ceiling"
@@ -319,7 +326,7 @@ def draw_effects(report: Report) -> Figure | None:
     details = [detail for detail in _shown(report) if detail.diagnosis.effects is not None]
     if not details:
         return None
-    colours = _colours(report)
+    colours, methods = _colours(report), {row.name for row in report.comparison.methods}
     figure = _figure(10.4, 3.1)
     first = details[0].diagnosis.effects
     assert first is not None
@@ -330,7 +337,9 @@ def draw_effects(report: Report) -> Figure | None:
         for detail in details:
             effects = detail.diagnosis.effects
             if effects is not None:
-                axes.plot(widths, effects.scores[slot], color=colours[detail.name], linewidth=1.2, label=detail.name)
+                style = "-" if detail.name in methods or detail.name == REFERENCE else ":"
+                colour = colours[detail.name]
+                axes.plot(widths, effects.scores[slot], color=colour, ls=style, linewidth=1.2, label=detail.name)
         axes.set_title(f"slot {slot}")
         axes.set_xticks(list(widths))
         axes.grid(axis="y", color="#dfe3e8", linewidth=0.7)
@@ -348,7 +357,7 @@ def draw_along(report: Report) -> Figure | None:
     details = [detail for detail in _shown(report) if detail.diagnosis.along is not None]
     if not details:
         return None
-    colours = _colours(report)
+    colours, methods = _colours(report), {row.name for row in report.comparison.methods}
     unit, scale = _unit(report)
     figure = _figure(6.4, 3.8)
     axes = figure.add_subplot()
@@ -356,7 +365,9 @@ def draw_along(report: Report) -> Figure | None:
     for detail in details:
         along = detail.diagnosis.along
         if along is not None:
-            axes.plot(along.middle / scale, along.kendall, color=colours[detail.name], linewidth=1.5, label=detail.name)
+            style = "-" if detail.name in methods or detail.name == REFERENCE else ":"
+            colour = colours[detail.name]
+            axes.plot(along.middle / scale, along.kendall, color=colour, ls=style, linewidth=1.5, label=detail.name)
     axes.set_xlabel(f"{unit}, median of a window of a tenth of the architectures")
     axes.set_ylabel("Kendall tau-b within the window")
     axes.grid(color="#dfe3e8", linewidth=0.7)

@@ -32,7 +32,7 @@ from harness.comparison import Row
 from harness.metrics import ACCURACY_DECIMALS
 from harness.ranks import FloatArray
 from harness.report import Detail, Report
-from harness.report_sheets import choice_sheet, test_sheet, top_sheet, verdict_sheet
+from harness.report_sheets import choice_sheet, p_text, test_sheet, top_sheet, verdict_sheet
 from harness.sheets import Sheet, decimals, equal_flops_sheet, provenance, seen_runs, title_of, to_html
 
 PAGES = Path(__file__).parent / "pages"
@@ -91,7 +91,7 @@ def report_page(report: Report) -> str:
 def _verdict(report: Report) -> str:
     """Who is best, how sure that is, and whether it beats what is free."""
     methods = report.comparison.methods
-    free = _best_free(report)
+    free = report.comparison.best_baseline
     if not methods:
         known = f"{free.name} is best, Kendall {decimals(free.kendall, 3)}"
         return f"No method is judged here: of the free baselines {known}."
@@ -105,10 +105,6 @@ def _verdict(report: Report) -> str:
     return f"{found}. {_beside(report, best, free)}"
 
 
-def _best_free(report: Report) -> Row:
-    return max(report.comparison.baselines, key=lambda row: -math.inf if math.isnan(row.kendall) else row.kendall)
-
-
 def _beside(report: Report, best: Row, free: Row) -> str:
     if math.isnan(free.kendall):
         return "No free baseline has a defined Kendall."
@@ -118,9 +114,9 @@ def _beside(report: Report, best: Row, free: Row) -> str:
         return f"It is {gain:+.3f} from {named}, untested."
     pair = report.paired(best.name, free.name)
     interval, p = pair.difference.interval, pair.difference.p_value
-    verb = "It beats" if interval.low > 0 else "It is below" if interval.high < 0 else "It cannot be told from"
-    adjusted = f"adjusted for all {len(report.differences)} pairs {decimals(pair.p_adjusted, 3)}"
-    tested = f"paired p {decimals(p, 3)}, {adjusted}"
+    told_apart = pair.p_adjusted < 1 - report.level
+    verb = "It cannot be told from" if not told_apart else "It beats" if gain > 0 else "It is below"
+    tested = f"paired p {p_text(p)}, adjusted for all {len(report.differences)} pairs {p_text(pair.p_adjusted)}"
     return f"{verb} {named}: difference {gain:+.3f}{_within(report, interval, '+')}, {tested}."
 
 
@@ -209,7 +205,7 @@ def _shown(report: Report) -> list[int]:
     free = [number for number, row in enumerate(rows) if row.kind == "baseline"]
     if not methods:
         return free
-    named = {"flops", _best_free(report).name}
+    named = {"flops", report.comparison.best_baseline.name}
     return methods + [number for number in free if rows[number].name in named]
 
 

@@ -108,7 +108,7 @@ def _verdict(row: Row, detail: Detail) -> list[str]:
 def test_sheet(report: Report) -> Sheet:
     """Each method against the best free baseline and against the method below it."""
     comparison = report.comparison
-    best = max(comparison.baselines, key=lambda row: -math.inf if math.isnan(row.kendall) else row.kendall)
+    best = comparison.best_baseline
     methods = comparison.methods
     lines = [_paired(report.paired(row.name, best.name)) for row in methods]
     lines += [_paired(report.paired(above.name, below.name)) for above, below in pairwise(methods)]
@@ -131,9 +131,14 @@ def _paired(pair: Paired) -> list[str]:
         pair.second,
         "undefined" if math.isnan(difference.interval.estimate) else f"{difference.interval.estimate:+.3f}",
         interval_text(difference.interval, signed=True),
-        decimals(difference.p_value, 3),
-        decimals(pair.p_adjusted, 3),
+        p_text(difference.p_value),
+        p_text(pair.p_adjusted),
     ]
+
+
+def p_text(value: float) -> str:
+    """A p-value with three decimals; never 0."""
+    return "< 0.001" if value < 0.0005 else decimals(value, 3)
 
 
 def top_sheet(report: Report) -> Sheet:

@@ -148,7 +148,7 @@ def test_worth_stands_beside_a_method(tmp_path, run_cli):
     found = json.loads(output)
     row = found["rows"][0]
     assert code == 0 and row["worth"]["text"].startswith("more than") and row["of_ceiling"]["kendall"] > 0.9
-    assert found["curve"]["num_draws"] == 4 and [row["worth"] is None for row in found["rows"]] == [False] * 6
+    assert found["curve"]["num_draws"] == 4 and not any(row["worth"] is None for row in found["rows"])
     output = run_cli("channel-harness", "score", csv, *common, "--draws", "4")[1]
     assert (
         "worth in trained architectures that an additive fit (log) ranks by, interval over 4 draws of them:" in output

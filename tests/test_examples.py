@@ -21,6 +21,7 @@ from torch.nn import functional
 import channel_bench as cb
 from channel_bench.models import build_model
 from harness import method as method_module
+from harness.baselines import num_paths
 from harness.check import small_task
 
 HARNESS = "channel-harness"
@@ -123,6 +124,7 @@ def test_paths_are_what_a_network_of_ones_gives(script, space, arch):
     logits = net(torch.ones(1, *space.input_shape, dtype=torch.float64))
     count = script["num_paths"](space.family, space.channels(arch), space.input_shape[0])
     assert logits[0].tolist() == pytest.approx([float(count)] * 10, rel=1e-12)
+    assert num_paths(space)[space.index(arch)] == count  # the baseline, from the layers as data
 
 
 def written(space, folder):

@@ -66,7 +66,12 @@ def test_the_baselines_of_the_readme_are_those_of_the_published_tables(published
     import channel_bench as cb
     from harness.comparison import compare
 
-    names = {"flops": "FLOPs", "params": "parameters", "sum-log-width": "sum of log widths"}
+    names = {
+        "flops": "FLOPs",
+        "params": "parameters",
+        "sum-log-width": "sum of log widths",
+        "log-paths": "log number of paths",
+    }
     taus = {
         space: {row.name: row.kendall for row in compare(None, cb.load(space, data_dir=published)).rows}
         for space in ("mobilenet", "resnet")
