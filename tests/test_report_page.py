@@ -25,7 +25,7 @@ from harness.baselines import BASELINES
 from harness.metrics import kendall, regrets
 from harness.report import make_report
 from harness.report_page import report_page
-from harness.report_sheets import p_text, verdict_sheet
+from harness.report_sheets import p_text, report_sheets, verdict_sheet
 from harness.scores import make_scores
 from harness.sheets import seen_runs
 
