@@ -6,7 +6,7 @@ lease, gets its name in the folder only while fewer runs have one than the test 
 it; trainings, files, leases and deaths are real ones.
 
 Beside the folder of runs, files speak between the test and the processes: ``allowed`` (how many runs may be there; all
-where it is missing) and ``trained`` (a line for every run that was trained, by whomever). While there is a file ``full``
+where it is missing) and ``trained`` (a line for every run that was trained, by whomever). While the file ``full`` is
 where Python finds the gate, the disk is full.
 """
 

@@ -372,7 +372,7 @@ def ray_workers():
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_build_on_a_cluster_outlives_its_driver_a_worker_and_a_node(builds, cluster):
-    # One test, because the start of a driver and its workers is what costs; the node comes last, for it does not return.
+    # One test, because the start of a driver and its workers is what costs. The node comes last: it does not return.
     words = ("--stack", "1", "--engine", "ray", "--address", cluster.address)
     builds.allow(1)
     driver = builds.start(*words)
