@@ -89,7 +89,7 @@ def test_of_two_builders_one_is_killed_and_the_other_finishes(builds):
     assert list(after) == PLANNED and {name: after[name] for name in before} == before
     # The run that the victim's worker had in its hands was trained twice, no other; it is there once.
     assert builds.trained() == sorted([*PLANNED, held])
-    assert not list(builds.out.glob("leases/*"))
+    assert not list(builds.out.glob("leases/*")) and not list(builds.out.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
 def test_a_dead_builder_of_another_machine_is_told_by_its_counter_alone(store, monkeypatch):
@@ -398,4 +398,5 @@ def test_a_build_on_a_cluster_outlives_its_driver_a_worker_and_a_node(builds, cl
     after = builds.parts()
     assert list(after) == PLANNED and {name: after[name] for name in before} == before
     assert len(list(RunStore.open(builds.out).records())) == NUM_PLANNED
-    assert not list(builds.out.glob("leases/*")) and not list(builds.out.glob("failed/*"))
+    for left in ("leases/*", "failed/*", f"parts/*/{TEMPORARY_PREFIX}*"):
+        assert not list(builds.out.glob(left))
