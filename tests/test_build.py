@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from builders import NUM_PLANNED, PATIENCE_S, PLAN, Builds, gated, wait_for
 from conftest import Given, make_info, make_record, write_table
 
 import channel_bench as cb
@@ -31,111 +31,73 @@ from channel_bench.train import pick_backend, train_jobs
 from channel_bench.verify import verify
 
 SPACE = cb.get_space("resnet-mini")
-NUM_PLANNED = 12
-COMMAND = [sys.executable, "-m", "channel_bench.cli", "build", "resnet-mini"]
-PLAN = ["--archs", "6", "--runs", "2", "--epochs", "4", "--workers", "2", "--device", "cpu", "--backend", "torch"]
-PATIENCE_S = 120
 
 
-def start(out: Path, *more: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [*COMMAND, "--out", out, *PLAN, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell without job control starts tests with interrupts ignored, and children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def parts(out: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Inode, time of change and content of every part: a run that was trained again would have another of each."""
-    found = {}
-    for path in out.glob("parts/*/*.json"):
-        status = path.stat()
-        found[path.name] = (status.st_ino, status.st_mtime_ns, path.read_bytes())
-    return found
-
-
-def wait_for(condition, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-        time.sleep(0.01)
-
-
-def workers_of(out: Path) -> list[int]:
-    """Live worker processes of a store, found by their command lines."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"channel_bench.engines.worker" in command and str(out).encode() in command:
-            found.append(int(entry.name))
-    return found
+@pytest.fixture
+def builds(tmp_path):
+    """Builders of tmp_path / "runs", held at the gate."""
+    with Builds(tmp_path, gated(tmp_path)) as builds:
+        yield builds
 
 
 def assert_complete(out: Path, table_path: Path) -> None:
     collect(out, table_path)
     facts = verify(table_path)
     assert (facts["num_rows"], facts["num_archs"], facts["num_incomplete_archs"]) == (NUM_PLANNED, 6, 0)
-    assert not list(out.rglob(".writing-*"))
+    assert not list(out.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
-@pytest.mark.parametrize(("num_finished", "stack"), [(0, 1), (1, 3)])
-def test_a_killed_builder_loses_nothing_and_trains_nothing_twice(tmp_path, num_finished, stack):
-    out = tmp_path / "runs"
-    builder = start(out, "--stack", str(stack))
-    if num_finished:
-        wait_for(lambda: len(parts(out)) >= num_finished, f"{num_finished} runs")
-    else:
-        wait_for(lambda: workers_of(out), "workers")
-    builder.kill()
-    builder.communicate()
-    wait_for(lambda: not workers_of(out), "the workers of a killed builder to end")
-    before = parts(out)
-    assert len(before) >= num_finished
+def test_a_builder_that_is_killed_again_and_again_loses_nothing_and_trains_nothing_twice(builds, run_cli):
+    # Killed while its worker starts, then with workers in the middle of their stacks.
+    builds.allow(1)
+    moments = (("1", builds.workers), ("2", lambda: builds.parts() and len(builds.at_gate()) == 2))
+    for num_workers, has_come in moments:
+        builder = builds.start("--workers", num_workers, "--stack", "3")
+        wait_for(has_come, "the moment to kill it", builder)
+        builder.kill()
+        wait_for(lambda: not builds.workers(), "the workers of a killed builder to end")
+    before = builds.parts()
+    assert len(before) == 1 and list(builds.out.rglob(f"{TEMPORARY_PREFIX}*"))
 
-    again = start(out, "--stack", str(stack))
-    output, errors = again.communicate(timeout=PATIENCE_S)
-    assert again.returncode == 0, errors
-    after = parts(out)
-    assert len(after) == NUM_PLANNED
+    code, output, errors = run_cli("channel-bench", "build", *PLAN, "--out", builds.out, "--workers", "1")
+    assert code == 0, errors
+    assert f"{NUM_PLANNED - 1} trained now" in output and "1 were there" in output
+    after = builds.parts()
+    assert len(after) == NUM_PLANNED and {name: after[name] for name in before} == before
+    assert_complete(builds.out, builds.folder / "table.parquet")
+
+
+def test_killed_workers_are_replaced_and_the_build_completes(builds):
+    builds.allow(0)
+    builder = builds.start("--workers", "2", "--stack", "2")
+    wait_for(builds.workers, "workers", builder)
+    os.kill(builds.workers()[0], signal.SIGKILL)
+    builds.allow(4)
+    wait_for(lambda: len(builds.parts()) == 4 and len(builds.at_gate()) == 2, "4 runs and 2 to come", builder)
+    before = builds.parts()
+    os.kill(builds.workers()[0], signal.SIGKILL)
+    builds.allow()
+    assert f"{NUM_PLANNED} of {NUM_PLANNED} runs" in builds.finish(builder)
+    after = builds.parts()
     assert {name: after[name] for name in before} == before
-    assert f"{NUM_PLANNED - len(before)} trained now" in output and f"{len(before)} were there" in output
-    assert_complete(out, tmp_path / "table.parquet")
+    assert_complete(builds.out, builds.folder / "table.parquet")
 
 
-def test_killed_workers_are_replaced_and_the_build_completes(tmp_path):
-    out = tmp_path / "runs"
-    builder = start(out, "--stack", "2")
-    before = {}
-    for num_finished in (0, 4):
-        wait_for(lambda n=num_finished: workers_of(out) and len(parts(out)) >= n, f"workers and {num_finished} runs")
-        before |= parts(out)
-        for victim in workers_of(out)[:1]:
-            os.kill(victim, signal.SIGKILL)
-    output, errors = builder.communicate(timeout=PATIENCE_S)
-    assert builder.returncode == 0, errors
-    assert f"{NUM_PLANNED} of {NUM_PLANNED} runs" in output
-    after = parts(out)
-    assert {name: after[name] for name in before} == before
-    assert_complete(out, tmp_path / "table.parquet")
-
-
-def test_an_interrupted_builder_stops_its_workers_and_says_how_to_go_on(tmp_path):
-    out = tmp_path / "runs"
-    builder = start(out)
-    wait_for(lambda: len(parts(out)) >= 1, "a run")
+def test_an_interrupted_builder_stops_its_workers_and_says_how_to_go_on(builds):
+    builds.allow(1)
+    builder = builds.start("--workers", "2", "--stack", "1")
+    wait_for(lambda: builds.parts() and len(builds.at_gate()) == 2, "a run, and two to come", builder)
+    before = builds.parts()
     builder.send_signal(signal.SIGINT)
     _, errors = builder.communicate(timeout=PATIENCE_S)
     assert builder.returncode == 130
     assert "every finished run" in errors and "is kept" in errors
     assert ": interrupted" in errors and "Traceback" not in errors
-    wait_for(lambda: not workers_of(out), "the workers to end")
-    assert parts(out)
+    wait_for(lambda: not builds.workers(), "the workers to end")
+    assert builds.parts() == before
+
+
+shares_built = pytest.mark.xdist_group("built")  # one build serves all
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +106,14 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     recipe = get_recipe("mini", epochs=2)
     report = build(
-        SPACE, folder / "runs", archs=pick_archs(SPACE, "4"), num_runs=2, recipe=recipe, device="cpu", stack=1
+        SPACE, folder / "runs", archs=pick_archs(SPACE, "4"), num_runs=2, recipe=recipe, device="cpu", num_workers=1
     )
     assert (report.num_planned, report.num_found, report.num_trained) == (8, 0, 8)
     collect(folder / "runs", folder / "table.parquet")
     return folder
 
 
+@shares_built
 def test_a_row_of_the_table_is_what_a_single_training_gives(built, digits):
     table = Table.read(built / "table.parquet")
     arch = pick_archs(SPACE, "4")[2]
@@ -163,6 +126,7 @@ def test_a_row_of_the_table_is_what_a_single_training_gives(built, digits):
         assert curves[metric][1].tolist() == np.float32(record.curves[metric]).tolist()
 
 
+@shares_built
 def test_the_table_names_its_provenance(built, digits):
     info = Table.read(built / "table.parquet").info
     assert (info.space, info.dataset, info.dataset_digest) == ("resnet-mini", "digits", digits.digest)
@@ -174,6 +138,7 @@ def test_the_table_names_its_provenance(built, digits):
         assert file["test_acc"].shape == (4, 2, 2)
 
 
+@shares_built
 def test_collecting_again_gives_the_same_content_under_another_name(built, tmp_path):
     collect(built / "runs", tmp_path / "other.parquet")
     first, second = Table.read(built / "table.parquet"), Table.read(tmp_path / "other.parquet")
@@ -181,40 +146,34 @@ def test_collecting_again_gives_the_same_content_under_another_name(built, tmp_p
     assert first.name == second.name == "digits-4x2"
 
 
+@shares_built
 def test_more_runs_and_architectures_add_to_a_store(built, tmp_path):
     import shutil
 
     out = tmp_path / "runs"
     shutil.copytree(built / "runs", out)
     recipe = get_recipe("mini", epochs=2)
-    report = build(SPACE, out, archs=pick_archs(SPACE, "5"), num_runs=3, recipe=recipe, device="cpu", num_workers=1)
-    assert (report.num_planned, report.num_found, report.num_trained) == (15, 8, 7)
     damaged = RunStore.open(out).path((pick_archs(SPACE, "5")[0], 0))
     damaged.write_text("damaged")
     report = build(SPACE, out, archs=pick_archs(SPACE, "5"), num_runs=3, recipe=recipe, device="cpu", num_workers=1)
-    assert (report.num_found, report.num_trained, len(report.set_aside)) == (14, 1, 1)
+    assert (report.num_planned, report.num_found, report.num_trained, len(report.set_aside)) == (15, 7, 8, 1)
+    assert len(list(RunStore.open(out).records())) == 15
 
 
 def test_what_a_worker_left_half_written_is_gone_when_the_build_ends(tmp_path):
     code = "from channel_bench.processes import this_process; print(this_process())"
     dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    out = tmp_path / "runs"
-    left = [out / "parts" / f"{TEMPORARY_PREFIX}{process}-half" for process in (dead, this_process())]
+    recipe = get_recipe("mini", epochs=1)
+    store = RunStore.create(tmp_path / "runs", SPACE, recipe, "digits", json_digest())
+    store.add(make_record("1111111", 0))  # nothing is left to train, and no worker needed
+    left = [store.folder / "parts" / f"{TEMPORARY_PREFIX}{process}-half" for process in (dead, this_process())]
 
-    def die_writing(outcome):
+    def die_writing(*_):
         for path in left:
             path.write_bytes(b"half a run")
 
-    build(
-        SPACE,
-        out,
-        archs=["1111111"],
-        num_runs=1,
-        recipe=get_recipe("mini", epochs=1),
-        device="cpu",
-        num_workers=1,
-        on_outcome=die_writing,
-    )
+    arguments = dict(archs=["1111111"], num_runs=1, recipe=recipe, device="cpu", on_start=die_writing)
+    assert build(SPACE, store.folder, **arguments).num_found == 1
     assert [path.exists() for path in left] == [False, True]  # the second one's writer lives
 
 
@@ -261,12 +220,11 @@ def test_a_worker_that_dies_after_its_run_is_durable_does_not_train_it_again(tmp
         "store.RunStore.add = add_and_die\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    jobs = [Job("1111111", 0, 0), Job("1111111", 1, 1)]
     engine = LocalEngine(store=store, dataset="digits", devices=["cpu"], num_workers=1)
-    outcomes = list(engine.run(Given([job] for job in jobs)))
-    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
-    assert sorted((store.folder / "trained").read_text().splitlines()) == ["1111111 0", "1111111 1"]
-    assert outcomes[0].best_test_acc == store.read(("1111111", 0)).best_test_acc
+    (outcome,) = engine.run(Given([[Job("1111111", 0, 0)]]))
+    assert outcome.status == "ok"
+    assert (store.folder / "trained").read_text() == "1111111 0\n"
+    assert outcome.best_test_acc == store.read(("1111111", 0)).best_test_acc
 
 
 class FakeEngine(LocalEngine):
@@ -345,6 +303,7 @@ def test_a_system_that_starts_no_processes_ends_the_build_and_does_not_hang(tmp_
         build(SPACE, tmp_path / "runs", archs=archs, num_runs=1, device="cpu", num_workers=3)
 
 
+@shares_built
 def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tmp_path):
     import shutil
 
@@ -367,6 +326,7 @@ def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tm
         verify(tmp_path / "t.parquet")
 
 
+@shares_built
 def test_damaged_curves_do_not_pass_verification(built, tmp_path):
     collect(built / "runs", tmp_path / "t.parquet")
     assert verify(tmp_path / "t.parquet")["num_rows"] == 8
@@ -386,6 +346,7 @@ def test_damaged_curves_do_not_pass_verification(built, tmp_path):
         verify(tmp_path / "t.parquet")
 
 
+@shares_built
 def test_collect_replaces_nothing_that_is_not_its_own(built, tmp_path):
     (tmp_path / "notes.h5").write_text("mine")
     with pytest.raises(StorageError, match="notes.h5' is there and not of a table"):
@@ -429,6 +390,7 @@ def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(
     assert {(record.stack, record.backend) for record in records} == {(6, "torch")}
 
 
+@shares_built
 def test_a_build_says_which_program_trains_and_why_not_the_faster_one(built, tmp_path, digits):
     recipe = get_recipe("mini", epochs=1, batch_size=100)
     notes = []
@@ -479,6 +441,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
         collect(tmp_path / "empty", tmp_path / "t.csv")
 
 
+@shares_built
 def test_the_table_file_is_plain_parquet(built):
     frame = pq.read_table(built / "table.parquet").to_pandas()
     assert len(frame) == 8 and frame["status"].eq("ok").all()

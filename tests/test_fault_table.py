@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from builders import NUM_PLANNED, PATIENCE_S, Builds, gated, wait_for
 from conftest import make_record
 
 import channel_bench as cb
@@ -33,83 +34,15 @@ from channel_bench.work import SharedWork
 
 SPACE = cb.get_space("resnet-mini")
 ARCHS = pick_archs(SPACE, "6")
-PATIENCE_S = 300
-COMMAND = [sys.executable, "-m", "channel_bench.cli", "build", "resnet-mini", "--archs", "6", "--runs", "2"]
-# Runs that take long enough to be killed in.
-COMMAND += ["--backend", "torch"]
-COMMAND += ["--device", "cpu", "--stack", "1", "--epochs", "2"]
 ROOT = Path(__file__).parents[1]
-
-# Every process that imports the package notes each run that it has trained, and finds the disk full while a file says
-# so; nothing in the package knows of it.
-OBSERVER = """
-import os
-import channel_bench.durable as durable, channel_bench.store as store
-add, sync, folder = store.RunStore.add, os.fsync, os.path.dirname(__file__)
-def noting_add(self, record):
-    with open(folder + "/trained", "a") as file:
-        file.write(f"{record.arch}-{record.run}\\n")
-    return add(self, record)
-def sync_unless_full(descriptor):
-    if os.path.exists(folder + "/full"):
-        raise OSError(28, "No space left on device")
-    sync(descriptor)
-store.RunStore.add = noting_add
-os.fsync = sync_unless_full
-"""
+PLANNED = sorted(f"{arch}-{run}" for arch in ARCHS for run in range(2))
 
 
 @pytest.fixture
-def observed(tmp_path):
-    """Environment of processes that note what they train in tmp_path / "trained"."""
-    (tmp_path / "sitecustomize.py").write_text(OBSERVER)
-    return os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-
-
-def trained(tmp_path):
-    path = tmp_path / "trained"
-    return sorted(path.read_text().split()) if path.exists() else []
-
-
-def planned():
-    return sorted(f"{arch}-{run}" for arch in ARCHS for run in range(2))
-
-
-STARTED = []
-
-
-@pytest.fixture(autouse=True)
-def no_builder_outlives_its_test():
-    yield
-    while STARTED:
-        builder = STARTED.pop()
-        builder.kill()
-        builder.communicate()
-
-
-def start(out, environment, *more):
-    command = [*COMMAND, "--out", str(out), *more]
-    STARTED.append(
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    )
-    return STARTED[-1]
-
-
-def finish(builder):
-    output, errors = builder.communicate(timeout=PATIENCE_S)
-    assert builder.returncode == 0, errors
-    return output
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
-        time.sleep(0.02)
-
-
-def there(out):
-    return sorted(path.stem for path in out.glob("parts/*/*.json"))
+def builds(tmp_path):
+    """Builders of tmp_path / "runs", held at the gate."""
+    with Builds(tmp_path, gated(tmp_path)) as builds:
+        yield builds
 
 
 def dead_process():
@@ -125,33 +58,38 @@ def make_builder(store, name, process):
     (store.folder / "builders" / name).write_text(json.dumps({"process": process, "host": "node7"}) + "\n1\n")
 
 
-def test_two_builders_at_once_train_every_run_exactly_once(tmp_path, observed):
-    out = tmp_path / "runs"
-    builders = [start(out, observed, "--workers", "1") for _ in range(2)]
-    outputs = [finish(builder) for builder in builders]
-    assert trained(tmp_path) == there(out) == planned()
+def test_two_builders_at_once_train_every_run_exactly_once(builds):
+    builds.allow(0)
+    builders = [builds.start("--workers", "1", "--stack", "1") for _ in range(2)]
+    wait_for(lambda: len(builds.at_gate()) == 2, "a run of each builder")
+    builds.allow()
+    outputs = [builds.finish(builder) for builder in builders]
+    assert builds.trained() == list(builds.parts()) == PLANNED
     counts = [int(output.split(": ")[1].split(" trained now")[0]) for output in outputs]
-    assert sum(counts) == 12 and all("12 of 12 runs" in output for output in outputs)
+    assert sum(counts) == 12 and min(counts) > 0 and all("12 of 12 runs" in output for output in outputs)
     for folder in ("leases", "builders", "failed"):
-        assert not list(out.glob(f"{folder}/*"))
+        assert not list(builds.out.glob(f"{folder}/*"))
 
 
-def test_of_two_builders_one_is_killed_and_the_other_finishes(tmp_path, observed):
-    out = tmp_path / "runs"
-    victim = start(out, observed, "--workers", "1")
-    wait_for(lambda: list(out.glob("leases/*")), "the first lease")
-    other = start(out, observed, "--workers", "1")
-    wait_for(lambda: len(list(out.glob("builders/*"))) == 2, "the second builder")
-    wait_for(lambda: len(there(out)) >= 2, "two runs")
+def test_of_two_builders_one_is_killed_and_the_other_finishes(builds):
+    builds.allow(0)
+    victim = builds.start("--workers", "1", "--stack", "1")
+    wait_for(builds.at_gate, "the first run", victim)
+    (held,) = (path.stem for path in builds.out.glob("leases/*"))
+    other = builds.start("--workers", "1", "--stack", "1")
+    wait_for(lambda: len(builds.at_gate()) == 2, "a run of each builder", other)
     victim.kill()
-    before = {name: (out / "parts" / name[:2] / f"{name}.json").stat().st_ino for name in there(out)}
-    assert "12 of 12 runs" in finish(other)
-    victim.communicate()
-    assert there(out) == planned()
-    assert all((out / "parts" / name[:2] / f"{name}.json").stat().st_ino == node for name, node in before.items())
-    # The run that the victim's worker had in hand may have been trained twice, no other; it is there once.
-    assert len(trained(tmp_path)) - len(set(trained(tmp_path))) <= 1
-    assert not list(out.glob("leases/*"))
+    wait_for(lambda: len(builds.workers()) == 1, "the worker of the killed builder to end")
+    builds.allow(4)
+    wait_for(lambda: len(builds.parts()) == 4, "runs of the builder that is left", other)
+    before = builds.parts()
+    builds.allow()
+    assert "12 of 12 runs" in builds.finish(other)
+    after = builds.parts()
+    assert list(after) == PLANNED and {name: after[name] for name in before} == before
+    # The run that the victim's worker had in its hands was trained twice, no other; it is there once.
+    assert builds.trained() == sorted([*PLANNED, held])
+    assert not list(builds.out.glob("leases/*")) and not list(builds.out.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
 def test_a_dead_builder_of_another_machine_is_told_by_its_counter_alone(store, monkeypatch):
@@ -191,13 +129,12 @@ def test_leases_do_not_know_what_time_it_is(store, monkeypatch):
         assert leases.take([("1111111", 0)])
 
 
-def test_parts_of_the_future_count_and_the_build_goes_on(tmp_path):
-    recipe = get_recipe("mini", epochs=1)
-    arguments = dict(num_runs=1, recipe=recipe, device="cpu", num_workers=1)
-    build(SPACE, tmp_path / "runs", archs=ARCHS[:1], **arguments)
-    store = RunStore.open(tmp_path / "runs")
+def test_parts_of_the_future_count_and_the_build_goes_on(tmp_path, digits):
+    recipe = get_recipe("mini", epochs=2)
+    store = RunStore.create(tmp_path / "runs", SPACE, recipe, "digits", digits.digest)
+    store.add(make_record(ARCHS[0], 0))
     os.utime(store.path((ARCHS[0], 0)), (4e9, 4e9))
-    report = build(SPACE, tmp_path / "runs", archs=ARCHS[:2], **arguments)
+    report = build(SPACE, store.folder, archs=ARCHS[:2], num_runs=1, recipe=recipe, device="cpu", num_workers=1)
     assert (report.num_found, report.num_trained) == (1, 1)
     found = status(store)
     assert (found.num_done, found.num_missing, found.idle_s) == (2, 0, 0.0)
@@ -265,57 +202,61 @@ def test_setting_aside_never_loses_a_good_part_that_was_put_there_meanwhile(stor
     assert path.read_bytes() == good and not list((store.folder / "corrupt").iterdir())
 
 
-def test_a_torn_part_is_trained_again_once(tmp_path, observed):
-    out = tmp_path / "runs"
-    finish(start(out, observed, "--workers", "2"))
-    store = RunStore.open(out)
-    before = (tmp_path / "trained").read_text()
+def test_a_torn_part_is_trained_again_once(builds, digits):
+    store = RunStore.create(builds.out, SPACE, get_recipe("mini", epochs=2), "digits", digits.digest)
+    for arch in ARCHS:
+        for run in range(2):
+            store.add(make_record(arch, run))
     path = store.path((ARCHS[0], 1))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    builders = [start(out, observed, "--workers", "1") for _ in range(2)]
-    outputs = [finish(builder) for builder in builders]
+    builders = [builds.start("--workers", "1") for _ in range(2)]
+    outputs = [builds.finish(builder) for builder in builders]
     assert all("12 of 12 runs" in output for output in outputs)
-    assert (tmp_path / "trained").read_text().removeprefix(before).split() == [f"{ARCHS[0]}-1"]
-    assert len(list(store.records())) == 12 and len(list(out.glob("corrupt/*"))) == 1
+    assert builds.trained() == [f"{ARCHS[0]}-1"]
+    assert len(list(store.records())) == 12 and len(list(builds.out.glob("corrupt/*"))) == 1
 
 
-def test_a_full_disk_ends_the_build_and_loses_nothing(tmp_path, observed):
-    out = tmp_path / "runs"
-    builder = start(out, observed, "--workers", "1")
-    wait_for(lambda: len(there(out)) >= 1, "a run")
+def test_a_full_disk_ends_the_build_and_loses_nothing(builds, tmp_path):
+    builds.allow(1)
+    builder = builds.start("--workers", "1", "--stack", "1")
+    wait_for(lambda: builds.parts() and builds.at_gate(), "a run, and another one", builder)
     (tmp_path / "full").touch()
+    builds.allow()
     _, errors = builder.communicate(timeout=PATIENCE_S)
     assert builder.returncode == 2
     assert "No space left on device" in errors.splitlines()[-1] and "Traceback" not in errors
-    before = there(out)
-    assert 1 <= len(before) < 12
-    assert not list(out.rglob(f"{TEMPORARY_PREFIX}*")) and not list(out.glob("leases/*"))
+    before = builds.parts()
+    assert 1 <= len(before) < NUM_PLANNED
+    assert not list(builds.out.rglob(f"{TEMPORARY_PREFIX}*")) and not list(builds.out.glob("leases/*"))
     (tmp_path / "full").unlink()
-    assert f"{12 - len(before)} trained now" in finish(start(out, observed, "--workers", "2"))
-    assert there(out) == planned() and len(list(RunStore.open(out).records())) == 12
+    recipe = get_recipe("mini", epochs=2)
+    report = build(SPACE, builds.out, archs=ARCHS, num_runs=2, recipe=recipe, device="cpu", num_workers=1)
+    assert (report.num_found, report.num_trained) == (len(before), NUM_PLANNED - len(before))
+    assert list(builds.parts()) == PLANNED and len(list(RunStore.open(builds.out).records())) == NUM_PLANNED
 
 
 def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    fails, is_trained = sorted(ARCHS[:2], key=SPACE.flops)  # the costliest comes first
     (tmp_path / "sitecustomize.py").write_text(
         "import channel_bench.train as train\n"
-        "whole = train.train_run\n"
-        "def train_run(space, arch, *rest, **more):\n"
-        f"    if arch == {ARCHS[1]!r}:\n"
+        "whole = train.train_jobs\n"
+        "def train_jobs(space, jobs, *rest, **more):\n"
+        f"    if jobs[0].arch == {fails!r}:\n"
         '        raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")\n'
-        "    return whole(space, arch, *rest, **more)\n"
-        "train.train_run = train_run\n"
+        "    return whole(space, jobs, *rest, **more)\n"
+        "train.train_jobs = train_jobs\n"
     )
-    arguments = dict(
-        archs=ARCHS[:2], num_runs=1, recipe=get_recipe("mini", epochs=1), device="cpu", stack=1, backend="torch"
-    )
+    arguments = dict(archs=ARCHS[:2], num_runs=1, recipe=get_recipe("mini", epochs=1))
+    arguments |= dict(device="cpu", stack=1, num_workers=1)
     with pytest.raises(BuildError, match="1 of 2 runs failed, .*out of memory: RuntimeError"):
         build(SPACE, tmp_path / "runs", max_retries=1, **arguments)
     store = RunStore.open(tmp_path / "runs")
+    assert store.keys() == {(is_trained, 0)}
     (failure,) = status(store).failed
-    assert (failure.arch, failure.run, failure.tries, failure.host) == (ARCHS[1], 0, 2, platform.node())
-    assert "in train_run" in failure.trace and failure.error.startswith("out of memory: ")
+    assert (failure.arch, failure.run, failure.tries, failure.host) == (fails, 0, 2, platform.node())
+    assert "in train_jobs" in failure.trace and failure.error.startswith("out of memory: ")
     (tmp_path / "sitecustomize.py").unlink()
     assert build(SPACE, tmp_path / "runs", **arguments).num_trained == 1
     assert status(store).failed == [] and not list(store.folder.glob("failed/*"))
@@ -381,13 +322,18 @@ def test_shards_are_all_of_the_work_once_at_equal_cost(tmp_path):
         shard_archs(SPACE, archs[:2], 1, 3)
 
 
-def test_shards_of_one_folder_or_of_several_make_the_table(tmp_path):
-    arguments = dict(archs=ARCHS[:4], num_runs=1, recipe=get_recipe("mini", epochs=1), device="cpu", stack=1)
+def test_shards_of_one_folder_or_of_several_make_the_table(tmp_path, digits):
+    recipe = get_recipe("mini", epochs=1)
+    arguments = dict(archs=ARCHS[:4], num_runs=1, recipe=recipe, device="cpu", num_workers=1)
     for number in (1, 2):
-        build(SPACE, tmp_path / "one", shard=(number, 2), num_workers=1, **arguments)
-        build(SPACE, tmp_path / f"own{number}", shard=(number, 2), num_workers=1, **arguments)
-    assert status(RunStore.open(tmp_path / "one")).num_planned == 4
-    assert status(RunStore.open(tmp_path / "own1")).num_planned == 2
+        assert build(SPACE, tmp_path / "one", shard=(number, 2), **arguments).num_trained == 2
+    one = RunStore.open(tmp_path / "one")
+    assert status(one).num_planned == 4
+    for number in (1, 2):  # the same runs, as if each shard had been trained into a folder of its own
+        own = RunStore.create(tmp_path / f"own{number}", SPACE, recipe, "digits", digits.digest)
+        for arch in shard_archs(SPACE, ARCHS[:4], number, 2):
+            own.add(one.read((arch, 0)))
+        assert build(SPACE, own.folder, shard=(number, 2), **arguments).num_found == status(own).num_planned == 2
     collect(tmp_path / "one", tmp_path / "one.parquet")
     table = collect([tmp_path / "own1", tmp_path / "own2", tmp_path / "one"], tmp_path / "all.parquet")
     assert table.column("arch").to_pylist() == sorted(ARCHS[:4])
@@ -397,68 +343,60 @@ def test_shards_of_one_folder_or_of_several_make_the_table(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A Ray cluster of two nodes with a core each; the test that kills the second one comes last."""
+def cluster(tmp_path_factory):
+    """A Ray cluster of two nodes with a core each, whose workers are held at the gate."""
     pytest.importorskip("ray", reason="Ray is not installed")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.second = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    yield cluster
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in gated(tmp_path_factory.mktemp("site")).items():
+            patch.setenv(name, value)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        yield cluster
+        cluster.shutdown()
 
 
-def ray_workers(token):
+def ray_workers():
     """Processes on this machine that train as Ray actors of this package."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if (entry / "cmdline").read_bytes().startswith(b"ray::Worker") and token in (
-                entry / "environ"
-            ).read_bytes().decode(errors="replace"):
+            if (entry / "cmdline").read_bytes().startswith(b"ray::Worker"):
                 found.append(int(entry.name))
         except OSError:
             continue
     return found
 
 
-def start_ray(out, environment, cluster):
-    return start(out, environment, "--engine", "ray", "--address", cluster.address)
-
-
-@pytest.mark.xdist_group("ray")  # they look for the processes of their cluster by what Ray calls them
 @pytest.mark.filterwarnings("ignore")
-def test_a_killed_ray_worker_is_replaced_and_a_killed_driver_goes_on(tmp_path, cluster):
-    out = tmp_path / "runs"
-    driver = start_ray(out, os.environ, cluster)
-    session = str(cluster.head_node.get_session_dir_path())
-    wait_for(lambda: len(there(out)) >= 1, "a run")
-    victims = ray_workers("")
-    assert victims, session
-    os.kill(victims[0], signal.SIGKILL)
-    wait_for(lambda: len(there(out)) >= 4, "runs after a worker was killed")
+def test_a_build_on_a_cluster_outlives_its_driver_a_worker_and_a_node(builds, cluster):
+    # One test, because the start of a driver and its workers is what costs. The node comes last: it does not return.
+    words = ("--stack", "1", "--engine", "ray", "--address", cluster.address)
+    builds.allow(1)
+    driver = builds.start(*words)
+    wait_for(lambda: builds.parts() and builds.at_gate(), "a run, and another one", driver)
     driver.kill()
-    driver.communicate()
-    wait_for(lambda: not ray_workers(""), "the workers of a killed driver to end")
-    before = {path: path.stat().st_ino for path in out.glob("parts/*/*.json")}
-    assert len(before) < 12
-    assert f"{12 - len(before)} trained now" in finish(start_ray(out, os.environ, cluster))
-    assert there(out) == planned() and all(path.stat().st_ino == node for path, node in before.items())
-    assert not list(out.glob("leases/*")) and not list(out.glob("failed/*"))
+    wait_for(lambda: not ray_workers(), "the workers of a killed driver to end")
+    before = builds.parts()
+    assert len(before) == 1
 
-
-@pytest.mark.xdist_group("ray")  # they look for the processes of their cluster by what Ray calls them
-@pytest.mark.filterwarnings("ignore")
-def test_a_killed_ray_node_takes_no_run_with_it(tmp_path, cluster):
-    out = tmp_path / "runs"
-    driver = start_ray(out, os.environ, cluster)
-    wait_for(lambda: len(ray_workers("")) == 2 and len(there(out)) >= 2, "workers on both nodes")
+    driver = builds.start(*words)
+    wait_for(lambda: len(builds.at_gate()) == 2, "a run on each node", driver)
+    first = ray_workers()
+    os.kill(first[0], signal.SIGKILL)
+    wait_for(lambda: len(set(ray_workers()) - {first[0]}) == 2, "another worker", driver)
+    builds.allow(5)
+    wait_for(lambda: len(builds.parts()) == 5, "runs after a worker was killed", driver)
+    before |= builds.parts()
     cluster.remove_node(cluster.second, allow_graceful=False)
-    before = {path: path.stat().st_ino for path in out.glob("parts/*/*.json")}
-    assert len(before) < 12
+    builds.allow()
     output, errors = driver.communicate(timeout=PATIENCE_S)
-    assert driver.returncode == 0 and "12 of 12 runs" in output
-    assert errors == f"12 runs planned, 0 found in {out}, 12 to train\n"  # and not a word of Ray's
-    assert there(out) == planned() and all(path.stat().st_ino == node for path, node in before.items())
-    assert len(list(RunStore.open(out).records())) == 12
+    assert driver.returncode == 0 and "12 of 12 runs" in output and "11 trained now" in output
+    assert errors == f"12 runs planned, 1 found in {builds.out}, 11 to train\n"  # and not a word of Ray's
+    after = builds.parts()
+    assert list(after) == PLANNED and {name: after[name] for name in before} == before
+    assert len(list(RunStore.open(builds.out).records())) == NUM_PLANNED
+    for left in ("leases/*", "failed/*", f"parts/*/{TEMPORARY_PREFIX}*"):
+        assert not list(builds.out.glob(left))

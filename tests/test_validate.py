@@ -31,31 +31,27 @@ def test_architectures_are_spread_over_the_accuracies(validate, published):
         assert np.allclose(positions, np.linspace(0, 1, 12), atol=0.01)
 
 
-def test_the_whole_line_runs_on_a_mini_space(tmp_path):
+def test_the_whole_line_runs_on_a_mini_space(validate, tmp_path, monkeypatch, capsys):
     space = cb.get_space("resnet-mini")
     reference = write_table(tmp_path / "reference.parquet", make_rows(space, 64, 2), make_info(space))
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--dataset",
-        "digits",
-        "--spaces",
-        "resnet-mini",
-        "--archs",
-        "3",
-        "--epochs",
-        "1",
-    ]
-    command += ["--reference", f"resnet-mini={reference}", "--out", tmp_path / "out", "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    found = json.loads(done.stdout)
-    assert done.returncode == 1 and not found["well"]  # one epoch is far from what the reference makes up
+    words = ["--dataset", "digits", "--spaces", "resnet-mini", "--archs", "3", "--epochs", "1", "--device", "cpu"]
+    words += ["--reference", f"resnet-mini={reference}", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("channel_bench.build.num_cores", lambda: 1)  # one worker is enough
+
+    def run(*more):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words, *more])
+        with pytest.raises(SystemExit) as stopped:
+            validate.main()
+        return stopped.value.code, json.loads(capsys.readouterr().out)
+
+    code, found = run()
+    assert code == 1 and not found["well"]  # one epoch is far from what the reference makes up
     assert found["num_archs"] == found["trained"] == len(found["rows"]) == 3
     assert found["mean_difference"] == pytest.approx(np.mean([r["trained"] - r["reference"] for r in found["rows"]]))
     table = Table.read(tmp_path / "out" / "resnet-mini" / "validation-digits.v1.parquet")
     assert found["table"] == str(table.path) and len(table) == 3 and table.info.recipe["epochs"] == 1
-    again = subprocess.run([*command, "--allowed", "100"], capture_output=True, text=True)
-    assert again.returncode == 0 and json.loads(again.stdout)["trained"] == 0
+    code, again = run("--allowed", "100")
+    assert code == 0 and again["trained"] == 0
 
 
 @pytest.mark.slow
