@@ -11,6 +11,7 @@ batch in a few tensor operations, driven by an explicit generator (`TrainLoader`
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -253,16 +254,27 @@ def normalise(
 
 def _digits(device: torch.device | str) -> Dataset:
     """scikit-learn's 1,797 scanned digits: 1,200 for training and 597 for testing, 1x8x8."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
+    pixels, labels = _read_digits()
     # RandomState's stream is frozen for good, so this split is the same under every NumPy.
-    order = np.random.RandomState(0).permutation(len(bunch.target))
+    order = np.random.RandomState(0).permutation(len(labels))
     # Grey levels of 0..16 become 0..255.
-    images = np.round(bunch.images[order, None] * (255 / 16)).astype(np.uint8)
-    labels = bunch.target[order].astype(np.int64)
+    images = np.round(pixels[order, None] * (255 / 16)).astype(np.uint8)
+    labels = labels[order].astype(np.int64)
     n = NUM_TRAIN_DIGITS
     return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)
+
+
+def _read_digits() -> tuple[npt.NDArray[np.float64], IntArray]:
+    """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
+    found = importlib.util.find_spec("sklearn")
+    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    if file is None or not file.exists():
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return bunch.images, bunch.target
+    rows = np.loadtxt(file, delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 
 
 def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) -> Dataset:
