@@ -1,7 +1,9 @@
 """The run store: durable parts, first writer wins, damage is found, another kind of runs is refused."""
 
-import multiprocessing
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 from conftest import PART_DAMAGES, make_record
@@ -24,14 +26,26 @@ def test_what_is_added_is_read_back_and_stays_what_it_was(store):
     assert list(RunStore.open(store.folder).records()) == sorted(records, key=lambda record: (record.arch, record.run))
 
 
-def publish_all(arguments):
-    folder, writer = arguments
-    return [name for name in range(100) if publish_once(folder / str(name), str(writer).encode() * 1000)]
+RACER = """
+import json, sys, time
+from pathlib import Path
+from channel_bench.durable import publish_once
+folder, writer = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+while not (folder / "go").exists():
+    time.sleep(0.001)
+print(json.dumps([name for name in range(100) if publish_once(folder / str(name), writer.encode() * 1000)]))
+"""
 
 
 def test_of_racing_writers_each_file_has_one_winner_and_is_whole(tmp_path):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        won = pool.map(publish_all, [(tmp_path, writer) for writer in range(4)])
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER, tmp_path, str(writer)], stdout=subprocess.PIPE, text=True)
+        for writer in range(4)
+    ]
+    assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 4
+    (tmp_path / "go").touch()
+    won = [json.loads(racer.communicate(timeout=60)[0]) for racer in racers]
     assert sorted(sum(won, [])) == list(range(100))
     for writer, names in enumerate(won):
         assert all((tmp_path / str(name)).read_bytes() == str(writer).encode() * 1000 for name in names)
