@@ -22,8 +22,9 @@ from channel_bench.errors import ArgumentError
 from channel_bench.layers import IMAGE, blocks_of, layers_of
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
 from channel_bench.terminal import print_table
+from harness.concordance import Ordered, Rankings
 from harness.metrics import kendall
-from harness.ranks import FloatArray, dense_ranks, keep_memory, kendall_of_ranks
+from harness.ranks import FloatArray, keep_memory
 from harness.smoothing import check_design, fit_effects, num_parameters
 
 BASELINES = {
@@ -172,13 +173,12 @@ def additive_curve(
     archs = space.archs()
     check_design(archs[there], form, space)
     trained = np.flatnonzero(there)
-    ranks = np.zeros(NUM_ARCHS, np.intp)
-    ranks[trained] = dense_ranks(accuracies[trained])
+    label = Ordered(np.where(there, accuracies, 0.0))  # what is not there is never scored on
     keep_memory()
     points = []
     for n in possible:
         rng = np.random.default_rng([seed, n])
-        taus = [_draw(space, archs, accuracies, ranks, trained, scored, n, form, rng) for _ in range(num_draws)]
+        taus = [_draw(space, archs, accuracies, label, trained, scored, n, form, rng) for _ in range(num_draws)]
         low, high = np.quantile(taus, [(1 - level) / 2, (1 + level) / 2]).tolist()
         points.append(AdditivePoint(n, float(np.mean(taus)), low, high, float(np.std(taus, ddof=1))))
     fit = fit_effects(archs[there], accuracies[there], form, space)
@@ -190,7 +190,7 @@ def _draw(
     space: Space,
     archs: npt.NDArray[np.int8],
     accuracies: FloatArray,
-    ranks: npt.NDArray[np.intp],
+    label: Ordered,
     trained: npt.NDArray[np.intp],
     scored: npt.NDArray[np.bool_],
     n: int,
@@ -208,7 +208,8 @@ def _draw(
                 raise
     rest = scored.copy()
     rest[chosen] = False
-    return kendall_of_ranks(dense_ranks(fit.predict(archs[rest])), ranks[rest])
+    (tau,) = Rankings([fit.predict(archs)]).kendall(label, rest.astype(np.intp))
+    return tau
 
 
 @dataclass(frozen=True)

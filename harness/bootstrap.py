@@ -35,8 +35,9 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, unknown_name
 from channel_bench.processes import num_cores
+from harness.concordance import Ordered, Rankings
 from harness.metrics import checked
-from harness.ranks import FloatArray, IntArray, dense_ranks, keep_memory, kendall_of_ranks
+from harness.ranks import FloatArray, IntArray, keep_memory
 
 NUM_REPLICATES = 1000
 LEVEL = 0.95
@@ -234,7 +235,7 @@ def bootstrap(
         if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < least:
             raise ArgumentError(f"{what} of a bootstrap: got {number!r}, allowed are integers of {least} and above")
     extra = dict(metrics or {})
-    prepared = [_Ranked.of(column) for column in columns]
+    prepared = _Methods.of(columns)
     keep_memory()
     each = np.ones(len(labels), np.intp)
     replicate = partial(_replicate, prepared, labels, extra, tuple(over), seed)
@@ -339,6 +340,7 @@ class Labels:
         if (self.num_runs == 0).any():
             raise ArgumentError(f"architecture at position {int(np.argmin(self.num_runs))} has no run")
         self._cells = np.take_along_axis(cells, np.argsort(~there, axis=1, kind="stable"), axis=1)  # missing ones last
+        self._firsts = np.arange(cells.size, step=cells.shape[1])[:, None]
         self._taken = np.arange(cells.shape[1]) < self.num_runs[:, None]
         self.means = self._mean(self._cells)
         with np.errstate(divide="ignore"):
@@ -353,13 +355,14 @@ class Labels:
 
     def resampled(self, rng: np.random.Generator) -> FloatArray:
         """Means over runs that are drawn with replacement, with the spread of k new runs, (num_archs,)."""
-        drawn = (rng.random(self._cells.shape) * self.num_runs[:, None]).astype(np.intp)
-        means = self._mean(np.take_along_axis(self._cells, drawn, axis=1))
+        # The largest float32 below 1, times k, is still below k.
+        drawn = (rng.random(self._cells.shape, np.float32) * self.num_runs[:, None].astype(np.float32)).astype(np.intp)
+        means = self._mean(self._cells.reshape(-1)[self._firsts + drawn])
         return self.means + self._scale * (means - self.means)
 
 
 def _replicate(
-    methods: list[_Ranked],
+    methods: _Methods,
     labels: Labels,
     extra: dict[str, Metric],
     over: tuple[str, ...],
@@ -369,43 +372,44 @@ def _replicate(
     """Metrics on resampled data, (num_methods, num_metrics); the same for a seed and number whatever else is done."""
     rng = np.random.default_rng([seed, number])
     num_archs = len(labels)
-    counts = np.ones(num_archs, np.intp)
+    copies = np.ones(num_archs, np.intp)
     if "archs" in over:
-        counts = np.bincount(rng.integers(0, num_archs, num_archs), minlength=num_archs)
+        copies = np.bincount(rng.integers(0, num_archs, num_archs), minlength=num_archs)
     truth = labels.resampled(rng) if "runs" in over else labels.means
-    return _measure(methods, truth, extra, counts)
+    return _measure(methods, truth, extra, copies)
 
 
-def _measure(methods: list[_Ranked], truth: FloatArray, extra: dict[str, Metric], counts: IntArray) -> FloatArray:
-    """Metrics of the methods on `counts` copies of each architecture, (num_methods, num_metrics).
+def _measure(methods: _Methods, truth: FloatArray, extra: dict[str, Metric], copies: IntArray) -> FloatArray:
+    """Metrics of the methods on so many copies of each architecture, (num_methods, num_metrics).
 
-    Kendall and further metrics are of the copies. For the other two each copy is a unit of weight, and what they have
-    to know of the truth is computed once for all methods.
+    Each copy is a unit of weight, and what the correlations have to know of the truth is computed once for all methods.
     """
-    rows = np.repeat(np.arange(len(counts)), counts)
-    weights = counts.astype(np.float64)
-    label = _Ranked.of(truth)
-    label_ranks = label.ranks[rows]
-    values = label.scaled - _sum_of_products(weights, label.scaled) / len(rows)
+    weights = copies.astype(np.float64)
+    total = weights.sum()
+    label = Ordered(truth)
+    scaled = _scaled(truth)
+    values = scaled - _sum_of_products(weights, scaled) / total
     ranks, rank_squares = _rank_deviations(label.ranks, weights)
     weighted_values, weighted_ranks = weights * values, weights * ranks[label.ranks]
     value_squares = _sum_of_products(weighted_values, values)
-    found = np.full((len(methods), len(CORRELATIONS) + len(extra)), math.nan)
-    for row, method in enumerate(methods):
-        found[row, 0] = kendall_of_ranks(method.ranks[rows], label_ranks)
-        if not math.isnan(found[row, 0]):  # neither is constant
-            own, squares = _rank_deviations(method.ranks, weights)
-            product = float((own * np.bincount(method.ranks, weighted_ranks)).sum())
-            found[row, 1] = _cosine(product, squares, rank_squares)
-            own = method.scaled - _sum_of_products(weights, method.scaled) / len(rows)
-            squares = _sum_of_products(weights * own, own)
-            found[row, 2] = _cosine(_sum_of_products(weighted_values, own), squares, value_squares)
+    found = np.full((len(methods.values), len(CORRELATIONS) + len(extra)), math.nan)
+    found[:, 0] = methods.rankings.kendall(label, copies)
+    for row in np.flatnonzero(~np.isnan(found[:, 0])):  # neither is constant
+        method_ranks, method_values = methods.rankings.ranks[row], methods.scaled[row]
+        own, squares = _rank_deviations(method_ranks, weights)
+        product = float((own * np.bincount(method_ranks, weighted_ranks)).sum())
+        found[row, 1] = _cosine(product, squares, rank_squares)
+        own = method_values - _sum_of_products(weights, method_values) / total
+        squares = _sum_of_products(weights * own, own)
+        found[row, 2] = _cosine(_sum_of_products(weighted_values, own), squares, value_squares)
+    if extra:
+        rows = np.repeat(np.arange(len(copies)), copies)
         for column, metric in enumerate(extra.values(), len(CORRELATIONS)):
-            found[row, column] = metric.function(method.values[rows], truth[rows], rows)
+            found[:, column] = [metric.function(each[rows], truth[rows], rows) for each in methods.values]
     return found
 
 
-def _rank_deviations(ranks: IntArray, weights: FloatArray) -> tuple[FloatArray, float]:
+def _rank_deviations(ranks: npt.NDArray[np.integer], weights: FloatArray) -> tuple[FloatArray, float]:
     """By dense rank: average rank among weighted copies, minus the mean of all; and the weighted sum of its squares."""
     counts = np.bincount(ranks, weights)
     deviations = np.cumsum(counts) - counts / 2 - counts.sum() / 2
@@ -422,15 +426,19 @@ def _cosine(product: float, a: float, b: float) -> float:
     return max(-1.0, min(1.0, product / math.sqrt(a * b))) if a * b > 0 else math.nan
 
 
-class _Ranked(NamedTuple):
-    """Values with what is computed once for all replicates."""
+class _Methods(NamedTuple):
+    """Scores with what is computed once for all replicates."""
 
-    values: FloatArray
-    scaled: FloatArray
-    """Deviations from the middle, within -1 and 1: no sum of squares overflows, and hardly one vanishes."""
-    ranks: IntArray
+    values: list[FloatArray]
+    scaled: list[FloatArray]
+    rankings: Rankings
 
     @classmethod
-    def of(cls, values: FloatArray) -> _Ranked:
-        low, high = values.min() / 2, values.max() / 2
-        return cls(values, (values / 2 - (low + high) / 2) / max(high - low, 5e-324), dense_ranks(values))
+    def of(cls, columns: list[FloatArray]) -> _Methods:
+        return cls(columns, [_scaled(column) for column in columns], Rankings(columns))
+
+
+def _scaled(values: FloatArray) -> FloatArray:
+    """Deviations from the middle, within -1 and 1: no sum of squares overflows, and hardly one vanishes."""
+    low, high = values.min() / 2, values.max() / 2
+    return np.asarray((values / 2 - (low + high) / 2) / max(high - low, 5e-324))

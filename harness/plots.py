@@ -71,6 +71,8 @@ def draw_figures(report: Report) -> dict[str, bytes]:
 def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
     """A figure as ``name.png`` and ``name.pdf``."""
     png, pdf = io.BytesIO(), io.BytesIO()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # once laid out, it need not be again for each format
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     figure.savefig(pdf, format="pdf", dpi=2 * DPI, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return {f"{name}.png": png.getvalue(), f"{name}.pdf": pdf.getvalue()}

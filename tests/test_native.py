@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import channel_bench as cb
 from channel_bench import native
+from channel_bench.compiled import load_library
 from channel_bench.datasets import TrainLoader, make_dataset
 from channel_bench.errors import ArgumentError
 from channel_bench.models import build_model
@@ -226,7 +227,7 @@ def test_backends_are_named_and_the_full_spaces_left_to_pytorch(digits):
 
 def test_without_a_compiler_the_reason_is_one_line_and_pytorch_trains(digits, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
-    native._library.cache_clear()
+    load_library.cache_clear()
     try:
         space, recipe = cb.get_space("resnet-mini"), get_recipe("mini", epochs=1)
         reason = native.reason_not(space, recipe, digits)
@@ -235,7 +236,7 @@ def test_without_a_compiler_the_reason_is_one_line_and_pytorch_trains(digits, mo
         assert record.backend == "torch"
     finally:
         monkeypatch.undo()
-        native._library.cache_clear()
+        load_library.cache_clear()
 
 
 def test_a_compiler_that_fails_is_quoted(digits, monkeypatch, tmp_path):
@@ -243,10 +244,10 @@ def test_a_compiler_that_fails_is_quoted(digits, monkeypatch, tmp_path):
     broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "cc: fatal: out of luck" >&2; exit 1\n')
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    native._library.cache_clear()
+    load_library.cache_clear()
     try:
         reason = native.reason_not(cb.get_space("resnet-mini"), get_recipe("mini"), digits)
         assert reason is not None and "out of luck" in reason
     finally:
         monkeypatch.undo()
-        native._library.cache_clear()
+        load_library.cache_clear()

@@ -8,22 +8,14 @@ A step of a network with some hundred parameters is, in PyTorch, the overhead of
 difference has grown as chaotic systems let it, and results agree in distribution. A run depends on nothing but itself:
 not on what is trained beside it, nor on the number of threads.
 
-trainer.cpp is compiled on first use by the C++ compiler of the machine ($CXX, else c++) into the user's cache folder.
+trainer.cpp is compiled on first use (channel_bench/compiled.py) by the C++ compiler of the machine.
 Where there is none, or for what the program does not do, `reason_not` says why and PyTorch trains.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
 import math
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from channel_bench.compiled import load_library
 from channel_bench.datasets import Dataset, TrainLoader, normalise
-from channel_bench.durable import write_atomic
-from channel_bench.errors import ArgumentError, ChannelBenchError
+from channel_bench.errors import ArgumentError
 from channel_bench.layers import blocks_of
 from channel_bench.recipe import Recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
@@ -46,7 +38,6 @@ LANES = 16
 BACKEND = "native"
 
 _SOURCE = Path(__file__).with_name("trainer.cpp")
-_COMPILE_LIMIT_S = 120
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -269,44 +260,6 @@ def _units(space: Space, arch: str) -> list[_UnitSpec]:
     return units
 
 
-@functools.cache
 def _library() -> ctypes.CDLL:
-    """The compiled program, compiled now where it is not in the cache.
-
-    Raises:
-        ArgumentError: There is no compiler, or it failed.
-    """
-    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++") or ""]
-    if not compiler[0]:
-        raise ArgumentError("there is no C++ compiler (c++, or what $CXX names) to compile the native trainer")
-    # Not -march=native: a fixed instruction set gives the same bits on every machine that has it.
-    target = ["-march=x86-64-v3"] if platform.machine() in ("x86_64", "AMD64") else []
-    flags = ["-std=c++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", *target]
-    try:
-        version = subprocess.run(
-            [*compiler, "--version"], capture_output=True, timeout=_COMPILE_LIMIT_S, check=True
-        ).stdout
-        key = hashlib.sha256(b"\0".join([_SOURCE.read_bytes(), version, *(flag.encode() for flag in flags)]))
-        path = _cache_dir() / f"trainer-{key.hexdigest()[:16]}.so"
-        if not path.exists():
-            with tempfile.TemporaryDirectory() as folder:
-                built = Path(folder) / "trainer.so"
-                subprocess.run(
-                    [*compiler, *flags, str(_SOURCE), "-o", str(built)],
-                    capture_output=True,
-                    timeout=_COMPILE_LIMIT_S,
-                    check=True,
-                )
-                write_atomic((path, built.read_bytes()))
-        return ctypes.CDLL(str(path))
-    except subprocess.CalledProcessError as error:
-        first = (error.stderr or b"").decode(errors="replace").strip().partition("\n")[0]
-        raise ArgumentError(f"the C++ compiler {compiler[0]!r} cannot compile the native trainer: {first}") from None
-    except (OSError, subprocess.SubprocessError, ChannelBenchError) as error:
-        raise ArgumentError(f"the native trainer cannot be compiled or loaded: {error}") from None
-
-
-def _cache_dir() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("channel-bench") / "native"
+    """The compiled program; errors as `load_library`."""
+    return load_library(_SOURCE, "the native trainer")
