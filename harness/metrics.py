@@ -262,27 +262,34 @@ class TopK:
         ArgumentError: k is out of range.
     """
 
+    sure: IntArray
+    """Positions of those that are among the k however ties are broken."""
+    tied: IntArray
+    """Positions of those that share the k-th highest score."""
+    share: float
+    """Of the tied ones that belong to the k; 1 where the k-th place is not contested."""
+
     def __init__(self, k: int, scores: FloatArray) -> None:
         """Split them into those that belong to the k best however ties are broken, and those that tie for the rest."""
         if not _is_integer(k) or not 1 <= k <= len(scores):
             raise ArgumentError(f"k is {k!r}: allowed are 1 to {len(scores)}, the number of architectures")
         boundary = np.partition(scores, len(scores) - k)[len(scores) - k]
         self.k = k
-        self._sure, self._tied = np.flatnonzero(scores > boundary), np.flatnonzero(scores == boundary)
-        num_tied, num_drawn = len(self._tied), k - len(self._sure)
+        self.sure, self.tied = np.flatnonzero(scores > boundary), np.flatnonzero(scores == boundary)
+        num_tied, num_drawn = len(self.tied), k - len(self.sure)
         rest = np.arange(1, num_tied)
         steps = np.maximum(num_tied - rest - num_drawn + 1, 0) / (num_tied - rest)
-        self._share = num_drawn / num_tied
-        self._chances = self._share * np.cumprod(np.concatenate([[1.0], steps]))
+        self.share = num_drawn / num_tied
+        self._chances = self.share * np.cumprod(np.concatenate([[1.0], steps]))
 
     def precision(self, ranks: TrueRanks) -> float:
         """Share of the k that are truly among the k best."""
-        return float(((ranks[self._sure] <= self.k).sum() + self._share * (ranks[self._tied] <= self.k).sum()) / self.k)
+        return float(((ranks[self.sure] <= self.k).sum() + self.share * (ranks[self.tied] <= self.k).sum()) / self.k)
 
     def best_rank(self, ranks: TrueRanks) -> float:
         """Best true rank among the k."""
-        best_sure = ranks[self._sure].min() if len(self._sure) else len(ranks)
-        return float(self._chances @ np.minimum(np.sort(ranks[self._tied]), best_sure))
+        best_sure = ranks[self.sure].min() if len(self.sure) else len(ranks)
+        return float(self._chances @ np.minimum(np.sort(ranks[self.tied]), best_sure))
 
 
 class TrueRanks:

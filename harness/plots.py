@@ -249,6 +249,7 @@ def _panels(report: Report, title: str, draw: Callable[[Axes, Detail], object], 
             axes.set_axis_off()
             continue
         draw(axes, details[place])
+        axes.locator_params(nbins=4)  # few numbers are easier to read, and labels are most of the work of drawing
         row = next(row for row in report.comparison.rows if row.name == details[place].name)
         axes.set_title(f"{row.name}  {row.kendall:.3f}" if not math.isnan(row.kendall) else row.name)
     for column in range(across):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,23 +126,10 @@ def bootstrap_top(
     columns = {name: checked(f"scores of {name!r}", scores) for name, scores in methods.items()}
     for column in columns.values():
         regrets(column, labels.means, cost, list(budgets))  # refuses what does not fit together
-    tops = [[TopK(k, column) for k in sizes] for column in columns.values()]
-    fitting = [np.flatnonzero(cost <= budget) for budget in budgets]
-    chosen = [[_best_of(column, fits) for fits in fitting] for column in columns.values()]
-
-    def measure(truth: FloatArray) -> FloatArray:
-        ranks = TrueRanks(truth)
-        best = [truth[fits].max() for fits in fitting]
-        return np.array(
-            [
-                [value for top in own for value in (top.precision(ranks), top.best_rank(ranks))]
-                + [highest - truth[rows].mean() for highest, rows in zip(best, picked, strict=True)]
-                for own, picked in zip(tops, chosen, strict=True)
-            ]
-        )
+    measure = _TopMeasure(list(columns.values()), cost, sizes, budgets)
 
     def replicate(number: int) -> FloatArray:
-        return measure(labels.resampled(np.random.default_rng([seed, number])))
+        return measure.of(labels.resampled(np.random.default_rng([seed, number])))
 
     return Bootstrap(
         methods=tuple(columns),
@@ -150,12 +138,63 @@ def bootstrap_top(
             + [f"regret_{number}" for number in range(len(budgets))]
         ),
         over=("runs",),
-        estimates=measure(labels.means.round(ACCURACY_DECIMALS)),
+        estimates=measure.of(labels.means.round(ACCURACY_DECIMALS)),
         replicates=run_replicates(replicate, num_replicates, num_threads, on_replicate),
         bounds=((0.0, 1.0), (1.0, float(len(labels)))) * len(sizes) + ((0.0, math.inf),) * len(budgets),
         seed_variances=np.zeros((len(columns), 2 * len(sizes) + len(budgets))),
         num_seeds=np.ones(len(columns), np.intp),
     )
+
+
+class _TopMeasure:
+    """The metrics of all methods for one truth after another; what is the same for all truths is worked out once.
+
+    Sets of architectures (the top k, the choices) lie behind one another in one array, so that a truth is looked up
+    once for all of them.
+    """
+
+    def __init__(
+        self, columns: list[FloatArray], costs: FloatArray, sizes: Sequence[int], budgets: Sequence[float]
+    ) -> None:
+        self._shape = (len(columns), len(sizes))
+        self._tops = [TopK(k, column) for column in columns for k in sizes]
+        self._contested = [number for number, top in enumerate(self._tops) if top.share < 1]
+        parts = [np.concatenate([top.sure, top.tied]) for top in self._tops]
+        self._rows, self._starts = _joined(parts)
+        self._sizes = np.array([top.k for top in self._tops])
+        self._limits = np.repeat(self._sizes, [len(part) for part in parts])
+        self._weights = _joined(
+            [np.r_[np.ones(len(top.sure)), np.full(len(top.tied), top.share)] for top in self._tops]
+        )[0]
+        self._fitting = [np.flatnonzero(costs <= budget) for budget in budgets]
+        chosen = [_best_of(column, fits) for column in columns for fits in self._fitting]
+        self._chosen, self._choices = _joined(chosen)
+        self._num_chosen = np.array([len(each) for each in chosen])
+
+    def of(self, truth: FloatArray) -> FloatArray:
+        """Precision and best rank for each size in turn, then regrets, (num_methods, num_metrics)."""
+        num_methods = self._shape[0]
+        found = [np.empty((num_methods, 0))]
+        if self._tops:
+            every = TrueRanks(truth)
+            ranks = every[self._rows]
+            precision = np.add.reduceat((ranks <= self._limits) * self._weights, self._starts) / self._sizes
+            best = np.minimum.reduceat(ranks, self._starts).astype(np.float64)
+            for number in self._contested:
+                best[number] = self._tops[number].best_rank(every)
+            found.append(np.stack([precision, best], 1).reshape(num_methods, -1))
+        if self._fitting:
+            highest = np.array([truth[fits].max() for fits in self._fitting])
+            accuracies = np.add.reduceat(truth[self._chosen], self._choices) / self._num_chosen
+            found.append(highest - accuracies.reshape(num_methods, -1))
+        return np.concatenate(found, axis=1)
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], IntArray]:
+    """Arrays behind one another, and where each begins."""
+    if not parts:
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    return np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts[:-1])])
 
 
 def _best_of(scores: FloatArray, rows: IntArray) -> IntArray:
