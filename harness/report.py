@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -30,7 +32,7 @@ from channel_bench.space import Int8Array, Space
 from channel_bench.table import Table
 from channel_bench.terminal import finite
 from harness.baselines import baseline_scores
-from harness.bootstrap import CORRELATIONS, LEVEL, OVER, Bootstrap, Difference, Interval, bootstrap, over_seeds
+from harness.bootstrap import LEVEL, OVER, Bootstrap, Difference, Interval, bootstrap, over_seeds
 from harness.comparison import Comparison, Row, commonly_scored, compare, dense_values, group_rankings
 from harness.diagnostics import (
     KendallAlong,
@@ -234,25 +236,28 @@ def make_report(
     space, truth = table.space, table.accuracies(run, metric)
     both = commonly_scored([each for group in groups.values() for each in group]) & np.isfinite(truth)
     limits = _limits(budgets, space, both)
-    comparison = compare(groups, table, metric, run, at_equal_flops=True, num_draws=num_draws, form=form)
-    dense = {name: [dense_values(each) for each in group] for name, group in groups.items()}
-    dense |= {name: [values] for name, values in baseline_scores(space).items()}
+    columns = {name: [dense_values(each) for each in group] for name, group in groups.items()}
+    columns |= {name: [values] for name, values in baseline_scores(space).items()}
     judged = _Judged(
         archs=space.archs()[both],
         truth=truth[both],
         cells=(table.cells(metric) if run is None else truth[:, None])[both],
         flops=space.flops()[both].astype(np.float64),
-        columns={row.name: [column[both] for column in dense[row.name]] for row in comparison.rows},
+        columns={name: [column[both] for column in each] for name, each in columns.items()},
     )
-    resampled = _resample(judged, limits, num_replicates, seed, num_threads, on_step)
-    medians = {row.name: _median(row) for row in comparison.rows}
     noisy = bool((np.isfinite(table.cells(metric)).sum(1) > 1).any())
+    # Resampling is a long time in compiled loops, which leave the interpreter free for all the rest.
+    with _in_background(_resample, judged, limits, num_replicates, seed, num_threads, on_step=on_step) as resampling:
+        comparison = compare(groups, table, metric, run, at_equal_flops=True, num_draws=num_draws, form=form)
+        drafts = [_detail(row, judged, space, limits) for row in comparison.rows]
+        noise = report_noise(table, metric) if noisy else None
+        resampled = resampling.result()
     return Report(
         comparison=comparison,
         metric=metric,
-        details=[_detail(row, judged, space, limits, level, resampled, medians[row.name]) for row in comparison.rows],
+        details=[_with_intervals(draft, resampled, level) for draft in drafts],
         differences=_differences(comparison, resampled[0], level) if resampled else [],
-        noise=report_noise(table, metric) if noisy else None,
+        noise=noise,
         table_sha256=table.info.content_sha256,
         over=resampled[0].over if resampled else (),
         num_replicates=num_replicates,
@@ -264,7 +269,7 @@ def make_report(
             truth=truth,
             stds=table.stds(metric),
             compared=both,
-            scores={name: dense[name][number] for name, number in medians.items()},
+            scores={row.name: columns[row.name][_median(row)] for row in comparison.rows},
         ),
     )
 
@@ -338,13 +343,35 @@ def _limits(budgets: Sequence[float] | None, space: Space, compared: npt.NDArray
     return list(budgets)
 
 
+@contextlib.contextmanager
+def _in_background(
+    function: Callable[..., list[Bootstrap]], *arguments: Any, on_step: Callable[[], object] | None
+) -> Iterator[Future[list[Bootstrap]]]:
+    """Run a function beside the block; if the block fails or is interrupted, at its next step it ends as well."""
+    stopped = threading.Event()
+
+    def step() -> None:
+        if stopped.is_set():
+            raise InterruptedError
+        if on_step is not None:
+            on_step()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(function, *arguments, step)
+        try:
+            yield future
+        except BaseException:
+            stopped.set()
+            raise
+
+
 def _resample(
     judged: _Judged,
     budgets: Sequence[float],
     num_replicates: int,
     seed: int,
     num_threads: int | None,
-    on_step: Callable[[], object] | None,
+    on_step: Callable[[], object],
 ) -> list[Bootstrap]:
     """Correlations and, where runs can be resampled, the metrics of the top, over seeds; [] without replicates."""
     if num_replicates == 0:
@@ -370,41 +397,35 @@ def _median(row: Row) -> int:
     return int(order[(len(order) - 1) // 2]) if len(order) else 0
 
 
-def _detail(
-    row: Row,
-    judged: _Judged,
-    space: Space,
-    budgets: Sequence[float],
-    level: float,
-    resampled: list[Bootstrap],
-    median: int,
-) -> Detail:
-    columns = judged.columns[row.name]
+def _detail(row: Row, judged: _Judged, space: Space, budgets: Sequence[float]) -> Detail:
+    """What is said of a row, but for intervals."""
+    columns, median = judged.columns[row.name], _median(row)
     summaries = [summary(column, judged.truth, judged.flops) for column in columns]
-    intervals = {
-        name: found.interval(row.name, name, level)
-        for found in resampled
-        for name in found.metrics
-        if name in CORRELATIONS or name in summaries[0]
-    }
-    tops = resampled[1] if len(resampled) > 1 else None
-    picks = []
-    for number, budget in enumerate(budgets):
-        interval = None if tops is None else tops.interval(row.name, f"regret_{number}", level)
-        picks.append(_pick(columns, judged, space, budget, interval))
     return Detail(
         name=row.name,
         summary={name: float(np.mean([each[name] for each in summaries])) for name in summaries[0]},
-        intervals=intervals,
-        picks=picks,
+        intervals={},
+        picks=[_pick(columns, judged, space, budget) for budget in budgets],
         diagnosis=_diagnose(columns[median], judged, space),
         seed=row.rankings[median].seed if row.rankings else None,
     )
 
 
-def _pick(
-    columns: Sequence[FloatArray], judged: _Judged, space: Space, budget: float, interval: Interval | None
-) -> Pick:
+def _with_intervals(detail: Detail, resampled: list[Bootstrap], level: float) -> Detail:
+    intervals = {
+        name: found.interval(detail.name, name, level)
+        for found in resampled
+        for name in found.metrics
+        if name in detail.summary
+    }
+    if len(resampled) < 2:
+        return dataclasses.replace(detail, intervals=intervals)
+    regrets = [resampled[1].interval(detail.name, f"regret_{number}", level) for number in range(len(detail.picks))]
+    picks = [dataclasses.replace(pick, interval=each) for pick, each in zip(detail.picks, regrets, strict=True)]
+    return dataclasses.replace(detail, intervals=intervals, picks=picks)
+
+
+def _pick(columns: Sequence[FloatArray], judged: _Judged, space: Space, budget: float) -> Pick:
     choices = [choose(column, judged.cells, judged.flops, budget) for column in columns]
     return Pick(
         budget=choices[0].budget,
@@ -412,7 +433,7 @@ def _pick(
         num_tied=[len(choice.chosen) for choice in choices],
         num_fitting=choices[0].num_fitting,
         best=choices[0].best,
-        interval=interval,
+        interval=None,
         **{
             name: float(np.mean([getattr(choice, name) for choice in choices]))
             for name in ("accuracy", "regret", "regret_unseen")
