@@ -188,7 +188,7 @@ def choice_sheet(report: Report) -> Sheet:
         [
             "regret: accuracy of the best architecture that fits minus that of the best-scored one, points; luck has"
             " raised the best",
-            "unseen: the same against a best found without the run that it is measured on, which luck raises not",
+            "unseen: the same against a best found without the run that it is measured on, which luck does not raise",
             *_luck(report),
         ],
     )

@@ -30,8 +30,11 @@ from harness.task import Task
 # Streams of the task's seed; a method's own start at 10.
 WEIGHTS, BATCHES, WIDTHS = range(3)
 
-CHECKPOINT_EVERY_S = 20.0
-"""Seconds between checkpoints, which are written at the end of an epoch: little to lose, and little time to write."""
+CHECKPOINT_SHARE = 0.05
+"""Share of the time that checkpoints may take. They are written at the end of an epoch, where the last one lies so far
+back that writing another keeps to it: a small supernet loses a second when it is killed, a large one some epochs."""
+FIRST_CHECKPOINT_S = 0.1
+"""What the first one is taken to cost."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def train_supernet(
     path = None if task.checkpoints is None else task.checkpoints / "supernet.pt"
     first, earlier_s = _resume(path, parts, supernet, task)
     started = saved = time.perf_counter()
+    cost = FIRST_CHECKPOINT_S
     for epoch in range(first, recipe.epochs):
         loss_sum = torch.zeros((), device=task.device)
         batches = loader.epoch(task.generator(BATCHES, epoch, device=task.device))
@@ -128,9 +132,10 @@ def train_supernet(
                 f"the supernet's loss became {loss} in epoch {epoch + 1} of {recipe.epochs}: lower its lr"
             )
         now = time.perf_counter()
-        if path is not None and (now - saved > CHECKPOINT_EVERY_S or epoch + 1 == recipe.epochs):
+        if path is not None and (now - saved > cost / CHECKPOINT_SHARE or epoch + 1 == recipe.epochs):
             _save(path, parts, epoch + 1, supernet.forward_macs, earlier_s + now - started)
             saved = time.perf_counter()
+            cost = saved - now
         if task.on_epoch is not None:
             task.on_epoch(epoch + 1, recipe.epochs, f"loss {loss:.3f}")
     return {

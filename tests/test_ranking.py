@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -45,7 +46,7 @@ def task_of(digits, folder=None, stop_after=None, epochs=4):
 
 @pytest.mark.parametrize("name", ["autoslim", "bcnet", "mask_gumbel", "tas"])
 def test_a_training_that_was_interrupted_ends_in_the_same_bits(name, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
     archs = SPACE.sample(20, np.random.default_rng(0))
     whole = get_method(name).fit(task_of(digits))
     for stop_after in (1, 3):
@@ -172,7 +173,7 @@ def test_what_is_damaged_in_an_unfinished_ranking_is_named(digits, tmp_path):
 
 
 def test_damaged_checkpoints_are_one_line(digits, tmp_path, run_cli, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
     path = tmp_path / "scores.parquet"
     with pytest.raises(Interrupted):
         rank_to_file("uniform", get_method("uniform"), task_of(digits, stop_after=1), path)
@@ -208,7 +209,7 @@ def start_rank(out):
     """RANK in a process of its own, a checkpoint after every epoch and few images to score on."""
     code = (
         "import harness.task, harness.training, harness.cli\n"
-        "harness.task.MAX_HOLDOUT, harness.training.CHECKPOINT_EVERY_S = 20, 0.0\n"
+        "harness.task.MAX_HOLDOUT, harness.training.CHECKPOINT_SHARE = 20, float('inf')\n"
         "harness.cli.main()"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -351,7 +352,7 @@ def test_seeds_are_summed_up_beside_the_baselines(digits, monkeypatch):
 
 
 def test_a_checkpoint_holds_what_training_needs_and_nothing_that_runs(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
     get_method("tas").fit(task_of(digits, tmp_path, epochs=1))
     kept = torch.load(tmp_path / "supernet.pt", weights_only=True)
     assert kept["epoch"] == 1 and set(kept["states"]) == {"supernet", "optimizer", "betas", "adam"}

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -397,7 +398,7 @@ def test_the_loss_of_the_mixture_falls(name, digits):
 
 
 def test_an_interrupted_search_ends_in_the_same_distribution(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.training.CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr("harness.training.CHECKPOINT_SHARE", math.inf)
     whole = get_method("tas", arch_lr=0.05).fit(task_of(digits, "mobilenet-mini", epochs=3))
 
     def stop(epoch, epochs, note):
