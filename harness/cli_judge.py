@@ -18,7 +18,8 @@ from channel_bench.space import Space, get_space, list_spaces
 from channel_bench.terminal import parse_quantity, print_json, progress, say
 
 if TYPE_CHECKING:
-    from harness.leaderboard import Board, Entry
+    from harness.entries import Entry
+    from harness.leaderboard import Board
     from harness.scores import Scores
 
 NUM_REPLICATES = 1000
@@ -157,7 +158,8 @@ def report(
 ) -> None:
     """Judge one or many methods: intervals, tests, choices within budgets, diagnostics; as page, figures and tables."""
     from channel_bench.table import load
-    from harness.report import make_report, num_steps, write_report
+    from harness.report import make_report, num_steps
+    from harness.report_files import write_report
     from harness.report_sheets import print_report
 
     found = get_space(space)
@@ -245,7 +247,8 @@ def leaderboard(
     json_output: JsonOption = False,
 ) -> None:
     """Check every entry, recompute every number from its scores, and show them beside what papers report."""
-    from harness.leaderboard import entries_dir, read_entries, sheets_of, to_json, write_boards
+    from harness.entries import entries_dir, read_entries
+    from harness.leaderboard import sheets_of, to_json, write_boards
     from harness.sheets import print_sheet
 
     found = read_entries(entries or entries_dir())
@@ -302,7 +305,7 @@ def enter(
     score_column: ScoreColumnOption = None,
 ) -> None:
     """Put a method on the leaderboard: its entry, and its scores of all seeds in one file."""
-    from harness.leaderboard import make_entry, write_entry
+    from harness.entries import make_entry, write_entry
     from harness.scores import read_scores
 
     found = get_space(space)

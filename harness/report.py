@@ -2,31 +2,27 @@
 
     >>> report = make_report(rankings, load("resnet"))
     >>> report.interval("bcnet").low, report.differences[0].p_adjusted
-    >>> write_report(report, Path("report"))         # or: channel-harness report scores/*.parquet --space resnet
 
 Beside the comparison with the truth stand confidence intervals, tests between methods, what a ranking chooses under
 budgets, and which slots, ranks and sizes it gets wrong. `harness.report_sheets` puts that into tables, `harness.plots`
-into figures, `harness.report_page` into one page.
+into figures, `harness.report_page` into one page, and `harness.report_files` writes all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from channel_bench._version import __version__
-from channel_bench.durable import write_atomic
 from channel_bench.errors import ArgumentError, BudgetError, UnknownNameError, unknown_name
 from channel_bench.space import Int8Array, Space
 from channel_bench.table import Table
@@ -277,40 +273,6 @@ def make_report(
 def num_steps(num_replicates: int) -> int:
     """How often `make_report` calls `on_step`."""
     return 2 * num_replicates
-
-
-def write_report(report: Report, folder: Path, *, figures: bool = True) -> list[Path]:
-    """Write report.json, .md, .tex and .html, and the figures as PNG and PDF; all of them or none.
-
-    Args:
-        report: From `make_report`.
-        folder: Made where it is missing; files of these names are replaced.
-        figures: Whether to make figures and page, which needs the extra ``report``.
-
-    Returns:
-        What was written.
-
-    Raises:
-        MissingPackageError: A package that draws is not installed.
-        StorageError: The file system refused; what was there is untouched.
-    """
-    from harness.report_sheets import report_latex, report_markdown
-
-    drawn: dict[str, bytes] = {}
-    if figures:
-        from harness.plots import draw_figures
-        from harness.report_page import report_page
-
-        drawn = draw_figures(report) | {"report.html": report_page(report).encode()}
-    files = {
-        "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
-        "report.md": report_markdown(report, [name for name in drawn if name.endswith(".png")]),
-        "report.tex": report_latex(report),
-    }
-    contents = {folder / name: text.encode() for name, text in files.items()}
-    contents |= {folder / name: data for name, data in drawn.items()}
-    write_atomic(*contents.items())
-    return list(contents)
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------

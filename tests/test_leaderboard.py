@@ -14,21 +14,16 @@ from channel_bench.space import list_spaces
 from channel_bench.table import Table
 from harness.baselines import BASELINES
 from harness.comparison import compare
+from harness.entries import entries_dir, make_entry, read_entries, read_entry, read_entry_scores, write_entry
 from harness.leaderboard import (
     MARKERS,
     board_html,
-    entries_dir,
     make_board,
-    make_entry,
     overview_sheet,
-    read_entries,
-    read_entry,
-    read_entry_scores,
     reported_sheet,
     sheets_of,
     to_json,
     write_boards,
-    write_entry,
 )
 from harness.scores import make_scores, write_scores
 

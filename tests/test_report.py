@@ -17,7 +17,8 @@ from channel_bench.table import Table
 from harness.comparison import compare, group_rankings
 from harness.metrics import kendall
 from harness.plots import draw_kendall, figure_files
-from harness.report import holm, make_report, write_report
+from harness.report import holm, make_report
+from harness.report_files import write_report
 from harness.report_sheets import report_sheets
 from harness.scores import make_scores, write_scores
 from harness.sheets import Sheet, to_html, to_latex, to_markdown
