@@ -52,8 +52,12 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise StorageError(f"cannot write {str(path)!r}: it is a folder")
+    new = [parent for parent in path.parents if not parent.exists()]
     with _temporary(path) as temporary:
         _write_synced(temporary, b"")
+    for parent in new:  # if the work fails, no empty folder is left
+        with contextlib.suppress(OSError):
+            parent.rmdir()
 
 
 def publish_once(path: Path, data: bytes) -> bool:

@@ -167,8 +167,10 @@ def _interval(
     total = float(known.var(ddof=1)) + sum(variance for variance, _ in scatter)
     error, free = math.sqrt(total), math.inf
     if scatter:
-        # Welch and Satterthwaite: replicates are many, so that only supernets take from the degrees of freedom.
-        free = total**2 / sum(variance**2 / (number - 1) for variance, number in scatter)
+        # Welch's of the supernets alone. What else the total holds is known well, but to credit that would lend degrees
+        # of freedom to a variance that two or three supernets estimate badly: less would be covered than is said.
+        seeds_alone = sum(variance for variance, _ in scatter)
+        free = seeds_alone**2 / sum(variance**2 / (number - 1) for variance, number in scatter)
         ends = estimate + special.stdtrit(free, [(1 - level) / 2, (1 + level) / 2]) * error
     else:
         ends = estimate + np.quantile(known - known.mean(), [(1 - level) / 2, (1 + level) / 2])
@@ -283,8 +285,9 @@ def over_seeds(found: Bootstrap, groups: Mapping[str, Sequence[str]]) -> Bootstr
     """Put rankings of several supernets of one method together: the mean over them, and how they scatter.
 
     Supernets are few, three as a rule, so they are not resampled: quantiles of so few say little. The variance of their
-    mean, s^2 / k, is added to that of the replicates, and intervals and tests are by the t distribution, with degrees
-    of freedom after Welch (1947). A method with one supernet stays as it is, and its interval says nothing of others.
+    mean, s^2 / k, is added to that of the replicates, and intervals and tests are by the t distribution with the
+    degrees of freedom of the supernets (k - 1; of a difference after Welch 1947): never narrower than by the seeds
+    alone. A method with one supernet stays as it is, and its interval says nothing of others.
 
     Args:
         found: Of every ranking by itself.

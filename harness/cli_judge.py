@@ -165,7 +165,7 @@ def report(
     found = get_space(space)
     budgets = [parse_quantity(text, float(found.flops().max()), "--budget") or 0.0 for text in budget or []]
     if out is not None:
-        check_writable(out / "check")
+        _check_before(out, figures)
     truth = load(found, table, data_dir)
     rankings = [_read_named(text, found, arch_column, score_column) for text in files]
     with progress("resampling", num_steps(replicates)) as advance:
@@ -188,6 +188,15 @@ def report(
         print_report(made)
     if written:
         say(f"wrote {', '.join(path.name for path in written)} in {out}")
+
+
+def _check_before(out: Path, figures: bool) -> None:
+    """Find out before the long work whether its results can be written and drawn."""
+    check_writable(out / "report.json")
+    if figures:
+        from harness.plots import check_packages
+
+        check_packages()
 
 
 def _read_named(text: str, space: Space, arch_column: str | None, score_column: str | None) -> Scores:
@@ -248,13 +257,15 @@ def leaderboard(
 ) -> None:
     """Check every entry, recompute every number from its scores, and show them beside what papers report."""
     from harness.entries import entries_dir, read_entries
-    from harness.leaderboard import sheets_of, to_json, write_boards
+    from harness.leaderboard import check_readme, sheets_of, to_json, write_boards
     from harness.sheets import print_sheet
 
     found = read_entries(entries or entries_dir())
     names = [get_space(name).name for name in spaces or list_spaces()]
     if out is not None:
-        check_writable(out / "check")
+        _check_before(out, figures)
+        if readme is not None:
+            check_readme(readme)
     elif readme is not None:
         raise ArgumentError("--readme without --out: its figure is written there, add --out FOLDER")
     boards = [_board(found, name, external, replicates, data_dir) for name in names]

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS
 from channel_bench.table import Table
-from harness.baselines import AdditiveCurve, ExchangeRate, additive_curve, baseline_scores, exchange_rate
+from harness.baselines import BASELINES, AdditiveCurve, ExchangeRate, additive_curve, baseline_scores, exchange_rate
 from harness.metrics import Correlations, EqualFlops, correlations, equal_flops
 from harness.noise import Ceilings, LeaveOneRunOut, ceilings, fraction_of_ceiling, leave_one_run_out, reliability
 from harness.ranks import FloatArray
 from harness.scores import Scores
 
+MAX_NAME = 120
+"""Characters of the name of a method."""
 SETTINGS = ("dataset", "validated_on", "bn", "score_by", "num_train", "num_val", "recipe", "options")
 """Facts of a score file that make it another method, not another seed of the same."""
 
@@ -125,7 +128,7 @@ class Comparison:
 
 
 def compare(
-    scores: Scores | Sequence[Scores] | Mapping[str, Sequence[Scores]] | None,
+    scores: Scores | Sequence[Scores] | Mapping[str, Scores | Sequence[Scores]] | None,
     table: Table,
     metric: str = "best_test_acc",
     run: int | None = None,
@@ -151,7 +154,7 @@ def compare(
         ArgumentError: The spaces differ, fewer than 2 architectures have all scores and an accuracy, or two rankings
             cannot be told apart.
     """
-    groups = _groups(scores)
+    groups = named_groups(scores)
     rankings = [each for group in groups.values() for each in group]
     for each in rankings:
         if each.space != table.space:
@@ -223,12 +226,15 @@ def group_rankings(rankings: Sequence[Scores]) -> dict[str, list[Scores]]:
     Rankings of one name are seeds of one method where they agree in SETTINGS. Otherwise they are methods of their own,
     named by what differs: "bcnet bn=recalibrated".
 
+    Where none of one name says its seed, as CSV and JSON cannot, they are numbered as they are given.
+
     Raises:
-        ArgumentError: Two rankings have name, settings and seed in common.
+        ArgumentError: Two rankings have name, settings and seed in common, or all of their scores; or a name is that of
+            a free baseline.
     """
     found: dict[str, list[Scores]] = {}
     for name in dict.fromkeys(each.method for each in rankings):
-        mine = [each for each in rankings if each.method == name]
+        mine = numbered([each for each in rankings if each.method == name])
         differing = [key for key in SETTINGS if len({_as_text(each.facts.get(key)) for each in mine}) > 1]
         for each in mine:
             told = ", ".join(_difference(key, each, mine) for key in differing)
@@ -245,19 +251,64 @@ def group_rankings(rankings: Sequence[Scores]) -> dict[str, list[Scores]]:
     return found
 
 
+def numbered(rankings: Sequence[Scores]) -> list[Scores]:
+    """Rankings of one method with seeds 0, 1, ... where there are several and none of them says its seed.
+
+    Raises:
+        ArgumentError: Two have the same scores: one file given twice is not two seeds.
+    """
+    if len(rankings) < 2 or any(each.facts.get("seed") is not None for each in rankings):
+        return list(rankings)
+    for one, other in combinations(rankings, 2):
+        if np.array_equal(one.indices, other.indices) and np.array_equal(one.values, other.values):
+            raise ArgumentError(f"two rankings of {one.method!r} have the same scores: give each ranking once")
+    return [dataclasses.replace(each, facts={**each.facts, "seed": number}) for number, each in enumerate(rankings)]
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of a method that is taken, or that cannot be told in a table.
+
+    Raises:
+        ArgumentError: The name is empty, not printable, longer than MAX_NAME, or that of a free baseline.
+    """
+    if name in BASELINES or name == "noise ceiling":
+        raise ArgumentError(
+            f"{name!r} is the name of a free baseline or of the ceiling: call yours otherwise, NAME=FILE"
+        )
+    if not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
+        raise ArgumentError(
+            f"{name[:MAX_NAME]!r} is not a name for a method: allowed are 1 to {MAX_NAME} printable characters"
+        )
+
+
 def _by_seed(scores: Scores) -> tuple[bool, int, str]:
     seed = scores.facts.get("seed")
     return (False, seed, "") if isinstance(seed, int) else (True, 0, str(seed))
 
 
-def _groups(scores: Scores | Sequence[Scores] | Mapping[str, Sequence[Scores]] | None) -> dict[str, list[Scores]]:
+def named_groups(
+    scores: Scores | Sequence[Scores] | Mapping[str, Scores | Sequence[Scores]] | None,
+) -> dict[str, list[Scores]]:
+    """Whatever `compare` takes, as rankings by name.
+
+    Raises:
+        ArgumentError: As `group_rankings`; or a name has no rankings, or what is given are no scores.
+    """
     if scores is None:
         return {}
     if isinstance(scores, Scores):
-        return {scores.method: [scores]}
-    if isinstance(scores, Mapping):
-        return {name: list(group) for name, group in scores.items()}
-    return group_rankings(scores)
+        groups = {scores.method: [scores]}
+    elif isinstance(scores, Mapping):
+        groups = {name: [given] if isinstance(given, Scores) else list(given) for name, given in scores.items()}
+    else:
+        if any(not isinstance(each, Scores) for each in scores):
+            raise ArgumentError("rankings are not all of `Scores`: read_scores reads them from files")
+        groups = group_rankings(scores)
+    for name, group in groups.items():
+        check_name(name)
+        if not group or any(not isinstance(each, Scores) for each in group):
+            raise ArgumentError(f"rankings of {name!r} are {len(group)} things that are not all of `Scores`")
+    return groups
 
 
 def _difference(key: str, scores: Scores, others: Sequence[Scores]) -> str:

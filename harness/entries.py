@@ -36,7 +36,9 @@ from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataErr
 from channel_bench.record import parquet_bytes
 from channel_bench.space import NUM_ARCHS, Space, list_spaces
 from harness.baselines import BASELINES
+from harness.comparison import check_name, numbered
 from harness.scores import Scores, read_scores
+from harness.sheets import is_link
 
 ENTRY_KEYS = ("method", "paper", "url", "code", "notes", "results")
 RESULT_KEYS = ("scores", "seeds", "compute", "reported")
@@ -116,8 +118,10 @@ def read_entry(path: Path) -> Entry:
     check = _Check(path)
     check.keys("the entry", content, ENTRY_KEYS)
     check.kind("method", content["method"], str, allow_none=False)
+    check.method(content["method"])
     for key in ("paper", "url", "code", "notes"):
         check.kind(key, content[key], str)
+    check.url(content["url"])
     check.kind("results", content["results"], dict, allow_none=False)
     results = {space: check.result(space, result) for space, result in content["results"].items()}
     if not results:
@@ -130,9 +134,22 @@ class _Check:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_baseline = False
 
     def fail(self, what: str) -> None:
         raise ArgumentError(f"entry {str(self._path)!r}: {what}")
+
+    def method(self, name: str) -> None:
+        self._is_baseline = name in BASELINES
+        if not self._is_baseline:
+            try:
+                check_name(name)
+            except ArgumentError as error:
+                self.fail(str(error))
+
+    def url(self, address: str | None) -> None:
+        if address is not None and not is_link(address):
+            self.fail(f"url {address[:60]!r} is not an address: allowed are http:// and https://")
 
     def keys(self, where: str, value: Any, wanted: Sequence[str]) -> None:
         self.kind(where, value, dict, allow_none=False)
@@ -164,6 +181,8 @@ class _Check:
             file = scores.get("file", scores.get("external", "file"))
             if Path(file).name != file:
                 self.fail(f"score file {file!r} is not a file name: it lies beside the entry")
+        if self._is_baseline and "baseline" not in (scores or {}):
+            self.fail("its method has the name of a free baseline, whose scores are not given")
         self.kind(f"seeds of {space}", value["seeds"], list, allow_none=False)
         for seed in value["seeds"]:
             self.kind(f"a seed of {space}", seed, int, allow_none=False)
@@ -248,13 +267,23 @@ def make_entry(
         notes: What a reader has to know.
 
     Raises:
-        ArgumentError: The rankings cover different architectures or spaces, or seeds are missing or the same.
+        ArgumentError: The rankings cover different architectures or spaces or too few, seeds are the same, some have
+            none, two have the same scores, the name is taken or no name, or the address is none.
     """
+    check_name(method)
+    if url is not None and not is_link(url):
+        raise ArgumentError(f"url {url[:60]!r} is not an address: allowed are http:// and https://")
+    rankings = numbered(rankings)
     first = rankings[0]
+    if len(first.indices) < MIN_SHARE * NUM_ARCHS:
+        raise ArgumentError(
+            f"{len(first.indices):,} of {NUM_ARCHS:,} architectures have a score: an entry needs {MIN_SHARE:.0%},"
+            " because all are compared on what all have"
+        )
     if any(each.space != first.space or not np.array_equal(each.indices, first.indices) for each in rankings):
         raise ArgumentError("the rankings cover different architectures: an entry has one file for all seeds")
     seeds = [each.facts.get("seed") for each in rankings]
-    known = [seed for seed in seeds if isinstance(seed, int)]
+    known = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)]
     if len(rankings) > 1 and (len(known) < len(seeds) or len(set(known)) < len(known)):
         raise ArgumentError(f"seeds of the rankings are {seeds}: several rankings need seeds that differ")
     columns = [f"seed{seed}" for seed in seeds] if len(rankings) > 1 else ["score"]
@@ -300,7 +329,7 @@ def write_entry(files: Mapping[Path, bytes], folder: Path) -> list[Path]:
         ArgumentError: The folder has this method in this space.
         StorageError: The file system refused; what was there is untouched.
     """
-    (name,) = [path for path in files if path.suffix == ".json"]
+    (name,) = [path for path in files if path.name.endswith(".json")]
     contents = {folder / path: data for path, data in files.items()}
     if (folder / name).exists():
         before, new = read_entry(folder / name), json.loads(files[name])

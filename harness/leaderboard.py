@@ -22,6 +22,7 @@ from channel_bench.durable import write_atomic
 from channel_bench.errors import ArgumentError, MissingDataError, os_reason
 from channel_bench.space import get_space
 from channel_bench.table import Table
+from harness.comparison import Row
 from harness.entries import REPORTED_KEYS, Entry, read_entry_scores
 from harness.report import Report, make_report
 from harness.report_sheets import interval_text, interval_words
@@ -118,7 +119,10 @@ def overview_sheet(boards: Sequence[Board]) -> Sheet:
         f"Kendall tau-b with trained accuracy{level}",
         ["method", *(board.space for board in boards)],
         lines,
-        ["reported: a number of a paper, without scores to recompute it from; free: needs no training"],
+        [
+            "reported: a number of a paper, without scores to recompute it from; free: needs no training",
+            *[_SINGLE] * any(len(row.rankings) == 1 for report in reports for row in report.comparison.methods),
+        ],
     )
 
 
@@ -131,7 +135,7 @@ def _overview_cell(board: Board, name: str) -> str:
     row = next((row for row in rows if row.name == name and name in board.entries), None)
     if row is not None and board.report is not None:
         interval = interval_text(board.report.interval(name))
-        return decimals(row.kendall, 3) + (f" ({interval})" if interval != "-" else "")
+        return decimals(row.kendall, 3) + (f" ({interval}){_single(row)}" if interval != "-" else "")
     entry = next((entry for entry in board.reported if entry.method == name), None)
     reported = (entry.results[board.space].reported or {}) if entry is not None else {}
     return "-" if reported.get("kendall") is None else f"reported {reported['kendall']:.3f}"
@@ -152,7 +156,7 @@ def board_sheet(board: Board) -> Sheet:
                     f"{entry.method} (free)" if row.kind == "baseline" else entry.method,
                     str(len(row.rankings) or "-"),
                     decimals(row.kendall, 3),
-                    interval_text(board.report.interval(row.name)),
+                    interval_text(board.report.interval(row.name)) + _single(row),
                     decimals(row.spearman, 3),
                     decimals(row.pearson, 3),
                     "-" if row.of_ceiling is None else decimals(row.of_ceiling.kendall, 3),
@@ -169,6 +173,14 @@ def board_sheet(board: Board) -> Sheet:
     return Sheet(f"{board.space}: recomputed from scores", [*columns, "GMAC", "paper"], lines, notes, links)
 
 
+def _single(row: Row) -> str:
+    """Marks an interval that says nothing of other seeds."""
+    return " *" if len(row.rankings) == 1 else ""
+
+
+_SINGLE = "*: one supernet only, so that the interval says nothing of other seeds"
+
+
 def _gmac(kind: str, compute: Mapping[str, Any]) -> str:
     if kind == "baseline":
         return "0"
@@ -180,6 +192,8 @@ def _board_notes(report: Report) -> list[str]:
     notes = [f"truth: table {comparison.table}, {comparison.truth}; n = {comparison.rows[0].n:,} architectures"]
     if comparison.ceiling is not None:
         notes.append(f"noise ceiling, what a perfect predictor would reach: Kendall {comparison.ceiling.kendall:.3f}")
+    if any(len(row.rankings) == 1 for row in comparison.methods):
+        notes.append(_SINGLE)
     return [
         *notes,
         f"interval: {report.level:.0%}, {interval_words(report, report.over)}",
@@ -286,6 +300,11 @@ def write_boards(
         contents[readme] = _with_overview(readme, to_markdown(overview_sheet(boards))).encode()
     write_atomic(*contents.items())
     return list(contents)
+
+
+def check_readme(path: Path) -> None:
+    """Refuse a Markdown file that has no place for the overview, before the long work; errors as `write_boards`."""
+    _with_overview(path, "")
 
 
 def _with_overview(path: Path, table: str) -> str:

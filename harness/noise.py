@@ -330,6 +330,7 @@ def leave_one_run_out(scores: npt.ArrayLike, accuracies: npt.ArrayLike) -> Leave
             f"{int(complete.sum())} architectures have all {cells.shape[1]} runs: at least 3 are needed"
         )
     cells, values = cells[complete], values[complete]
+    values = values / max(float(np.abs(values).max()), 5e-324)  # no result depends on their size, but squares overflow
     checks = []
     for run in range(cells.shape[1]):
         own, others = cells[:, run], np.delete(cells, run, 1).mean(1)

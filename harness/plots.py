@@ -8,6 +8,7 @@ slot effects show the seed with the median Kendall of each method.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 9.5,
     "legend.frameon": False,
+    "text.parse_math": False,  # names of methods are not formulas
     "pdf.fonttype": 42,  # fonts stay text, which publishers ask for
     "savefig.facecolor": "white",
 }
@@ -76,6 +78,20 @@ def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     figure.savefig(pdf, format="pdf", dpi=2 * DPI, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return {f"{name}.png": png.getvalue(), f"{name}.pdf": pdf.getvalue()}
+
+
+def check_packages() -> None:
+    """Refuse to go on without the packages that draw.
+
+    Raises:
+        MissingPackageError: matplotlib or plotly is not installed.
+    """
+    for name in ("matplotlib", "plotly"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingPackageError(
+                f"figures and page need {name}, which is not installed: pip install 'channel-bench[report]', or add"
+                " --no-figures"
+            )
 
 
 def _matplotlib() -> Any:
@@ -250,14 +266,22 @@ def _panels(report: Report, title: str, draw: Callable[[Axes, Detail], object], 
             continue
         draw(axes, details[place])
         axes.locator_params(nbins=4)  # few numbers are easier to read, and labels are most of the work of drawing
-        row = next(row for row in report.comparison.rows if row.name == details[place].name)
-        axes.set_title(f"{row.name}  {row.kendall:.3f}" if not math.isnan(row.kendall) else row.name)
+        axes.set_title(figure_title(report, details[place]))
     for column in range(across):
         lowest = max(place for place in range(column, len(details), across))
         grid.flat[lowest].set_xlabel(x)  # not one for all, which the legend of the figure would lie on
     figure.supylabel(y, fontsize=9)
     figure.suptitle(_heading(report, title), fontsize=9.5)
     return figure
+
+
+def figure_title(report: Report, detail: Detail) -> str:
+    """Name and Kendall of what is drawn, which is one seed of a method that has several."""
+    row = next(row for row in report.comparison.rows if row.name == detail.name)
+    drawn = [each for each in row.rankings if each.seed == detail.seed] if len(row.rankings) > 1 else [row]
+    seed = f", seed {detail.seed}" if len(row.rankings) > 1 else ""
+    tau = drawn[0].kendall
+    return f"{row.name}{seed}" + ("" if math.isnan(tau) else f"  {tau:.3f}")
 
 
 def draw_scatter(report: Report) -> Figure:

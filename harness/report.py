@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from channel_bench.table import Table
 from channel_bench.terminal import finite
 from harness.baselines import baseline_scores
 from harness.bootstrap import LEVEL, OVER, Bootstrap, Difference, Interval, bootstrap, over_seeds
-from harness.comparison import Comparison, Row, commonly_scored, compare, dense_values, group_rankings
+from harness.comparison import Comparison, Row, commonly_scored, compare, dense_values, named_groups
 from harness.diagnostics import (
     KendallAlong,
     RankCalibration,
@@ -47,6 +47,8 @@ from harness.top import bootstrap_top, choose
 BUDGET_SHARES = (0.25, 0.5, 0.75)
 """Default budgets, as shares of the FLOPs of the widest network."""
 NUM_REPLICATES = 1000
+MIN_ARCHS = 30
+"""With fewer architectures there are no intervals and tests."""
 NUM_DRAWS = 50
 
 
@@ -110,8 +112,9 @@ class Paired:
     second: str
     difference: Difference
     """Kendall of the first minus that of the second."""
-    p_adjusted: float
-    """p of the difference, adjusted for all pairs of the report (Holm 1979)."""
+    p_adjusted: float | None
+    """p of the difference, adjusted for all comparisons that a report shows (Holm 1979): each method with the best free
+    baseline, and with the method below it; None for other pairs."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ class Arrays:
     compared: npt.NDArray[np.bool_]
     """Architectures that the report rests on, (16384,)."""
     scores: dict[str, FloatArray]
-    """Of the seed with the median Kendall, by row, (16384,), NaN where there is none."""
+    """Of the seed with the median Kendall, by row, (16384,), NaN where there is none; scaled to within 0 and 1 where
+    they are beyond what can be drawn."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ class Report:
 
 
 def make_report(
-    rankings: Sequence[Scores] | Mapping[str, Sequence[Scores]],
+    rankings: Scores | Sequence[Scores] | Mapping[str, Scores | Sequence[Scores]],
     table: Table,
     metric: str = "best_test_acc",
     run: int | None = None,
@@ -207,11 +211,11 @@ def make_report(
     """Judge methods.
 
     Args:
-        rankings: Score files; those of one method are seeds of it (`group_rankings`). Or by name.
+        rankings: Scores of one method or of several; those of one name are seeds of it (`group_rankings`). Or by name.
         table: The truth.
         metric: Which accuracy is the truth.
         run: One run as the truth, or None for the mean over runs.
-        num_replicates: Of the bootstrap, 0 for no intervals and tests.
+        num_replicates: Of the bootstrap, 0 for no intervals and tests; there are none of fewer than MIN_ARCHS either.
         num_draws: Draws for the exchange rate into trained architectures; None for none.
         form: Form of those fits.
         budgets: FLOPs to choose within; None for BUDGET_SHARES of the widest.
@@ -228,10 +232,14 @@ def make_report(
         raise ArgumentError(f"number of replicates is {num_replicates}: allowed are 2 and more, or 0 for no intervals")
     if not 0 < level < 1:
         raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
-    groups = group_rankings(rankings) if not isinstance(rankings, Mapping) else dict(rankings)
+    if num_draws is not None and num_draws < 2:
+        raise ArgumentError(f"number of draws is {num_draws}: allowed are 2 and more, or None for none")
+    groups = named_groups(rankings)
     space, truth = table.space, table.accuracies(run, metric)
     both = commonly_scored([each for group in groups.values() for each in group]) & np.isfinite(truth)
     limits = _limits(budgets, space, both)
+    if both.sum() < MIN_ARCHS:
+        num_replicates = 0  # of so few, resampling says nothing
     columns = {name: [dense_values(each) for each in group] for name, group in groups.items()}
     columns |= {name: [values] for name, values in baseline_scores(space).items()}
     judged = _Judged(
@@ -265,7 +273,7 @@ def make_report(
             truth=truth,
             stds=table.stds(metric),
             compared=both,
-            scores={row.name: columns[row.name][_median(row)] for row in comparison.rows},
+            scores={row.name: _drawable(columns[row.name][_median(row)]) for row in comparison.rows},
         ),
     )
 
@@ -359,6 +367,15 @@ def _median(row: Row) -> int:
     return int(order[(len(order) - 1) // 2]) if len(order) else 0
 
 
+def _drawable(scores: FloatArray) -> FloatArray:
+    """Scores as they are; of a size that pictures cannot take, scaled to within 0 and 1."""
+    low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
+    largest = max(abs(low), abs(high))
+    if largest < 1e30 and (high == low or high - low > 1e-9 * largest > 1e-30):
+        return scores
+    return np.asarray((scores / 2 - low / 2) / max(high / 2 - low / 2, 5e-324))
+
+
 def _detail(row: Row, judged: _Judged, space: Space, budgets: Sequence[float]) -> Detail:
     """What is said of a row, but for intervals."""
     columns, median = judged.columns[row.name], _median(row)
@@ -404,6 +421,7 @@ def _pick(columns: Sequence[FloatArray], judged: _Judged, space: Space, budget: 
 
 
 def _diagnose(scores: FloatArray, judged: _Judged, space: Space) -> Diagnosis:
+    scores = _drawable(scores)
     effects = along = None
     with contextlib.suppress(ArgumentError):  # constant scores, or architectures that do not determine effects
         effects = slot_effects(judged.archs, scores, judged.truth, space)
@@ -414,9 +432,16 @@ def _diagnose(scores: FloatArray, judged: _Judged, space: Space) -> Diagnosis:
 
 def _differences(comparison: Comparison, found: Bootstrap, level: float) -> list[Paired]:
     pairs = [(a.name, b.name) for a, b in combinations(comparison.rows, 2) if "method" in (a.kind, b.kind)]
-    differences = [found.difference(*pair, level=level) for pair in pairs]
-    adjusted = holm([difference.p_value for difference in differences])
-    return [Paired(*pair, each, p) for pair, each, p in zip(pairs, differences, adjusted, strict=True)]
+    differences = {pair: found.difference(*pair, level=level) for pair in pairs}
+    shown = shown_pairs(comparison)
+    adjusted = dict(zip(shown, holm([differences[pair].p_value for pair in shown]), strict=True))
+    return [Paired(*pair, differences[pair], adjusted.get(pair)) for pair in pairs]
+
+
+def shown_pairs(comparison: Comparison) -> list[tuple[str, str]]:
+    """The comparisons that a report shows: each method with the best free baseline, then with the one below it."""
+    methods, best = [row.name for row in comparison.methods], comparison.best_baseline.name
+    return [*((name, best) for name in methods), *pairwise(methods)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -31,7 +31,7 @@ from harness.bootstrap import Interval
 from harness.comparison import Row
 from harness.metrics import ACCURACY_DECIMALS
 from harness.ranks import FloatArray
-from harness.report import Detail, Report
+from harness.report import Detail, Report, shown_pairs
 from harness.report_sheets import choice_sheet, p_text, test_sheet, top_sheet, verdict_sheet
 from harness.sheets import Sheet, decimals, equal_flops_sheet, provenance, seen_runs, title_of, to_html
 
@@ -114,9 +114,11 @@ def _beside(report: Report, best: Row, free: Row) -> str:
         return f"It is {gain:+.3f} from {named}, untested."
     pair = report.paired(best.name, free.name)
     interval, p = pair.difference.interval, pair.difference.p_value
-    told_apart = pair.p_adjusted < 1 - report.level
+    adjusted = pair.p_adjusted if pair.p_adjusted is not None else p
+    told_apart = adjusted < 1 - report.level
     verb = "It cannot be told from" if not told_apart else "It beats" if gain > 0 else "It is below"
-    tested = f"paired p {p_text(p)}, adjusted for all {len(report.differences)} pairs {p_text(pair.p_adjusted)}"
+    number = len(shown_pairs(report.comparison))
+    tested = f"paired p {p_text(p)}, adjusted for the {number} comparisons of the report {p_text(adjusted)}"
     return f"{verb} {named}: difference {gain:+.3f}{_within(report, interval, '+')}, {tested}."
 
 
@@ -130,7 +132,7 @@ def _noise(report: Report) -> str:
     ceiling = report.comparison.ceiling
     if ceiling is None:
         return "The noise ceiling is unknown: no architecture has two runs."
-    reached = "Who knew every accuracy but for the luck of its seeds would reach that, and not 1."
+    reached = "A perfect predictor would reach that and not 1, because the accuracies themselves are noisy."
     return f"Noise ceiling: Kendall {ceiling.kendall:.3f}. {reached}"
 
 

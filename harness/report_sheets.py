@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 from harness.bootstrap import CORRELATIONS, Interval
 from harness.comparison import Row
 from harness.metrics import TOP_SIZES
-from harness.report import Detail, Paired, Report
+from harness.report import MIN_ARCHS, Detail, Paired, Report, shown_pairs
 from harness.sheets import (
     Sheet,
     decimals,
@@ -71,7 +70,7 @@ def verdict_sheet(report: Report) -> Sheet:
         known = ["noise ceiling", "-", *(decimals(each, 3) for each in (ceiling.kendall,)), "-"]
         lines.append([*known, decimals(ceiling.spearman, 3), decimals(ceiling.pearson, 3), "-", "-", "-", "-"])
     columns = ["scores", "seeds", "Kendall", "interval", "Spearman", "Pearson", "of ceiling", "equal FLOPs"]
-    notes = [*facts_of(comparison), f"n = {comparison.rows[0].n:,} architectures"]
+    notes = [*few(comparison.rows[0].n), *facts_of(comparison), f"n = {comparison.rows[0].n:,} architectures"]
     if report.num_replicates:
         notes.append(f"interval: {report.level:.0%}, {interval_words(report, report.over)}")
         single = [row.name for row in comparison.methods if len(row.rankings) == 1]
@@ -81,6 +80,13 @@ def verdict_sheet(report: Report) -> Sheet:
     return Sheet(
         title_of(comparison), [*columns, "worth", "GMAC"], lines, [*notes, *verdicts(comparison, worths=False)]
     )
+
+
+def few(n: int) -> list[str]:
+    """A warning where there are so few architectures that a report says little."""
+    if n >= MIN_ARCHS:
+        return []
+    return [f"only {n} architectures have all scores and an accuracy: too few for intervals, tests and conclusions"]
 
 
 def interval_words(report: Report, over: Sequence[str]) -> str:
@@ -109,17 +115,15 @@ def test_sheet(report: Report) -> Sheet:
     """Each method against the best free baseline and against the method below it."""
     comparison = report.comparison
     best = comparison.best_baseline
-    methods = comparison.methods
-    lines = [_paired(report.paired(row.name, best.name)) for row in methods]
-    lines += [_paired(report.paired(above.name, below.name)) for above, below in pairwise(methods)]
+    lines = [_paired(report.paired(*pair)) for pair in shown_pairs(comparison)]
     return Sheet(
         "differences of Kendall, paired",
         ["first", "minus second", "difference", "interval", "p", "p adjusted"],
         lines,
         [
             f"each method beside the best free baseline ({best.name}) and the method below it; all pairs: see the JSON",
-            "p: of no difference, two-sided, from the standard error on the same replicates; adjusted for all"
-            f" {len(report.differences)} pairs of this report (Holm)",
+            "p: of no difference, two-sided, from the standard error on the same replicates; adjusted for these"
+            f" {len(lines)} comparisons (Holm)",
         ],
     )
 
@@ -132,7 +136,7 @@ def _paired(pair: Paired) -> list[str]:
         "undefined" if math.isnan(difference.interval.estimate) else f"{difference.interval.estimate:+.3f}",
         interval_text(difference.interval, signed=True),
         p_text(difference.p_value),
-        p_text(pair.p_adjusted),
+        "-" if pair.p_adjusted is None else p_text(pair.p_adjusted),
     ]
 
 
@@ -160,7 +164,8 @@ def top_sheet(report: Report) -> Sheet:
         lines,
         [
             "weighted tau: the top counts most; kt_1dec: Kendall with accuracies rounded to one decimal",
-            "precision@k: share of the k best-scored among the k best; best rank@k: the best true rank among them",
+            *["precision@k: share of the k best-scored among the k best; best rank@k: the best true rank among them"]
+            * bool(sizes),
             *_luck(report),
         ],
     )

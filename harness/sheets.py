@@ -24,6 +24,8 @@ from harness.comparison import Comparison, Row
 from harness.noise import Ceilings
 from harness.smoothing import describe
 
+MIN_ARCHS = 30
+"""Of fewer architectures nobody is suspected of having seen the accuracies."""
 NUM_NAMED = 5
 """How many missing architectures are listed by name."""
 
@@ -100,7 +102,12 @@ def _html_cell(sheet: Sheet, cell: str) -> str:
 def _link(sheet: Sheet, cell: str) -> str | None:
     """The address behind a cell, if it is one that is safe to follow and to write down."""
     link = sheet.links.get(cell, "")
-    return link if re.fullmatch(r"https?://[^\s()<>\"']+", link) else None
+    return link if is_link(link) else None
+
+
+def is_link(address: str) -> bool:
+    """Whether a text is a web address that is safe to follow and to write down."""
+    return re.fullmatch(r"https?://[^\s()<>\"']+", address) is not None
 
 
 def _markdown(text: str) -> str:
@@ -225,16 +232,16 @@ def verdicts(comparison: Comparison, worths: bool = True) -> list[str]:
     if comparison.ceiling is None:
         notes = ["noise ceiling unknown: no architecture has two runs"]
     else:
-        notes = ["noise ceiling: what a scorer would reach that knew every accuracy but for the luck of its seeds"]
+        notes = ["noise ceiling: what a perfect predictor would reach, because the accuracies themselves are noisy"]
     for row in comparison.methods:
-        if row.of_ceiling is not None and row.of_ceiling.kendall > 1:
+        if row.of_ceiling is not None and row.of_ceiling.kendall > 1 and row.n >= MIN_ARCHS:
             notes.append(f"{row.name} is above the ceiling: by luck, or because it has seen these accuracies")
         notes += seen_runs(row)
     if comparison.curve is not None:
         each = ", ".join(f"{row.name} {row.worth.text}" for row in told if row.worth is not None)
         notes.append(
-            f"worth in trained architectures that an additive fit ({comparison.curve.form}) ranks by, interval over"
-            f" {comparison.curve.num_draws} draws of them" + (f": {each}" if worths else "")
+            f"worth: with so many trained architectures an additive fit ({comparison.curve.form}) ranks the rest as"
+            f" well; interval over {comparison.curve.num_draws} draws of them" + (f": {each}" if worths else "")
         )
     if comparison.no_curve is not None:
         notes.append(f"worth in trained architectures unknown: {comparison.no_curve}")
@@ -273,7 +280,9 @@ def provenance(facts: dict[str, Any], dataset: str) -> str:
         told.append(f"which is NOT the table's {dataset}")
     if "validated_on" in facts:
         told.append(
-            {"holdout": "validated on held-out training images"}.get(facts["validated_on"], "validated on test images")
+            {"holdout": "validated on held-out training images", "test": "validated on test images"}.get(
+                str(facts["validated_on"]), f"validated on {facts['validated_on']}"
+            )
         )
     if isinstance(facts.get("recipe"), dict):
         told.append(f"recipe {facts['recipe'].get('name')}")

@@ -151,7 +151,8 @@ def test_worth_stands_beside_a_method(tmp_path, run_cli):
     assert found["curve"]["num_draws"] == 4 and not any(row["worth"] is None for row in found["rows"])
     output = run_cli("channel-harness", "score", csv, *common, "--draws", "4")[1]
     assert (
-        "worth in trained architectures that an additive fit (log) ranks by, interval over 4 draws of them:" in output
+        "with so many trained architectures an additive fit (log) ranks the rest as well; interval over 4 draws"
+        in output
     )
     assert "noise ceiling  ceiling" in output and "mine           of ceiling" in output
     assert "worth" not in run_cli("channel-harness", "score", csv, *common, "--draws", "0")[1]

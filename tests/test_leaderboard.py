@@ -1,5 +1,6 @@
 """The leaderboard: every entry is valid, every number follows from its scores, and what is reported stays apart."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -180,7 +181,9 @@ def test_scores_and_entry_cannot_drift_apart(folder):
     ("rankings", "message"),
     [
         ([scores_of(np.arange(16384.0), 1)] * 2, "seeds of the rankings are"),
-        ([scores_of(np.arange(16384.0), None)] * 2, "several rankings need seeds that differ"),
+        ([scores_of(np.arange(16384.0), None)] * 2, "have the same scores: give each ranking once"),
+        ([scores_of(np.arange(16384.0), None), scores_of(-np.arange(16384.0), 1)], "need seeds that differ"),
+        ([make_scores("m", SPACE, EVERYTHING[:9000], np.arange(9000.0))], "9,000 of 16,384 architectures have a score"),
         ([scores_of(np.arange(16384.0), 1), make_scores("m", SPACE, [0, 1], [1, 2], {"seed": 2})], "different arch"),
     ],
 )
@@ -200,7 +203,22 @@ def result(**changes):
     return change
 
 
+@pytest.mark.parametrize(
+    ("method", "url", "message"),
+    [
+        ("flops", None, "is the name of a free baseline"),
+        ("", None, "is not a name for a method"),
+        ("mine", "javascript:alert(1)", "is not an address: allowed are http"),
+    ],
+)
+def test_what_the_leaderboard_would_refuse_is_not_entered(method, url, message):
+    with pytest.raises(ArgumentError, match=message):
+        make_entry([scores_of(np.arange(16384.0))], method=method, paper=None, url=url, code=None, notes=None)
+
+
 WRONG = {
+    "taken name": (changed(method="flops"), "has the name of a free baseline, whose scores are not given"),
+    "no address": (changed(url="ftp://x"), "is not an address: allowed are http"),
     "no JSON": (lambda entry: None, "is not JSON"),
     "a list": (lambda entry: [entry], "the entry is .* allowed is dict"),
     "unknown key": (changed(author="me"), "has author: its keys are method, paper"),
@@ -242,10 +260,16 @@ def test_two_entries_of_one_name_and_an_empty_folder_are_refused(folder, tmp_pat
 
 
 def test_few_scores_would_pull_all_others_down_and_are_refused(folder, tmp_path):
-    part = make_scores("part", SPACE, EVERYTHING[:9000], np.arange(9000.0))
-    write_entry(make_entry([part], method="part", paper=None, url=None, code=None, notes=None), folder)
+    path = folder / "mine.resnet-mini.parquet"
+    write_scores(make_scores("part", SPACE, EVERYTHING[:9000], np.arange(9000.0)), path)
+    content = json.loads((folder / "mine.json").read_text())
+    content["results"]["resnet-mini"] |= {
+        "scores": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "seeds": [],
+    }
+    (folder / "mine.json").write_text(json.dumps(content))
     with pytest.raises(ArgumentError, match="has 9,000 of 16,384 architectures: an entry needs 99%"):
-        read_entry_scores(read_entry(folder / "part.json"), SPACE)
+        read_entry_scores(read_entry(folder / "mine.json"), SPACE)
 
 
 def test_scores_that_are_not_passed_on_are_judged_by_who_has_them(folder, tmp_path, small_table_path):

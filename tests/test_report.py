@@ -16,10 +16,10 @@ from channel_bench.errors import ArgumentError, BudgetError, MissingPackageError
 from channel_bench.table import Table
 from harness.comparison import compare, group_rankings
 from harness.metrics import kendall
-from harness.plots import draw_kendall, figure_files
-from harness.report import holm, make_report
+from harness.plots import draw_kendall, figure_files, figure_title
+from harness.report import holm, make_report, shown_pairs
 from harness.report_files import write_report
-from harness.report_sheets import report_sheets
+from harness.report_sheets import print_report, report_sheets
 from harness.scores import make_scores, write_scores
 from harness.sheets import Sheet, to_html, to_latex, to_markdown
 
@@ -83,9 +83,28 @@ def test_files_of_one_method_are_seeds_and_other_settings_are_other_methods():
 
 @pytest.mark.parametrize("facts", [{}, {"seed": 3}])
 def test_one_ranking_given_twice_is_refused(facts):
-    which = "seed 3" if facts else "no seed"
-    with pytest.raises(ArgumentError, match=f"two rankings of 'mine' have {which}: give each ranking once, or names"):
+    which = "have seed 3: give each ranking once, or names" if facts else "have the same scores: give each ranking once"
+    with pytest.raises(ArgumentError, match=f"two rankings of 'mine' {which}"):
         group_rankings([scores_of(np.arange(16384.0), **facts)] * 2)
+
+
+def test_files_that_do_not_say_their_seed_are_numbered():
+    rng = np.random.default_rng(2)
+    groups = group_rankings([scores_of(rng.normal(size=16384)) for _ in range(3)])
+    assert [each.facts["seed"] for each in groups["mine"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["flops", "noise ceiling", "", " ", "a\nb", "x" * 121])
+def test_names_that_are_taken_or_none_are_refused(name, table):
+    for given in (scores_of(np.arange(16384.0), name), {name: scores_of(np.arange(16384.0))}):
+        with pytest.raises(ArgumentError, match="is the name of a free baseline|is not a name for a method"):
+            make_report(given, table, num_replicates=0, num_draws=None)
+
+
+@pytest.mark.parametrize("given", [{"a": []}, ["a file"], {"a": ["a file"]}])
+def test_what_are_no_scores_is_refused(given, table):
+    with pytest.raises(ArgumentError, match="`Scores`"):
+        make_report(given, table)
 
 
 def test_methods_are_compared_on_what_all_of_them_score(table):
@@ -147,6 +166,14 @@ def test_a_scorer_that_knows_the_truth_reaches_the_ceiling_and_no_more(tmp_path)
     assert row.worth is None and report.comparison.curve is None
 
 
+def test_a_figure_of_one_seed_says_which_and_its_own_number(report):
+    row = next(row for row in report.comparison.rows if row.name == "good")
+    detail = report.detail("good")
+    tau = next(each.kendall for each in row.rankings if each.seed == detail.seed)
+    assert figure_title(report, detail) == f"good, seed {detail.seed}  {tau:.3f}"
+    assert figure_title(report, report.detail("copied")).startswith("copied  ")
+
+
 def test_tests_between_methods(report):
     names = [row.name for row in report.comparison.rows]
     pairs = {(pair.first, pair.second) for pair in report.differences}
@@ -154,7 +181,14 @@ def test_tests_between_methods(report):
     expected = {(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if methods & {a, b}}
     assert pairs == expected
     pair = report.paired("good", "shuffled")
-    assert pair.difference.interval.low > 0 and pair.difference.p_value < 1e-3
+    assert pair.difference.interval.low > 0 and pair.difference.p_value < 0.05
+    alone = report.paired("copied", "shuffled")  # a seed each
+    assert alone.difference.p_value < 1e-6
+    shown = shown_pairs(report.comparison)
+    assert {(each.first, each.second) for each in report.differences if each.p_adjusted is not None} == set(shown)
+    assert ("copied", report.comparison.best_baseline.name) in shown and len(shown) == 2 * 3 - 1
+    expected = holm([report.paired(*each).difference.p_value for each in shown])
+    assert [report.paired(*each).p_adjusted for each in shown] == expected
     back = report.paired("shuffled", "good")
     assert back.difference.interval.high == -pair.difference.interval.low and back.p_adjusted == pair.p_adjusted
     with pytest.raises(UnknownNameError, match="does not compare 'flops' with 'params'"):
@@ -201,6 +235,34 @@ def test_a_small_table_and_constant_scores_are_judged_as_far_as_they_go(small_ta
     assert "has 1 of 4 widths" in report.comparison.no_curve
     assert "undefined" in to_markdown(report_sheets(report)[0])
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_a_handful_of_architectures_gets_a_warning_and_no_conclusions(table):
+    few = np.flatnonzero(np.isfinite(table.accuracies()))[:29]
+    report = make_report(make_scores("few", SPACE, few, table.accuracies()[few]), table, num_draws=5)
+    assert report.num_replicates == 0 and report.differences == []
+    notes = report_sheets(report)[0].notes
+    assert notes[0].startswith("only 29 architectures have all scores") and not any("is above the" in x for x in notes)
+
+
+@pytest.mark.parametrize("scale", [1e307, 1e-300])
+def test_scores_of_any_size_are_drawn(scale, table, tmp_path):
+    values = np.random.default_rng(4).uniform(-1, 1, 16384)
+    report = make_report(scores_of(values * scale, "[/red] $\\foo$"), table, num_replicates=5, num_draws=None)
+    plain = make_report(scores_of(values, "[/red] $\\foo$"), table, num_replicates=5, num_draws=None)
+    assert report.comparison.rows[0].kendall == pytest.approx(plain.comparison.rows[0].kendall)
+    effects = [each.details[0].diagnosis.effects.scores for each in (report, plain)]
+    assert effects[0] == pytest.approx(effects[1])
+    assert "report.html" in {path.name for path in write_report(report, str(tmp_path))}
+    print_report(report)
+
+
+def test_files_of_an_earlier_report_do_not_stay_beside_a_new_one(report, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "worth.png").write_text("of an earlier report")
+    (tmp_path / "report.html").write_text("of an earlier report")
+    write_report(report, tmp_path, figures=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "report.json", "report.md", "report.tex"}
 
 
 def test_a_single_run_as_the_truth_has_no_runs_to_resample(table, rankings):
