@@ -55,10 +55,41 @@ def report_markdown(report: Report, figures: Sequence[str] = ()) -> str:
 
 
 def report_latex(report: Report) -> str:
-    """The table for a paper, and the further ones behind it; needs booktabs."""
-    space = report.comparison.space
-    tables = [to_latex(sheet, f"tab:{space}-{number}") for number, sheet in enumerate(report_sheets(report), 1)]
-    return "\n".join([f"% channel-bench {report.version}; needs \\usepackage{{booktabs}}", *tables])
+    """The table for a paper, narrow and with a short caption, and everything else behind it; needs booktabs."""
+    space, num_methods = report.comparison.space, len(report.comparison.methods)
+    first = to_latex(paper_sheet(report), f"tab:{space}", rules=[num_methods] if num_methods else [])
+    others = [to_latex(sheet, f"tab:{space}-{number}") for number, sheet in enumerate(report_sheets(report), 1)]
+    head = f"% channel-bench {report.version}; needs \\usepackage{{booktabs}}"
+    return "\n".join([head, first, "% Everything else, for an appendix with wide pages.\n", *others])
+
+
+def paper_sheet(report: Report) -> Sheet:
+    """What fits into a column: Kendall with its interval, the share of the ceiling, at equal FLOPs, the worth."""
+    comparison = report.comparison
+    lines = []
+    for row in comparison.rows:
+        ends = interval_text(report.interval(row.name), digits=2)
+        lines.append(
+            [
+                row.name,
+                decimals(row.kendall, 3) + (f" ({ends})" if ends != "-" else ""),
+                "-" if row.of_ceiling is None else decimals(row.of_ceiling.kendall, 2),
+                "-" if row.equal_flops is None else decimals(row.equal_flops.mean, 2),
+                "-" if row.worth is None else row.worth.text if row.worth.n is None else f"{row.worth.n:.0f}",
+            ]
+        )
+    brackets = f"; in brackets the {report.level:.0%} interval" if report.num_replicates else ""
+    reach = "" if comparison.ceiling is None else f", of which noise leaves {comparison.ceiling.kendall:.3f} reachable"
+    return Sheet(
+        f"Kendall tau-b with the trained accuracy of {comparison.rows[0].n:,} networks of {comparison.space}{reach}"
+        f"{brackets}",
+        ["", "Kendall", "of ceiling", "equal FLOPs", "worth"],
+        lines,
+        [
+            "Equal FLOPs: mean within deciles of FLOPs. Worth: trained networks from which an additive fit ranks the"
+            " rest as well. The lower rows need no training"
+        ],
+    )
 
 
 def verdict_sheet(report: Report) -> Sheet:
@@ -70,7 +101,7 @@ def verdict_sheet(report: Report) -> Sheet:
         known = ["noise ceiling", "-", *(decimals(each, 3) for each in (ceiling.kendall,)), "-"]
         lines.append([*known, decimals(ceiling.spearman, 3), decimals(ceiling.pearson, 3), "-", "-", "-", "-"])
     columns = ["scores", "seeds", "Kendall", "interval", "Spearman", "Pearson", "of ceiling", "equal FLOPs"]
-    notes = [*few(comparison.rows[0].n), *facts_of(comparison), f"n = {comparison.rows[0].n:,} architectures"]
+    notes = [*few(comparison.rows[0].n), *facts_of(comparison), f"architectures: n = {comparison.rows[0].n:,}"]
     if report.num_replicates:
         notes.append(f"interval: {report.level:.0%}, {interval_words(report, report.over)}")
         single = [row.name for row in comparison.methods if len(row.rankings) == 1]

@@ -200,7 +200,7 @@ def _read_arch(space: Space, value: Any, column: str) -> int:
         value = [int(part) for part in value.split(",")]
     if column == "channels" and isinstance(value, (list, tuple)):
         value = {"channels": value}
-    if isinstance(value, int) and NUM_ARCHS <= value < 10**NUM_SLOTS and str(value) in space:
+    if isinstance(value, int) and 10 ** (NUM_SLOTS - 1) <= value < 10**NUM_SLOTS:  # far above any index
         value = str(value)
     return int(space.index(space.arch(value)))
 

@@ -13,7 +13,7 @@ import dataclasses
 import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,11 +62,17 @@ def to_markdown(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_latex(sheet: Sheet, label: str = "") -> str:
-    r"""A sheet as a LaTeX table that needs ``\usepackage{booktabs}``; title and notes are its caption."""
-    caption = ". ".join([sheet.title, *sheet.notes])
+def to_latex(sheet: Sheet, label: str = "", rules: Collection[int] = ()) -> str:
+    r"""A sheet as a LaTeX table that needs ``\usepackage{booktabs}``; title and notes are its caption.
+
+    Args:
+        sheet: The table.
+        label: For references.
+        rules: Numbers of rows that have a rule above them.
+    """
+    caption = ". ".join(text[:1].upper() + text[1:] for text in [sheet.title, *sheet.notes])
     lines = [
-        r"\begin{table}",
+        r"\begin{table}[t]",
         r"  \centering",
         f"  \\caption{{{_latex(caption)}.}}",
         *([f"  \\label{{{label}}}"] if label else []),
@@ -74,7 +80,14 @@ def to_latex(sheet: Sheet, label: str = "") -> str:
         r"    \toprule",
         "    " + " & ".join(map(_latex, sheet.columns)) + r" \\",
         r"    \midrule",
-        *("    " + " & ".join(map(_latex, row)) + r" \\" for row in sheet.rows),
+        *(
+            r"    \midrule" * (number in rules)
+            + "\n" * (number in rules)
+            + "    "
+            + " & ".join(map(_latex, row))
+            + r" \\"
+            for number, row in enumerate(sheet.rows)
+        ),
         r"    \bottomrule",
         r"  \end{tabular}",
         r"\end{table}",
@@ -123,7 +136,9 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return " ".join("".join(_LATEX.get(character, character) for character in text).split())
+    escaped = " ".join("".join(_LATEX.get(character, character) for character in text).split())
+    escaped = escaped.replace("+-", r"$\pm$")
+    return re.sub(r"(?<![\w.$}-])-(?=\d)", "$-$", escaped)  # a minus, not a hyphen
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------

@@ -301,7 +301,11 @@ def test_every_format_has_every_row(report, tmp_path):
     assert content["table_sha256"] == report.table_sha256 is not None
     markdown, latex = written["report.md"].read_text(), written["report.tex"].read_text()
     for row in report.comparison.rows:
-        assert f"| {row.name} | " in markdown and f"    {row.name} & " in latex
+        assert f"| {row.name} | " in markdown and f"    {row.name} & {row.kendall:.3f}" in latex.replace("$-$", "-")
+    paper = latex[: latex.index("Everything else")].splitlines()
+    rules = [number for number, line in enumerate(paper) if "midrule" in line]
+    free = next(number for number, line in enumerate(paper) if line.startswith("    flops & "))
+    assert rules[1] == free - 1 and max(map(len, paper[free:])) < 80
     assert "![slot effects](slot_effects.png)" in markdown
     again = {path.name: path.read_bytes() for path in write_report(report, tmp_path / "again", figures=False)}
     assert all(again[name] == written[name].read_bytes() for name in ("report.json", "report.tex"))

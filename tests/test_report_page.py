@@ -361,7 +361,7 @@ def test_within_a_budget_the_page_computes_what_python_does(browser, pages, full
             assert values[2] == pytest.approx(everywhere[name], abs=1e-12, nan_ok=True)
             chosen = np.flatnonzero(scores == scores.max())
             arch = arrays.space.text(int(np.flatnonzero(fits)[chosen[0]]))
-            assert texts[4] == arch + (f" (1 of {len(chosen):,} tied)" if len(chosen) > 1 else "")
+            assert texts[4] == arch + (f" ({len(chosen):,} tied, mean)" if len(chosen) > 1 else "")
             best = float(rounded.max())
             accuracy = float(rounded[chosen].mean())
             assert values[5] == pytest.approx(accuracy, abs=1e-9)

@@ -313,7 +313,7 @@
         const choice = choiceOf(row);
         const name = element("span", row.name, { class: row.free ? "name free" : "name", title: row.name });
         const arch = choice ? textOf(choice.chosen[0]) : "-";
-        const tied = choice && choice.chosen.length > 1 ? ` (1 of ${whole(choice.chosen.length)} tied)` : "";
+        const tied = choice && choice.chosen.length > 1 ? ` (${whole(choice.chosen.length)} tied, mean)` : "";
         return [
           { node: name, value: row.name },
           { text: row.seed === null ? "-" : String(row.seed), value: row.seed ?? NaN },
