@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from channel_bench.errors import MissingPackageError
 from channel_bench.space import NUM_WIDTHS
@@ -73,8 +74,9 @@ def draw_figures(report: Report) -> dict[str, bytes]:
 def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
     """A figure as ``name.png`` and ``name.pdf``."""
     png, pdf = io.BytesIO(), io.BytesIO()
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # once laid out, it need not be again for each format
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # once laid out, it need not be again for each format
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     figure.savefig(pdf, format="pdf", dpi=2 * DPI, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return {f"{name}.png": png.getvalue(), f"{name}.pdf": pdf.getvalue()}
@@ -108,6 +110,30 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _grid(
+    across: int,
+    down: int,
+    panel: tuple[float, float],
+    margins: tuple[float, float, float, float],
+    gaps: tuple[float, float],
+) -> tuple[Figure, npt.NDArray[Any]]:
+    """Panels of this width and height, with left, right, bottom and top margins and gaps between them, all in inches.
+
+    For figures of many panels: working out the margins takes matplotlib as long as drawing them.
+    """
+    from matplotlib.figure import Figure
+
+    left, right, bottom, top = margins
+    width = left + across * panel[0] + (across - 1) * gaps[0] + right
+    height = bottom + down * panel[1] + (down - 1) * gaps[1] + top
+    figure = Figure(figsize=(width, height))
+    places = {
+        "left": left / width, "right": 1 - right / width, "bottom": bottom / height, "top": 1 - top / height,
+        "wspace": gaps[0] / panel[0], "hspace": gaps[1] / panel[1],
+    }  # fmt: skip
+    return figure, figure.subplots(down, across, squeeze=False, sharey=True, gridspec_kw=places)
 
 
 def _colours(report: Report) -> dict[str, str]:
@@ -192,6 +218,7 @@ def draw_board(reports: Sequence[Report]) -> bytes:
         counts = [len(report.comparison.rows) for report in reports]
         heights = [1.1 + 0.24 * max(counts[place : place + across]) for place in range(0, len(reports), across)]
         figure = _figure(5.4 * across, sum(heights))
+        figure.set_layout_engine("constrained", h_pad=0.12)
         grid = figure.subplots(len(heights), across, squeeze=False, gridspec_kw={"height_ratios": heights})
         panels = list(grid.flat)
         for axes in panels[len(reports) :]:
@@ -253,13 +280,14 @@ def draw_worth(report: Report) -> Figure | None:
 # -- diagnostics ----------------------------------------------------------------------------------------------------
 
 
-def _panels(report: Report, title: str, draw: Callable[[Axes, Detail], object], x: str, y: str, share: bool) -> Figure:
-    """One panel for every shown row."""
+def _panels(
+    report: Report, title: str, draw: Callable[[Axes, Detail], object], x: str, y: str, *, beside: float = 0.15
+) -> Figure:
+    """One panel for every shown row, with so many inches beside them."""
     details = _shown(report)
     across = min(PANELS_PER_ROW, len(details))
     down = -(-len(details) // across)
-    figure = _figure(2.1 * across + 0.6, 2.0 * down + 0.7)
-    grid = figure.subplots(down, across, squeeze=False, sharex=share, sharey=True)
+    figure, grid = _grid(across, down, (1.95, 1.6), (0.65, beside, 0.75, 0.75), (0.2, 0.5))
     for place, axes in enumerate(grid.flat):
         if place >= len(details):
             axes.set_axis_off()
@@ -270,7 +298,7 @@ def _panels(report: Report, title: str, draw: Callable[[Axes, Detail], object], 
     for column in range(across):
         lowest = max(place for place in range(column, len(details), across))
         grid.flat[lowest].set_xlabel(x)  # not one for all, which the legend of the figure would lie on
-    figure.supylabel(y, fontsize=9)
+    figure.supylabel(y, fontsize=9, x=0.01)
     figure.suptitle(_heading(report, title), fontsize=9.5)
     return figure
 
@@ -307,15 +335,17 @@ def draw_scatter(report: Report) -> Figure:
 
     figure = _panels(
         report,
-        "Score against trained accuracy, and the choice within budgets",
+        "Score against trained accuracy, and the choice within budgets (colour: mean FLOPs)",
         draw,
         "score",
         "accuracy, percent",
-        False,
+        beside=0.95,
     )
-    figure.colorbar(drawn.pop("points"), ax=figure.axes, label=unit, shrink=0.7)
+    width = figure.get_figwidth()
+    bar = figure.add_axes((1 - 0.8 / width, 0.25, 0.14 / width, 0.5))
+    figure.colorbar(drawn.pop("points"), cax=bar, label=unit)
     if drawn:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=len(drawn), fontsize=8)
+        figure.legend(drawn.values(), drawn.keys(), loc="lower center", ncols=len(drawn), fontsize=8)
     return figure
 
 
@@ -343,9 +373,11 @@ def draw_calibration(report: Report) -> Figure:
         axes.plot(found.predicted[there], found.mean[there], color=colour, linewidth=1.6)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
 
     title = "Where architectures of a predicted rank truly stand (band: first to ninth decile)"
-    return _panels(report, title, draw, "predicted rank, 1 the best", "true rank", True)
+    return _panels(report, title, draw, "predicted rank, 1 the best", "true rank")
 
 
 def draw_effects(report: Report) -> Figure | None:
@@ -354,10 +386,9 @@ def draw_effects(report: Report) -> Figure | None:
     if not details:
         return None
     colours, methods = _colours(report), {row.name for row in report.comparison.methods}
-    figure = _figure(10.4, 3.1)
     first = details[0].diagnosis.effects
     assert first is not None
-    panels = figure.subplots(1, len(first.truth), sharey=True)
+    figure, ((*panels,),) = _grid(len(first.truth), 1, (1.1, 1.9), (0.65, 1.5, 0.55, 0.75), (0.12, 0))
     widths = range(1, NUM_WIDTHS + 1)
     for slot, axes in enumerate(panels):
         axes.plot(widths, first.truth[slot], color="black", linewidth=2.4, label="truth")
@@ -373,7 +404,7 @@ def draw_effects(report: Report) -> Figure | None:
     figure.supxlabel("width, quarters of the slot's channels", fontsize=9)
     panels[0].set_ylabel("effect on accuracy, points")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=8)
+    figure.legend(handles, labels, loc="center right", fontsize=8)
     title = "What the widths of each slot add; scores scaled to spread as accuracies do"
     figure.suptitle(_heading(report, title), fontsize=9.5)
     return figure
