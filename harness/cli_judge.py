@@ -34,6 +34,9 @@ ArchColumnOption = Annotated[
 ScoreColumnOption = Annotated[
     str | None, typer.Option("--score-column", help="Column of scores, -NAME where lower is better [default: score].")
 ]
+DrawsOption = Annotated[
+    int, typer.Option("--draws", help="Draws for what a ranking is worth in trained architectures; 0 for none.")
+]
 ReplicatesOption = Annotated[
     int, typer.Option("--replicates", help="Bootstrap replicates for intervals and tests; 0 for none.")
 ]
@@ -52,9 +55,7 @@ def score(
         int | None, typer.Option(help="Fit to so many of the scores, drawn at random [default: all].")
     ] = None,
     at_equal_flops: EqualFlopsOption = False,
-    draws: Annotated[
-        int, typer.Option(help="Draws for what the ranking is worth in trained architectures; 0 for none.")
-    ] = 50,
+    draws: DrawsOption = 50,
     table: TableOption = None,
     arch_column: ArchColumnOption = None,
     score_column: ScoreColumnOption = None,
@@ -136,9 +137,7 @@ def report(
         Path | None, typer.Option("--out", "-o", help="Folder for the page, figures, Markdown, LaTeX and JSON.")
     ] = None,
     replicates: ReplicatesOption = NUM_REPLICATES,
-    draws: Annotated[
-        int, typer.Option(help="Draws for what a ranking is worth in trained architectures; 0 for none.")
-    ] = 50,
+    draws: DrawsOption = 50,
     form: Annotated[str, typer.Option(help="Form of the additive fit behind that.")] = "log",
     budget: Annotated[
         list[str] | None,

@@ -170,10 +170,8 @@ def compare(
             " at least 2 are needed"
         )
     cells = table.cells(metric)[both]
-    ceiling = curve = no_curve = None
-    if (np.isfinite(cells).sum(1) > 1).any():
-        noise = reliability(cells)
-        ceiling = ceilings(noise.of_mean if run is None else noise.of_run)
+    ceiling = _ceiling(cells, run)
+    curve = no_curve = None
     if num_draws is not None:
         try:
             curve = additive_curve(table.space, truth, num_draws=num_draws, form=form, among=both)
@@ -218,6 +216,14 @@ def compare(
         curve=curve,
         no_curve=no_curve,
     )
+
+
+def _ceiling(cells: FloatArray, run: int | None) -> Ceilings | None:
+    """Of the mean over runs, or of one; None where no architecture has two."""
+    if not (np.isfinite(cells).sum(1) > 1).any():
+        return None
+    noise = reliability(cells)
+    return ceilings(noise.of_mean if run is None else noise.of_run)
 
 
 def group_rankings(rankings: Sequence[Scores]) -> dict[str, list[Scores]]:

@@ -32,7 +32,7 @@ WEIGHTS, BATCHES, WIDTHS = range(3)
 
 CHECKPOINT_SHARE = 0.05
 """Share of the time that checkpoints may take. They are written at the end of an epoch, where the last one lies so far
-back that writing another keeps to it: a small supernet loses a second when it is killed, a large one some epochs."""
+back that writing another keeps to it. What lies behind the last one is lost when a ranking is killed."""
 FIRST_CHECKPOINT_S = 0.1
 """What the first one is taken to cost."""
 
