@@ -14,18 +14,18 @@ from pathlib import Path
 
 import torch
 
-from channel_bench.build import build, pick_archs
-from channel_bench.collect import collect
-from channel_bench.datasets import load_dataset
-from channel_bench.durable import check_writable
-from channel_bench.engines import Outcome
+from channel_bench.builder.build import build, pick_archs
+from channel_bench.builder.collect import collect
+from channel_bench.builder.engines import Outcome
 from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space
+from channel_bench.support.durable import check_writable
+from channel_bench.support.terminal import progress, resumable, say
 from channel_bench.table import Table
-from channel_bench.terminal import progress, resumable, say
-from harness.comparison import Comparison, compare
-from harness.method import get_method
-from harness.ranking import rank_to_file
+from channel_bench.training.datasets import load_dataset
+from harness.judge.comparison import Comparison, compare
+from harness.methods import get_method
+from harness.ranking.run import rank_to_file
 from harness.task import make_task, supernet_recipe
 
 SPACE = "resnet-mini"

@@ -1,8 +1,6 @@
-"""Where a method's code is: the class behind a text, and the line of it at which something happened.
+"""Where a plug-in's code is: the object behind a text, and the line of it at which something happened.
 
-    >>> find_factory("my_method.py:MyMethod")      # or "my_package.module:MyMethod", or a registered name
-
-For check.py, which takes methods that nothing is installed or registered for yet, and tells their author where to look.
+>>> find_object("my_method.py:MyMethod", "method", "fit")      # or "my_package.module:MyMethod"
 """
 
 from __future__ import annotations
@@ -17,47 +15,38 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError, unknown_name
-from harness.method import Method, get_method, list_methods
 
-Factory = Callable[..., Method]
-_WATCHERS = ("harness.check", "harness.isolation", "harness.locate", "harness.method")
+Factory = Callable[..., Any]
+_WATCHERS = ("harness.check.checker", "harness.check.isolation", "harness.locate", "harness.method", "harness.registry")
 """Modules that stand between a built-in method's lines and those of the check; never what is looked for."""
 
 
-def find_factory(text: str) -> Factory:
-    """Find what makes a method; its module is imported.
+def find_object(text: str, kind: str, function: str) -> Factory:
+    """Import a module or a file, and find what makes a plug-in in it.
 
     Args:
-        text: A registered name, "module:Class", or "path/to/file.py:Class". The current folder, or that of the file,
-            goes on the module search path and stays there, because a method may import from it later.
+        text: "module:Class", or "path/to/file.py:Class". The current folder, or that of the file, goes on the module
+            search path and stays there, because a plug-in may import from it later.
+        kind: What is looked for, for messages: "method".
+        function: Function that its classes have, for suggestions: "fit".
 
     Raises:
-        UnknownNameError: No method or class has this name.
+        UnknownNameError: No class there has this name.
         MissingDataError: There is no such file.
-        MethodError: An installed method cannot be imported.
         ArgumentError: The module cannot be imported, or what it holds cannot be called.
     """
-    source, colon, name = text.rpartition(":")
-    if not colon:
-        known = {info.name: info.factory for info in list_methods()}
-        if text not in known:
-            raise unknown_name("method", text, [*known, "module:Class", "path/to/file.py:Class"])
-        made_by = known[text]
-        if made_by is None:
-            get_method(text)  # raises, and says why
-        assert made_by is not None
-        return made_by
+    source, _, name = text.rpartition(":")
     module = _import(source)
     try:
         factory: Factory = operator.attrgetter(name)(module)
     except AttributeError:
-        there = [key for key, value in vars(module).items() if hasattr(value, "fit")]
-        raise unknown_name(f"method class of {source!r}", name, there) from None
+        there = [key for key, value in vars(module).items() if hasattr(value, function)]
+        raise unknown_name(f"{kind} class of {source!r}", name, there) from None
     if not callable(factory):
-        raise ArgumentError(f"{text!r} is {factory!r:.60}, which makes no method: allowed are classes and functions")
+        raise ArgumentError(f"{text!r} is {factory!r:.60}, which makes no {kind}: allowed are classes and functions")
     return factory
 
 

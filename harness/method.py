@@ -24,22 +24,20 @@ setting as default. A name with a plus, ``my-method+log``, is the method ranked 
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from channel_bench.errors import ArgumentError, MethodError, unknown_name
+from channel_bench.errors import MethodError
+from harness.registry import Plugin, Registry
 
 if TYPE_CHECKING:
     from harness.task import Task
 
-ENTRY_POINT_GROUP = "channel_bench.methods"
+MethodInfo = Plugin["Method"]
+"""What the registry knows about a method."""
 SCORE_CHUNK = 1024
 """Architectures per call of `Evaluator.score`: small enough for progress, large enough to share work."""
 
@@ -64,140 +62,15 @@ class Method(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class MethodInfo:
-    """What the registry knows about a method."""
-
-    name: str
-    paper: str
-    summary: str
-    factory: Callable[..., Method] | None
-    """Makes the method; None where an installed one cannot be used, and `summary` says why."""
-
-
-MethodClass = TypeVar("MethodClass", bound=type)
-_BUILT_IN = ("autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform")
-_registry: dict[str, MethodInfo] = {}
-
-
-def register(name: str, *, paper: str, summary: str) -> Callable[[MethodClass], MethodClass]:
-    """Class decorator that makes a method known under a name.
-
-    Args:
-        name: Lower-case name, as the command line takes it.
-        paper: Where the method comes from, one line.
-        summary: What it does, one line.
-
-    Raises:
-        ArgumentError: The name belongs to another class.
-    """
-
-    def decorate(cls: MethodClass) -> MethodClass:
-        known = _registry.get(name)
-        if (
-            known is not None
-            and known.factory is not None
-            and (known.factory.__module__, known.factory.__qualname__)
-            != (
-                cls.__module__,
-                cls.__qualname__,
-            )
-        ):
-            raise ArgumentError(f"method name {name!r} is taken by {known.factory.__module__}")
-        _registry[name] = MethodInfo(name, paper, summary, cls)
-        return cls
-
-    return decorate
-
-
-def list_methods() -> list[MethodInfo]:
-    """All methods, built in and installed, by name; importing them loads torch. Broken ones are listed as such."""
-    found = {name: _find(name) for name in _BUILT_IN} | dict(_registry)
-    for entry_point in _entry_points():
-        try:
-            found[entry_point.name] = _load(entry_point)
-        except MethodError as error:
-            # Under another key where the name is that of a built-in method, which stays what it is.
-            key = entry_point.name if entry_point.name not in found else f"{entry_point.name} ({entry_point.value})"
-            found[key] = MethodInfo(key, entry_point.value, f"cannot be used: {error}", None)
-    return [found[name] for name in sorted(found)]
-
-
-def get_method(name: str, /, **options: Any) -> Method:
-    """Make a method by name; of the installed ones only this one is imported.
-
-    Args:
-        name: Registered name; or one, a plus, and the form of an additive fit to its scores ("autoslim+log").
-        **options: Keyword arguments of its constructor; with a plus also ``samples``, which goes to the fit.
-
-    Raises:
-        UnknownNameError: No method has this name.
-        MethodError: An installed method cannot be imported.
-        ArgumentError: The method has no such option, or refuses its value.
-    """
-    inner, plus, form = name.partition("+")
-    if plus:
-        from harness.methods.additive import Additive
-
-        samples = options.pop("samples", None)
-        return Additive(get_method(inner, **options), form, samples)
-    factory = _find(name).factory
-    assert factory is not None
-    allowed = inspect.signature(factory).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values())
-    for option, value in options.items():
-        if option not in allowed and takes_any:
-            continue
-        if option not in allowed:
-            raise ArgumentError(f"method {name!r} has no option {option!r}: it has {', '.join(allowed) or 'none'}")
-        _check_type(name, option, value, allowed[option].default)
-    try:
-        return factory(**options)
-    except TypeError as error:
-        raise ArgumentError(f"method {name!r}: {error}") from None
-
-
-def _check_type(method: str, option: str, value: Any, default: Any) -> None:
-    """Refuse a value of another type than the option's default; 'distill=off' as a text would count as true."""
-    kind = type(default)
-    if kind not in (bool, int, float, str):
-        return
-    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    if not fits and not (kind is float and type(value) is int):
-        raise ArgumentError(
-            f"option {option!r} of method {method!r} is {value!r}: allowed are values of type {kind.__name__}"
-        )
-
-
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    return list(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
-
-
-def _find(name: str) -> MethodInfo:
-    if name in _BUILT_IN:
-        importlib.import_module(f"harness.methods.{name}")
-    if name in _registry:
-        return _registry[name]
-    installed = {entry_point.name: entry_point for entry_point in _entry_points()}
-    if name not in installed:
-        raise unknown_name("method", name, [*_BUILT_IN, *_registry, *installed])
-    return _load(installed[name])
-
-
-def _load(entry_point: importlib.metadata.EntryPoint) -> MethodInfo:
-    if entry_point.name in _BUILT_IN:
-        raise MethodError(f"the name {entry_point.name!r} belongs to a built-in method")
-    try:
-        factory = entry_point.load()
-    except Exception as error:
-        raise MethodError(
-            f"installed method {entry_point.name!r} ({entry_point.value}) cannot be imported:"
-            f" {type(error).__name__}: {error}"
-        ) from error
-    if entry_point.name in _registry:
-        return _registry[entry_point.name]  # the class registered itself, with its paper
-    summary = (inspect.getdoc(factory) or "").partition("\n")[0]
-    return MethodInfo(entry_point.name, entry_point.value, summary, factory)
+METHODS: Registry[Method] = Registry(
+    "method",
+    "channel_bench.methods",
+    "harness.methods",
+    ("autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform"),
+    "fit",
+)
+register = METHODS.register
+"""Class decorator that makes a method known under a name (`Registry.register`)."""
 
 
 def score_all(

@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from channel_bench.durable import write_atomic
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, os_reason
 from channel_bench.record import parquet_bytes
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
+from channel_bench.support.durable import write_atomic
 
 ARCH_COLUMNS = ("arch", "architecture", "subnet", "width", "channels")
 SCORE_COLUMNS = ("score", "scores")

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from channel_bench.datasets import Dataset, TrainLoader, channel_statistics, normalise
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import Space, get_space
+from channel_bench.training.datasets import Dataset, TrainLoader, channel_statistics, normalise
 
 VALIDATE_ON = ("holdout", "test")
 NORMALISE_BY = ("batch", "recalibrated")

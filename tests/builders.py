@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from channel_bench.durable import TEMPORARY_PREFIX
-from channel_bench.processes import is_gone
+from channel_bench.support.durable import TEMPORARY_PREFIX
+from channel_bench.support.processes import is_gone
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 300
@@ -150,6 +150,6 @@ class Builds:
                 command = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"channel_bench.engines.worker" in command and str(self.out).encode() in command:
+            if b"channel_bench.builder.engines.worker" in command and str(self.out).encode() in command:
                 found.append(int(entry.name))
         return found

@@ -60,7 +60,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def published(published_dir, data_dir):
     """The published tables, imported into the session's data folder."""
-    from channel_bench.published import install
+    from channel_bench.table.published import install
 
     install(source=published_dir, data_dir=data_dir)
     return data_dir
@@ -69,7 +69,7 @@ def published(published_dir, data_dir):
 @pytest.fixture(scope="session")
 def digits():
     """The embedded data set."""
-    from channel_bench.datasets import load_dataset
+    from channel_bench.training.datasets import load_dataset
 
     return load_dataset("digits")
 
@@ -177,7 +177,7 @@ def small_table_path(tmp_path_factory) -> Path:
 def start_cli(name: str, *arguments: object) -> int:
     """Run a command line in this process: (name, *arguments) -> exit code."""
     from channel_bench.cli import app as bench
-    from channel_bench.terminal import run_app
+    from channel_bench.support.terminal import run_app
     from harness.cli import app as harness
 
     with pytest.raises(SystemExit) as stopped:
@@ -254,7 +254,7 @@ class Given:
 def store(tmp_path):
     """An empty store of resnet-mini runs."""
     import channel_bench as cb
+    from channel_bench.builder.store import RunStore
     from channel_bench.recipe import get_recipe
-    from channel_bench.store import RunStore
 
     return RunStore.create(tmp_path / "runs", cb.get_space("resnet-mini"), get_recipe("mini"), "digits", "d1")

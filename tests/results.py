@@ -88,7 +88,18 @@ def make_results(folder: Path) -> None:
         for file in files:
             (folder / f"{file.replace('/', '-')}.json").write_text(json.dumps(scores_of(folder / file)))
         judged = ("--space", space, "--json")
-        run(folder, f"report-{space}", HARNESS, "report", *files, *judged, "--replicates", "200", "-o", f"report-{space}")
+        run(
+            folder,
+            f"report-{space}",
+            HARNESS,
+            "report",
+            *files,
+            *judged,
+            "--replicates",
+            "200",
+            "-o",
+            f"report-{space}",
+        )
         run(folder, f"score-{space}", HARNESS, "score", files[0], *judged, "--smooth", "log", "--equal-flops")
         run(folder, f"noise-{space}", HARNESS, "noise", *judged)
         run(folder, f"baselines-{space}", HARNESS, "baselines", *judged, "--additive")

@@ -19,17 +19,18 @@ from scipy.stats import rankdata
 
 import channel_bench as cb
 from channel_bench.errors import ArchError, ArgumentError, MethodError, UnknownNameError
+from channel_bench.support.terminal import finite
 from channel_bench.table import Table
-from channel_bench.terminal import finite
 from harness import method as method_module
-from harness.baselines import baseline_scores
-from harness.comparison import compare
-from harness.method import get_method, register
-from harness.metrics import correlations
-from harness.ranking import rank
+from harness.judge.baselines import baseline_scores
+from harness.judge.comparison import compare
+from harness.method import register
+from harness.methods import get_method
+from harness.ranking.run import rank
+from harness.report.sheets import print_comparison
 from harness.scores import make_scores, read_scores, write_scores
-from harness.sheets import print_comparison
-from harness.smoothing import (
+from harness.stats.metrics import correlations
+from harness.stats.smoothing import (
     FORMS,
     additive_fit,
     average_scores,
@@ -510,7 +511,7 @@ def test_a_supernet_is_ranked_by_samples_of_its_scores(task):
 
 
 def test_finding_a_form_loads_neither_torch_nor_scipy():
-    code = "import sys, harness.smoothing, harness.methods.additive; print({'torch', 'scipy'} & set(sys.modules))"
+    code = "import sys, harness.stats.smoothing, harness.methods.additive; print({'torch', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

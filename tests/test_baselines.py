@@ -10,14 +10,8 @@ from scipy import stats
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, UnknownNameError
-from harness.baselines import (
-    SIZES,
-    AdditiveCurve,
-    AdditivePoint,
-    additive_curve,
-    exchange_rate,
-)
-from harness.metrics import kendall
+from harness.judge.baselines import SIZES, AdditiveCurve, AdditivePoint, additive_curve, exchange_rate
+from harness.stats.metrics import kendall
 
 SPACE = cb.get_space("resnet-mini")
 ARCHS = SPACE.archs()
@@ -113,7 +107,7 @@ def test_the_exchange_rate_by_hand():
 
 
 def test_a_fit_is_worth_the_architectures_that_it_was_fitted_to():
-    from harness.smoothing import fit_effects
+    from harness.stats.smoothing import fit_effects
 
     rng = np.random.default_rng(5)
     truth = additive_truth(rng, noise=0.8)

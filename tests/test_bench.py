@@ -12,7 +12,7 @@ from conftest import load_script
 from torch.utils.flop_counter import FlopCounterMode
 
 import channel_bench as cb
-from channel_bench.models import build_model
+from channel_bench.training.models import build_model
 
 PERF = Path(__file__).parent / "perf"
 

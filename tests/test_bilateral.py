@@ -11,11 +11,10 @@ from torch.nn import functional
 import channel_bench as cb
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import get_recipe
-from harness.method import get_method
-from harness.methods import bcnet
-from harness.supernet import Supernet
+from harness.methods import bcnet, get_method
+from harness.supernet.network import Supernet
+from harness.supernet.training import WIDTHS, Batch
 from harness.task import make_task, supernet_recipe
-from harness.training import WIDTHS, Batch
 
 SPACE = cb.get_space("resnet-mini")
 WIDEST = (4,) * 7

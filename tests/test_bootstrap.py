@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 from channel_bench.errors import ArgumentError, UnknownNameError
-from harness.bootstrap import Metric, bootstrap, over_seeds
-from harness.metrics import correlations, kendall, precision_at
+from harness.stats.bootstrap import Metric, bootstrap, over_seeds
+from harness.stats.metrics import correlations, kendall, precision_at
 
 PERF = Path(__file__).parent / "perf"
 

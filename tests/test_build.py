@@ -16,19 +16,19 @@ from builders import NUM_PLANNED, PATIENCE_S, PLAN, Builds, gated, wait_for
 from conftest import Given, make_info, make_record, write_table
 
 import channel_bench as cb
-from channel_bench.build import build, default_stack, make_stacks, pick_archs
-from channel_bench.collect import collect
-from channel_bench.durable import TEMPORARY_PREFIX
-from channel_bench.engines import Outcome
-from channel_bench.engines.local import LocalEngine
+from channel_bench.builder.build import build, default_stack, make_stacks, pick_archs
+from channel_bench.builder.collect import collect
+from channel_bench.builder.engines import Outcome
+from channel_bench.builder.engines.local import LocalEngine
+from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError
-from channel_bench.processes import this_process
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
-from channel_bench.store import RunStore
+from channel_bench.support.durable import TEMPORARY_PREFIX
+from channel_bench.support.processes import this_process
 from channel_bench.table import Table
-from channel_bench.train import pick_backend, train_jobs
-from channel_bench.verify import verify
+from channel_bench.table.verify import verify
+from channel_bench.training.backends import pick_backend, train_jobs
 
 SPACE = cb.get_space("resnet-mini")
 
@@ -161,7 +161,7 @@ def test_more_runs_and_architectures_add_to_a_store(built, tmp_path):
 
 
 def test_what_a_worker_left_half_written_is_gone_when_the_build_ends(tmp_path):
-    code = "from channel_bench.processes import this_process; print(this_process())"
+    code = "from channel_bench.support.processes import this_process; print(this_process())"
     dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     recipe = get_recipe("mini", epochs=1)
     store = RunStore.create(tmp_path / "runs", SPACE, recipe, "digits", json_digest())
@@ -201,7 +201,7 @@ def test_a_job_that_is_refused_is_reported_and_the_others_are_done(tmp_path):
 
 
 def json_digest():
-    from channel_bench.datasets import load_dataset
+    from channel_bench.training.datasets import load_dataset
 
     return load_dataset("digits").digest
 
@@ -210,7 +210,7 @@ def test_a_worker_that_dies_after_its_run_is_durable_does_not_train_it_again(tmp
     # kill -9 between making a run durable and saying so, arranged inside the worker.
     store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini", epochs=1), "digits", json_digest())
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, channel_bench.store as store\n"
+        "import os, channel_bench.builder.store as store\n"
         "add = store.RunStore.add\n"
         "def add_and_die(self, record):\n"
         "    add(self, record)\n"

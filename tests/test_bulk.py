@@ -10,8 +10,8 @@ import pytest
 from conftest import PART_DAMAGES, make_record
 
 import channel_bench as cb
-from channel_bench import bulk
-from channel_bench.bulk import read_all
+from channel_bench.builder import bulk
+from channel_bench.builder.bulk import read_all
 from channel_bench.errors import CorruptFileError
 from channel_bench.record import CURVE_METRICS, RunRecord, make_arrow
 

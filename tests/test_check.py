@@ -11,12 +11,11 @@ import torch
 from torch.nn import functional
 
 import channel_bench as cb
-from channel_bench import published, shipped
 from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError, UnknownNameError
-from channel_bench.table import Table
-from harness.check import CHECKS, NOT_REACHED, NUM_STEPS, TOLERANCE, check_method, small_task
-from harness.isolation import TableAccessError, blocked_table, watched_globals
-from harness.method import list_methods
+from channel_bench.table import Table, published, shipped
+from harness.check.checker import CHECKS, NOT_REACHED, NUM_STEPS, TOLERANCE, check_method, small_task
+from harness.check.isolation import TableAccessError, blocked_table, watched_globals
+from harness.methods import list_methods
 
 HARNESS = "channel-harness"
 SPACE = cb.get_space("resnet-mini")
@@ -248,9 +247,9 @@ BAD = {  # a method, the check that is to catch it, and what it is to say
     "loads the table": (
         in_fit(lambda task: cb.load("resnet-mini")),
         "table",
-        "fit(task) used channel_bench.table.load()",
+        "fit(task) used channel_bench.table.sources.load()",
     ),
-    "swallows": (in_fit(swallow_the_table), "table", "fit(task) used channel_bench.table.load() ("),
+    "swallows": (in_fit(swallow_the_table), "table", "fit(task) used channel_bench.table.sources.load() ("),
     "draws from torch": (in_fit(lambda task: torch.rand(3)), "generators", "moved PyTorch's CPU generator"),
     "draws from numpy": (in_fit(lambda task: np.random.rand()), "generators", "moved NumPy's legacy generator"),
     "draws from random": (in_fit(lambda task: random.random()), "generators", "moved Python's random"),
@@ -517,11 +516,14 @@ def test_a_broken_contract_is_exit_code_1_with_what_and_where_and_how_to_mend(fo
     assert lines[3].startswith("not reached, because another check failed: score, sizes")
     assert lines[4] == "mine:Fragile breaks its contract: fit"
     code, output, _ = run_cli(HARNESS, "check", "mine:Peeping")
-    assert code == 1 and "fit(task) used channel_bench.table.load() (mine.py:24)" in output
+    assert code == 1 and "fit(task) used channel_bench.table.sources.load() (mine.py:24)" in output
     assert run_cli(HARNESS, "check", "greedy:Greedy", "--json")[0] == 1
     parsed = json.loads(run_cli(HARNESS, "check", "greedy.py:Greedy", "--json")[1])
     (found,) = [finding for finding in parsed["findings"] if finding["outcome"] == "failed"]
-    assert (found["check"], found["found"]) == ("table", "importing it used channel_bench.table.load() (greedy.py:2)")
+    assert (found["check"], found["found"]) == (
+        "table",
+        "importing it used channel_bench.table.sources.load() (greedy.py:2)",
+    )
 
 
 @pytest.mark.parametrize(

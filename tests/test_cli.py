@@ -312,7 +312,7 @@ def test_the_metric_is_named_beside_its_numbers(small_table_path, run_cli):
 
 
 def test_the_demo_runs_to_its_report_and_goes_on_from_what_is_there(tmp_path, run_cli, small_holdout, monkeypatch):
-    monkeypatch.setattr("channel_bench.build.num_cores", lambda: 1)  # one worker is enough
+    monkeypatch.setattr("channel_bench.builder.build.num_cores", lambda: 1)  # one worker is enough
     out = tmp_path / "demo"
     code, output, errors = run_cli(HARNESS, "demo", "--archs", "3", "--epochs", "2", "--out", out)
     assert code == 0

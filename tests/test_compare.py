@@ -9,9 +9,9 @@ from conftest import make_info, make_rows, write_table
 from scipy import stats
 
 import channel_bench as cb
-from channel_bench.compare import compare_tables
 from channel_bench.errors import ArgumentError
 from channel_bench.table import Table
+from channel_bench.table.compare import compare_tables
 
 SPACE = cb.get_space("resnet-mini")
 

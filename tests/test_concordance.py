@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from channel_bench.compiled import load_library
 from channel_bench.errors import ArgumentError
-from harness import concordance
-from harness.concordance import Ordered, Rankings
+from channel_bench.support.compiled import load_library
+from harness.stats import concordance
+from harness.stats.concordance import Ordered, Rankings
 
 
 def by_definition(scores, truth, copies):

@@ -9,7 +9,7 @@ from conftest import PUBLISHED_FILES
 from torch import nn
 
 import channel_bench as cb
-from channel_bench.models import build_model
+from channel_bench.training.models import build_model
 
 
 @pytest.mark.parametrize("name", PUBLISHED_FILES)

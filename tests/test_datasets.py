@@ -15,9 +15,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import channel_bench as cb
-from channel_bench.datasets import TrainLoader, channel_statistics, load_dataset, normalise
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
 from channel_bench.recipe import get_recipe
+from channel_bench.training.datasets import TrainLoader, channel_statistics, load_dataset, normalise
 
 
 def seeded(seed=0):

@@ -5,8 +5,8 @@ import pytest
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError
-from harness.diagnostics import kendall_along, rank_calibration, slot_effects
-from harness.metrics import equal_flops, kendall
+from harness.stats.diagnostics import kendall_along, rank_calibration, slot_effects
+from harness.stats.metrics import equal_flops, kendall
 
 SPACE = cb.get_space("resnet")
 ARCHS = SPACE.archs()

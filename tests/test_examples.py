@@ -19,10 +19,10 @@ from torch.func import functional_call
 from torch.nn import functional
 
 import channel_bench as cb
-from channel_bench.models import build_model
+from channel_bench.training.models import build_model
 from harness import method as method_module
-from harness.baselines import num_paths
-from harness.check import small_task
+from harness.check.checker import small_task
+from harness.judge.baselines import num_paths
 
 HARNESS = "channel-harness"
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import channel_bench as cb
-from channel_bench.layers import IMAGE
-from channel_bench.models import build_model
-from harness.exhaustive import BUNDLE_ELEMENTS, SupernetEvaluator, Walk, count_macs
-from harness.supernet import PATHS, Supernet, batch_norm
+from channel_bench.space.layers import IMAGE
+from channel_bench.training.models import build_model
+from harness.supernet.exhaustive import BUNDLE_ELEMENTS, SupernetEvaluator, Walk, count_macs
+from harness.supernet.network import PATHS, Supernet, batch_norm
 from harness.task import make_task
 
 ARCHS = {name: cb.get_space(name).sample(200, np.random.default_rng(3)) for name in MINI}

@@ -16,13 +16,12 @@ from conftest import make_info, make_record, make_rows, write_table
 from PIL import Image
 
 import channel_bench as cb
-from channel_bench import explore
-from channel_bench.collect import collect
+from channel_bench.builder.collect import collect
+from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError
 from channel_bench.recipe import get_recipe
-from channel_bench.store import RunStore
-from channel_bench.table import Table
-from channel_bench.terminal import parse_quantity
+from channel_bench.support.terminal import parse_quantity
+from channel_bench.table import Table, explore
 
 pytestmark = SHARED_BROWSER  # and one making of the pages serves all
 MIB = 2**20

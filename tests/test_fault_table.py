@@ -18,19 +18,19 @@ from builders import NUM_PLANNED, PATIENCE_S, Builds, gated, wait_for
 from conftest import make_record
 
 import channel_bench as cb
-from channel_bench import leases as leases_module
-from channel_bench import work as work_module
-from channel_bench.build import build, parse_shard, pick_archs, shard_archs
-from channel_bench.collect import collect, merge
-from channel_bench.durable import LEFTOVER_AGE_S, TEMPORARY_PREFIX, remove_leftovers
+from channel_bench.builder import leases as leases_module
+from channel_bench.builder import work as work_module
+from channel_bench.builder.build import build, parse_shard, pick_archs, shard_archs
+from channel_bench.builder.collect import collect, merge
+from channel_bench.builder.leases import DEAD_AFTER_S, Leases
+from channel_bench.builder.status import status
+from channel_bench.builder.store import RunStore
+from channel_bench.builder.work import SharedWork
 from channel_bench.errors import ArgumentError, BuildError, ConflictError
-from channel_bench.leases import DEAD_AFTER_S, Leases
-from channel_bench.processes import is_gone, this_process
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
-from channel_bench.status import status
-from channel_bench.store import RunStore
-from channel_bench.work import SharedWork
+from channel_bench.support.durable import LEFTOVER_AGE_S, TEMPORARY_PREFIX, remove_leftovers
+from channel_bench.support.processes import is_gone, this_process
 
 SPACE = cb.get_space("resnet-mini")
 ARCHS = pick_archs(SPACE, "6")
@@ -47,7 +47,7 @@ def builds(tmp_path):
 
 def dead_process():
     """Name of a process of this machine that is no more."""
-    code = "from channel_bench.processes import this_process; print(this_process())"
+    code = "from channel_bench.support.processes import this_process; print(this_process())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -240,7 +240,7 @@ def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, m
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     fails, is_trained = sorted(ARCHS[:2], key=SPACE.flops)  # the costliest comes first
     (tmp_path / "sitecustomize.py").write_text(
-        "import channel_bench.train as train\n"
+        "import channel_bench.training.run as train\n"
         "whole = train.train_jobs\n"
         "def train_jobs(space, jobs, *rest, **more):\n"
         f"    if jobs[0].arch == {fails!r}:\n"

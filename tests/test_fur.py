@@ -10,15 +10,14 @@ from torch import nn
 from torch.nn import functional
 
 import channel_bench as cb
-from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArgumentError
-from channel_bench.layers import IMAGE
-from channel_bench.models import build_model
-from harness.method import get_method
-from harness.methods import fur
+from channel_bench.space.layers import IMAGE
+from channel_bench.training.datasets import channel_statistics, normalise
+from channel_bench.training.models import build_model
+from harness.methods import fur, get_method
 from harness.methods.fur import clean_statistics, elasticities, run_with_dropout
+from harness.supernet.training import make_supernet
 from harness.task import make_task, supernet_recipe
-from harness.training import make_supernet
 
 SPACE = cb.get_space("resnet-mini")
 MINI = ["resnet-mini", "mobilenet-mini"]
@@ -119,7 +118,7 @@ def test_statistics_are_means_over_batches_of_training_images(digits, monkeypatc
 
 def inputs_under_dropout(monkeypatch, net, images, dropout, seed=0, statistics=None):
     """What every layer reads in a pass under dropout, by its name."""
-    from harness import supernet
+    from harness.supernet import network as supernet
 
     read, convolve = {}, supernet.convolve
     with monkeypatch.context() as patch:

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import channel_bench as cb
-from channel_bench import latency
-from channel_bench.cost import layer_flops
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, StorageError
 from channel_bench.latency import Conditions, LatencyModel, load_latency
-from channel_bench.layers import CLASSES, IMAGE, layers_of
-from channel_bench.measure import agreement, measure, num_samples
-from channel_bench.models import build_model
-from channel_bench.stopwatch import TorchStopwatch
+from channel_bench.latency import model as latency
+from channel_bench.latency.measure import agreement, measure, num_samples
+from channel_bench.latency.stopwatch import TorchStopwatch
+from channel_bench.space.cost import layer_flops
+from channel_bench.space.layers import CLASSES, IMAGE, layers_of
 from channel_bench.table import Table
-from harness.choices import LayerGroup, PowerLaw, choice_scores, choose_widths, fit_layers, fit_power_law
+from channel_bench.training.models import build_model
+from harness.methods.htas_choices import LayerGroup, PowerLaw, choice_scores, choose_widths, fit_layers, fit_power_law
 
 SPACE = cb.get_space("resnet-mini")
 
@@ -273,8 +273,8 @@ def test_other_files_and_spaces_are_refused(path, tmp_path):
 
 def test_loading_and_predicting_need_neither_torch_nor_scipy(path):
     code = (
-        "import sys; from channel_bench.latency import load_latency;"
-        f"load_latency({str(path)!r}).predict(); import harness.choices;"
+        "import sys; from channel_bench.latency.model import load_latency;"
+        f"load_latency({str(path)!r}).predict(); import harness.methods.htas_choices;"
         "print(sorted({'torch', 'scipy', 'pandas', 'rich'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -323,7 +323,7 @@ def test_top_takes_a_model_or_its_predictions(small_table_path, model):
 
 
 def test_a_measurement_from_the_command_line_is_a_budget_of_top(tmp_path, small_table_path, run_cli, monkeypatch):
-    monkeypatch.setattr("channel_bench.stopwatch.SAMPLE_MS", 0.05)  # really measured, but fast
+    monkeypatch.setattr("channel_bench.latency.stopwatch.SAMPLE_MS", 0.05)  # really measured, but fast
     out = tmp_path / "latency.json"
     plan = ("latency", "resnet-mini", "--device", "cpu", "--batch-size", 2, "--repeats", 2, "--networks", 6, "-o", out)
     code, output, _ = run_cli("channel-bench", *plan, "--json")
@@ -353,7 +353,7 @@ def test_a_measurement_from_the_command_line_is_a_budget_of_top(tmp_path, small_
 
 def test_the_printed_table_states_error_noise_and_conditions(tmp_path, run_cli, monkeypatch):
     counting = CountingStopwatch(SPACE, 1.25, 3.0)
-    monkeypatch.setattr("channel_bench.stopwatch.TorchStopwatch", lambda space, device, batch_size: counting)
+    monkeypatch.setattr("channel_bench.latency.stopwatch.TorchStopwatch", lambda space, device, batch_size: counting)
     arguments = ("latency", "resnet-mini", "--device", "cpu", "--repeats", 2, "--networks", 16, "-o")
     code, output, errors = run_cli("channel-bench", *arguments, tmp_path / "a.json")
     rows = {line[:14].strip(): line[14:].split() for line in output.splitlines()}

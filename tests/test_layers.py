@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 import channel_bench as cb
-from channel_bench.layers import CLASSES, IMAGE, blocks_of, layers_of
-from channel_bench.models import build_model
 from channel_bench.space import NUM_SLOTS, Space
+from channel_bench.space.layers import CLASSES, IMAGE, blocks_of, layers_of
+from channel_bench.training.models import build_model
 
 SPACES = [cb.get_space(name) for name in cb.list_spaces()]
 ODD = [
@@ -82,7 +82,7 @@ def test_blocks_are_all_layers_but_the_classifier_and_slots_are_the_seven(space)
 
 def test_the_layers_need_no_torch():
     code = (
-        "import sys; import channel_bench as cb; from channel_bench.layers import layers_of;"
+        "import sys; import channel_bench as cb; from channel_bench.space.layers import layers_of;"
         "print(len(layers_of(cb.get_space('resnet'))), 'torch' in sys.modules)"
     )
     assert (

@@ -13,10 +13,9 @@ import channel_bench as cb
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
 from channel_bench.space import list_spaces
 from channel_bench.table import Table
-from harness.baselines import BASELINES
-from harness.comparison import compare
-from harness.entries import entries_dir, make_entry, read_entries, read_entry, read_entry_scores, write_entry
-from harness.leaderboard import (
+from harness.judge.baselines import BASELINES
+from harness.judge.comparison import compare
+from harness.leaderboard.board import (
     MARKERS,
     board_html,
     make_board,
@@ -25,6 +24,14 @@ from harness.leaderboard import (
     sheets_of,
     to_json,
     write_boards,
+)
+from harness.leaderboard.entries import (
+    entries_dir,
+    make_entry,
+    read_entries,
+    read_entry,
+    read_entry_scores,
+    write_entry,
 )
 from harness.scores import make_scores, write_scores
 
@@ -63,7 +70,7 @@ def test_every_entry_is_valid_and_its_scores_are_those_it_names(entries):
 
 
 def test_every_method_and_every_baseline_has_an_entry(entries):
-    from harness.method import list_methods
+    from harness.methods import list_methods
 
     methods = {entry.method for entry in entries}
     ours = {info.name for info in list_methods() if info.factory.__module__.startswith("harness.methods")}

@@ -10,11 +10,10 @@ from torch.nn import functional
 
 import channel_bench as cb
 from channel_bench.recipe import get_recipe
-from harness.differentiable import Betas, gumbel
-from harness.method import get_method
-from harness.methods import mask_gumbel
+from harness.methods import get_method, mask_gumbel
 from harness.methods.mask_gumbel import PREFIXES, masked_forward
-from harness.supernet import Supernet
+from harness.supernet.differentiable import Betas, gumbel
+from harness.supernet.network import Supernet
 from harness.task import make_task, supernet_recipe
 
 MINI = ["resnet-mini", "mobilenet-mini"]

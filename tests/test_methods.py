@@ -11,12 +11,12 @@ import channel_bench as cb
 from channel_bench.errors import ArgumentError, MethodError, UnknownNameError
 from channel_bench.recipe import get_recipe
 from harness import method as method_module
-from harness import training
-from harness.method import get_method, list_methods, register, score_all
-from harness.methods import autoslim, uniform
-from harness.ranking import rank
+from harness.method import register, score_all
+from harness.methods import autoslim, get_method, list_methods, uniform
+from harness.ranking.run import rank
+from harness.supernet import training
+from harness.supernet.training import make_supernet, train_supernet
 from harness.task import Task, make_task, supernet_recipe
-from harness.training import make_supernet, train_supernet
 
 SPACE = cb.get_space("resnet-mini")
 BUILT_IN = ["autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform"]

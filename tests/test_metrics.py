@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from channel_bench.errors import ArgumentError, BudgetError
-from harness import metrics
-from harness.metrics import (
+from harness.stats import metrics
+from harness.stats.metrics import (
     best_rank_at,
     correlations,
     equal_flops,

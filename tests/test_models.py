@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import channel_bench as cb
-from channel_bench.models import build_model
-from channel_bench.models.resnet import ResNet
+from channel_bench.training.models import build_model
+from channel_bench.training.models.resnet import ResNet
 
 
 def seeded(name: str, arch: str, seed: int = 0) -> nn.Module:

@@ -10,15 +10,16 @@ from torch import nn
 from torch.nn import functional
 
 import channel_bench as cb
-from channel_bench import native
-from channel_bench.compiled import load_library
-from channel_bench.datasets import TrainLoader, make_dataset
 from channel_bench.errors import ArgumentError
-from channel_bench.models import build_model
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.space import Space
-from channel_bench.train import pick_backend, run_generators, train_jobs, train_run
+from channel_bench.support.compiled import load_library
+from channel_bench.training import native
+from channel_bench.training.backends import pick_backend, train_jobs
+from channel_bench.training.datasets import TrainLoader, make_dataset
+from channel_bench.training.models import build_model
+from channel_bench.training.run import run_generators, train_run
 
 MINI = ["resnet-mini", "mobilenet-mini"]
 
@@ -147,8 +148,8 @@ def test_evaluation_is_that_of_pytorch_with_running_statistics(digits):
             for buffer in (module.running_mean, module.running_var):
                 buffer.copy_(torch.from_numpy(run.statistics[start : start + len(buffer)]))
                 start += len(buffer)
-    from channel_bench.datasets import normalise
-    from channel_bench.train import evaluate
+    from channel_bench.training.datasets import normalise
+    from channel_bench.training.run import evaluate
 
     loader = TrainLoader(digits.train_images, digits.train_labels, recipe)
     loss, acc = evaluate(model, normalise(digits.test_images, *loader.statistics), digits.test_labels)

@@ -7,11 +7,11 @@ import pytest
 from conftest import make_info, make_record, make_rows, write_table
 
 import channel_bench as cb
-from channel_bench.collect import collect
+from channel_bench.builder.collect import collect
+from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArchError, ArgumentError, ChannelBenchError, MissingDataError, UnknownNameError
 from channel_bench.nats import create, search_space_info
 from channel_bench.recipe import get_recipe
-from channel_bench.store import RunStore
 from channel_bench.table import Table
 
 SPACE = cb.get_space("resnet")
@@ -259,7 +259,7 @@ def test_costs_are_in_millions(api, bare):
 def test_the_configuration_builds_the_network(api):
     import torch
 
-    from channel_bench.models import build_model
+    from channel_bench.training.models import build_model
 
     config = create("resnet-mini").get_net_config(100, "digits")
     model = build_model(cb.get_space(config["space"]), config["arch"], torch.Generator().manual_seed(0))

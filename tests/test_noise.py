@@ -11,14 +11,14 @@ from scipy import stats
 import channel_bench as cb
 from channel_bench.errors import ArgumentError
 from channel_bench.table import Table
-from harness.metrics import correlations, kendall
-from harness.noise import (
+from harness.judge.noise import report_noise
+from harness.stats.metrics import correlations, kendall
+from harness.stats.noise import (
     Ceilings,
     ceilings,
     fraction_of_ceiling,
     leave_one_run_out,
     reliability,
-    report_noise,
     simulated_ceilings,
 )
 

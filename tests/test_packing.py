@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import channel_bench as cb
-from channel_bench.models import build_model
-from channel_bench.packing import MAX_RUNS, _num_activations, run_bytes, runs_per_gpu
+from channel_bench.builder.packing import MAX_RUNS, _num_activations, run_bytes, runs_per_gpu
+from channel_bench.training.models import build_model
 
 GIB = 2**30
 
@@ -37,9 +37,9 @@ def test_the_rule_packs_small_networks_and_never_beyond_memory():
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["resnet", "mobilenet"])
 def test_on_a_gpu_a_run_needs_no_more_than_was_planned(name):
-    from channel_bench.datasets import TrainLoader
     from channel_bench.recipe import get_recipe
-    from channel_bench.step import Trainer
+    from channel_bench.training.datasets import TrainLoader
+    from channel_bench.training.step import Trainer
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from channel_bench.page import assemble, embedded_json, fill, pack_array
+from channel_bench.support.page import assemble, embedded_json, fill, pack_array
 
 
 def test_values_are_put_in_as_they_are_and_their_braces_are_no_places():

@@ -14,9 +14,10 @@ import pytest
 from conftest import PUBLISHED_FILES
 
 import channel_bench as cb
-from channel_bench import published as published_module
 from channel_bench.errors import CorruptFileError, DownloadError, MissingDataError, StorageError
-from channel_bench.published import convert, default_data_dir, install, table_path
+from channel_bench.support.folders import default_data_dir
+from channel_bench.table import published as published_module
+from channel_bench.table.published import convert, install, table_path
 
 
 def contents(folder):

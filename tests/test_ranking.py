@@ -16,15 +16,16 @@ import pytest
 import torch
 
 import channel_bench as cb
-from channel_bench.datasets import make_dataset
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
-from harness import method, training
-from harness.batch import rank_many, score_file
-from harness.comparison import compare
-from harness.method import get_method
-from harness.metrics import correlations
-from harness.ranking import Workplace, rank, rank_to_file, settings
+from channel_bench.training.datasets import make_dataset
+from harness import method
+from harness.judge.comparison import compare
+from harness.methods import get_method
+from harness.ranking.batch import rank_many, score_file
+from harness.ranking.run import Workplace, rank, rank_to_file, settings
 from harness.scores import make_scores, read_scores, write_scores
+from harness.stats.metrics import correlations
+from harness.supernet import training
 from harness.task import make_task, supernet_recipe
 
 SPACE = cb.get_space("resnet-mini")
@@ -208,8 +209,8 @@ RANK = ["rank", "uniform", "--space", "resnet-mini", "--epochs", "3", "--no-trut
 def start_rank(out):
     """RANK in a process of its own, a checkpoint after every epoch and few images to score on."""
     code = (
-        "import harness.task, harness.training, harness.cli\n"
-        "harness.task.MAX_HOLDOUT, harness.training.CHECKPOINT_SHARE = 20, float('inf')\n"
+        "import harness.task, harness.supernet.training, harness.cli\n"
+        "harness.task.MAX_HOLDOUT, harness.supernet.training.CHECKPOINT_SHARE = 20, float('inf')\n"
         "harness.cli.main()"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

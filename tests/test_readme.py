@@ -33,7 +33,7 @@ def test_the_query_example_prints_what_it_shows(published):
 
 def test_the_plug_in_example_fulfils_the_contract(monkeypatch, digits):
     from harness import method
-    from harness.ranking import rank
+    from harness.ranking.run import rank
     from harness.task import make_task
 
     monkeypatch.setattr(method, "_registry", {})
@@ -64,7 +64,7 @@ def test_every_file_of_the_tree_exists_and_none_is_left_out():
 
 def test_the_baselines_of_the_readme_are_those_of_the_published_tables(published):
     import channel_bench as cb
-    from harness.comparison import compare
+    from harness.judge.comparison import compare
 
     names = {
         "flops": "FLOPs",

@@ -14,14 +14,14 @@ from conftest import make_info, make_rows, write_table
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, BudgetError, MissingPackageError, StorageError, UnknownNameError
 from channel_bench.table import Table
-from harness.comparison import compare, group_rankings
-from harness.metrics import kendall
-from harness.plots import draw_kendall, figure_files, figure_title
-from harness.report import holm, make_report, shown_pairs
-from harness.report_files import write_report
-from harness.report_sheets import print_report, report_sheets
+from harness.judge.comparison import compare, group_rankings
+from harness.judge.verdict import holm, make_report, shown_pairs
+from harness.report.figures import draw_kendall, figure_files, figure_title
+from harness.report.files import write_report
+from harness.report.sheets import Sheet, to_html, to_latex, to_markdown
+from harness.report.verdict_sheets import print_report, report_sheets
 from harness.scores import make_scores, write_scores
-from harness.sheets import Sheet, to_html, to_latex, to_markdown
+from harness.stats.metrics import kendall
 
 pytestmark = pytest.mark.xdist_group("report")  # what is made once serves all
 SPACE = cb.get_space("resnet-mini")
@@ -404,7 +404,7 @@ def test_a_full_disk_leaves_the_old_report(report, tmp_path, monkeypatch):
     write_report(report, tmp_path / "out", figures=False)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     other = dataclasses.replace(report, version="another")
-    monkeypatch.setattr("channel_bench.durable.os.fsync", _full)
+    monkeypatch.setattr("channel_bench.support.durable.os.fsync", _full)
     with pytest.raises(StorageError, match="No space left"):
         write_report(other, tmp_path / "out", figures=False)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

@@ -16,18 +16,18 @@ from conftest import make_info, make_rows, write_table
 from scipy.stats import rankdata
 
 import channel_bench as cb
-from channel_bench import page as common_module
 from channel_bench.errors import MissingPackageError
+from channel_bench.support import page as common_module
+from channel_bench.support.terminal import parse_quantity
 from channel_bench.table import Table
-from channel_bench.terminal import parse_quantity
-from harness import report_page as page_module
-from harness.baselines import BASELINES
-from harness.metrics import kendall, regrets
-from harness.report import make_report
-from harness.report_page import report_page
-from harness.report_sheets import p_text, report_sheets, verdict_sheet
+from harness.judge.baselines import BASELINES
+from harness.judge.verdict import make_report
+from harness.report import page as page_module
+from harness.report.page import report_page
+from harness.report.sheets import seen_runs
+from harness.report.verdict_sheets import p_text, report_sheets, verdict_sheet
 from harness.scores import make_scores
-from harness.sheets import seen_runs
+from harness.stats.metrics import kendall, regrets
 
 pytestmark = SHARED_BROWSER  # and one making of the pages serves all
 NUISANCE = "</script><b>{{style}} & 'so' %{x}, as long as names are that nobody thought about"

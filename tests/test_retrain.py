@@ -9,16 +9,17 @@ import pytest
 from conftest import make_info, make_rows, write_table
 
 import channel_bench as cb
-from channel_bench import retrain
-from channel_bench.build import pick_archs
-from channel_bench.collect import collect
+from channel_bench.builder import retrain
+from channel_bench.builder.build import pick_archs
+from channel_bench.builder.collect import collect
+from channel_bench.builder.retrain import RunNoise, audit
+from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
-from channel_bench.retrain import RunNoise, audit
-from channel_bench.store import RunStore
 from channel_bench.table import Table
-from channel_bench.train import train_jobs, train_stack
+from channel_bench.training.backends import train_jobs
+from channel_bench.training.run import train_stack
 
 SPACE = cb.get_space("resnet-mini")
 RECIPE = get_recipe("mini", epochs=4)
@@ -118,7 +119,7 @@ def simulated(tmp_path, monkeypatch, num_archs, num_runs, shift=0.0, blow=1.0, d
             accuracy = None if number in diverged else truth[job.arch] + shift + noise
             yield dataclasses.make_dataclass("R", ["arch", "seed", "best_test_acc"])(job.arch, job.seed, accuracy)
 
-    monkeypatch.setattr("channel_bench.train.train_jobs", draw)
+    monkeypatch.setattr("channel_bench.training.backends.train_jobs", draw)
     return table
 
 

@@ -13,10 +13,10 @@ from conftest import make_info, make_rows, write_table
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError
 from channel_bench.table import Table
-from harness.baselines import baseline_scores
-from harness.comparison import compare
-from harness.metrics import correlations
+from harness.judge.baselines import baseline_scores
+from harness.judge.comparison import compare
 from harness.scores import make_scores, read_scores, write_scores
+from harness.stats.metrics import correlations
 
 SPACE = cb.get_space("resnet")
 ARCHS = ["4344424", "1111111", "2222222"]

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import channel_bench as cb
-from channel_bench import cost
 from channel_bench.errors import (
     ArgumentError,
     BudgetError,
@@ -23,23 +22,15 @@ from channel_bench.errors import (
     MissingPackageError,
     UnknownNameError,
 )
+from channel_bench.space import cost
 from channel_bench.table import Table
 from harness import method as method_module
-from harness import search as search_module
-from harness.regret import Candidate, judge, search_and_judge
+from harness import searcher as search_module
 from harness.scores import make_scores, read_scores, write_scores
-from harness.search import (
-    SEARCHERS,
-    Budget,
-    Found,
-    Lookup,
-    Queries,
-    get_searcher,
-    list_searchers,
-    register_searcher,
-    search,
-)
-from harness.searchers import fur, prior
+from harness.search.regret import Candidate, judge, search_and_judge
+from harness.search.run import search
+from harness.searcher import Budget, Found, Lookup, Queries, register_searcher
+from harness.searchers import SEARCHERS, fur, get_searcher, list_searchers, prior
 from harness.searchers.expectation import expected_cost, slot_costs
 
 SPACE = cb.get_space("resnet-mini")
@@ -690,9 +681,9 @@ def test_the_command_searches_a_file_of_scores(run_cli, score_file, small_table_
 
 def test_the_command_takes_several_budgets_options_and_latencies(run_cli, score_file, tmp_path, monkeypatch):
     times = np.random.default_rng(0).random(len(ALL)) + DIGITS.sum(1)
-    latency = types.ModuleType("channel_bench.latency")
+    latency = types.ModuleType("channel_bench.latency.model")
     latency.load_latency = lambda path, space: types.SimpleNamespace(predict=lambda archs: times[SPACE.index(archs)])
-    monkeypatch.setitem(sys.modules, "channel_bench.latency", latency)
+    monkeypatch.setitem(sys.modules, "channel_bench.latency.model", latency)
     code, out, err = run_cli(
         *(HARNESS, "search", score_file, "--space", "resnet-mini", "--no-truth", "--json", "--max-flops", "40k"),
         *("--max-params", "0.5x", "--max-latency", "0.7x", "--latency", tmp_path / "l.json", "--searcher", "random"),
@@ -770,7 +761,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run_cli, score_file, arguments, m
 
 def test_a_search_in_a_file_loads_no_torch(score_file):
     command = (
-        "import sys; from harness.cli import app; from channel_bench.terminal import run_app\n"
+        "import sys; from harness.cli import app; from channel_bench.support.terminal import run_app\n"
         "try: run_app(app, 'channel-harness', sys.argv[1:])\n"
         "except SystemExit: print(sorted({'torch', 'pymoo', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
     )

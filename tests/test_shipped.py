@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import channel_bench as cb
-from channel_bench import shipped
-from channel_bench.collect import collect
+from channel_bench.builder.collect import collect
+from channel_bench.builder.store import RunStore
 from channel_bench.errors import CorruptFileError, MissingDataError
-from channel_bench.native import reason_not, train_native
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
-from channel_bench.store import RunStore
-from channel_bench.verify import verify
+from channel_bench.table import shipped
+from channel_bench.table.verify import verify
+from channel_bench.training.native import reason_not, train_native
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,11 +9,11 @@ from torch.nn import functional
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError
-from channel_bench.models import build_model
-from channel_bench.models.stacked import StackedModel
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
-from channel_bench.train import train_run, train_stack
+from channel_bench.training.models import build_model
+from channel_bench.training.models.stacked import StackedModel
+from channel_bench.training.run import train_run, train_stack
 
 MINI = ["resnet-mini", "mobilenet-mini"]
 ARCHS = ["4444444", "1111111", "1413214", "3142341"]

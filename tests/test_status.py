@@ -8,10 +8,10 @@ import platform
 import pytest
 from conftest import make_record
 
+from channel_bench.builder.leases import Leases
+from channel_bench.builder.status import RECENT_S, status
+from channel_bench.builder.store import Failure
 from channel_bench.errors import CorruptFileError
-from channel_bench.leases import Leases
-from channel_bench.status import RECENT_S, status
-from channel_bench.store import Failure
 
 ARCHS = ["1111111", "2222222", "3333333"]
 

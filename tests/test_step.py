@@ -13,15 +13,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import channel_bench as cb
-from channel_bench import step
-from channel_bench.datasets import TrainLoader
 from channel_bench.errors import ArgumentError
-from channel_bench.models import build_model
-from channel_bench.models.stacked import StackedModel
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
-from channel_bench.step import Trainer, arithmetic, check_device, make_optimizer
-from channel_bench.train import train_jobs, train_run, train_stack
+from channel_bench.training import step
+from channel_bench.training.backends import train_jobs
+from channel_bench.training.datasets import TrainLoader
+from channel_bench.training.models import build_model
+from channel_bench.training.models.stacked import StackedModel
+from channel_bench.training.run import train_run, train_stack
+from channel_bench.training.step import Trainer, arithmetic, check_device, make_optimizer
 
 SPACE = cb.get_space("resnet-mini")
 

@@ -9,11 +9,11 @@ import pytest
 from conftest import PART_DAMAGES, make_record
 
 import channel_bench as cb
-from channel_bench.durable import TEMPORARY_PREFIX, publish_once, write_atomic
+from channel_bench.builder.leases import Leases
+from channel_bench.builder.store import RunStore
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError
-from channel_bench.leases import Leases
 from channel_bench.recipe import get_recipe
-from channel_bench.store import RunStore
+from channel_bench.support.durable import TEMPORARY_PREFIX, publish_once, write_atomic
 
 SPACE = cb.get_space("resnet-mini")
 

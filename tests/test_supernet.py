@@ -7,9 +7,9 @@ from torch.nn import functional
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError
-from channel_bench.models import build_model
-from harness.exhaustive import SupernetEvaluator
-from harness.supernet import Supernet
+from channel_bench.training.models import build_model
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.network import Supernet
 from harness.task import make_task
 
 MINI = ["resnet-mini", "mobilenet-mini"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import channel_bench as cb
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
 from channel_bench.table import Table
-from channel_bench.verify import verify
+from channel_bench.table.verify import verify
 
 SPACE = cb.get_space("resnet-mini")
 

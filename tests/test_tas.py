@@ -13,13 +13,16 @@ from torch import nn
 from torch.nn import functional
 
 import channel_bench as cb
-from channel_bench.datasets import TrainLoader
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError, MissingDataError
 from channel_bench.latency import Conditions, LatencyModel
-from channel_bench.layers import CLASSES, IMAGE, layers_of
-from channel_bench.models import build_model
 from channel_bench.recipe import get_recipe
-from harness.differentiable import (
+from channel_bench.space.layers import CLASSES, IMAGE, layers_of
+from channel_bench.training.datasets import TrainLoader
+from channel_bench.training.models import build_model
+from harness.methods import get_method
+from harness.methods.htas import mac_slopes, measured_slopes
+from harness.methods.tas import DistributionEvaluator, draw_pairs, interpolate, mixed_forward, share_depthwise_norms
+from harness.supernet.differentiable import (
     ARCH_BATCHES,
     Betas,
     check_temperatures,
@@ -28,12 +31,9 @@ from harness.differentiable import (
     search_widths,
     temperature,
 )
-from harness.method import get_method
-from harness.methods.htas import mac_slopes, measured_slopes
-from harness.methods.tas import DistributionEvaluator, draw_pairs, interpolate, mixed_forward, share_depthwise_norms
-from harness.supernet import Supernet
+from harness.supernet.network import Supernet
+from harness.supernet.training import BATCHES, make_supernet
 from harness.task import make_task, supernet_recipe
-from harness.training import BATCHES, make_supernet
 
 SPACE = cb.get_space("resnet-mini")
 MINI = ["resnet-mini", "mobilenet-mini"]
@@ -398,7 +398,7 @@ def test_the_loss_of_the_mixture_falls(name, digits):
 
 
 def test_an_interrupted_search_ends_in_the_same_distribution(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.training.CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr("harness.supernet.training.CHECKPOINT_SHARE", math.inf)
     whole = get_method("tas", arch_lr=0.05).fit(task_of(digits, "mobilenet-mini", epochs=3))
 
     def stop(epoch, epochs, note):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from channel_bench.errors import ArgumentError, BudgetError
-from harness.metrics import best_rank_at, precision_at, regrets
-from harness.top import bootstrap_top, choose
+from harness.stats.metrics import best_rank_at, precision_at, regrets
+from harness.stats.top import bootstrap_top, choose
 
 
 def test_a_choice_by_hand():

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import channel_bench as cb
-from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArchError, ArgumentError
-from channel_bench.models import build_model
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
-from channel_bench.train import evaluate, pick_device, train_run, train_stack
+from channel_bench.training.datasets import channel_statistics, normalise
+from channel_bench.training.devices import pick_device
+from channel_bench.training.models import build_model
+from channel_bench.training.run import evaluate, train_run, train_stack
 
 SPACE = cb.get_space("resnet-mini")
 

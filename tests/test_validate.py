@@ -36,7 +36,7 @@ def test_the_whole_line_runs_on_a_mini_space(validate, tmp_path, monkeypatch, ca
     reference = write_table(tmp_path / "reference.parquet", make_rows(space, 64, 2), make_info(space))
     words = ["--dataset", "digits", "--spaces", "resnet-mini", "--archs", "3", "--epochs", "1", "--device", "cpu"]
     words += ["--reference", f"resnet-mini={reference}", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr("channel_bench.build.num_cores", lambda: 1)  # one worker is enough
+    monkeypatch.setattr("channel_bench.builder.build.num_cores", lambda: 1)  # one worker is enough
 
     def run(*more):
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words, *more])

@@ -27,12 +27,12 @@ import numpy as np
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, ChannelBenchError
 from channel_bench.space import NUM_ARCHS, Space
+from channel_bench.support.terminal import print_json, print_table
 from channel_bench.table import Table
-from channel_bench.terminal import print_json, print_table
-from harness.baselines import baseline_scores
-from harness.metrics import correlations
+from harness.judge.baselines import baseline_scores
 from harness.scores import Scores, column_names, make_scores, read_scores
-from harness.smoothing import AVERAGES, FORMS, average_scores, smooth_scores
+from harness.stats.metrics import correlations
+from harness.stats.smoothing import AVERAGES, FORMS, average_scores, smooth_scores
 
 BASELINES = ("flops", "sum-log-width")
 

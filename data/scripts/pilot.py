@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from channel_bench.build import make_stacks
-from channel_bench.datasets import Dataset, load_dataset, make_dataset
+from channel_bench.builder.build import make_stacks
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job, RunRecord
 from channel_bench.space import NUM_WIDTHS, Space
-from channel_bench.train import train_jobs
+from channel_bench.training.backends import train_jobs
+from channel_bench.training.datasets import Dataset, load_dataset, make_dataset
 
 
 def main() -> None:

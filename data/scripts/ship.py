@@ -7,11 +7,68 @@ python data/scripts/ship.py runs/resnet-mini runs/mobilenet-mini
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
-from channel_bench.collect import collect
-from channel_bench.shipped import TABLE_NAME, write_manifest
-from channel_bench.store import RunStore
+from channel_bench.builder.collect import collect
+from channel_bench.builder.store import RunStore
+from channel_bench.support.durable import write_atomic
+from channel_bench.table.shipped import MANIFEST, TABLE_NAME
+from channel_bench.table.verify import verify
+
+
+def make_manifest(folder: Path) -> dict[str, Any]:
+    """Describe the tables of a folder, each after a whole `verify`.
+
+    Raises:
+        CorruptFileError: A table does not check out.
+    """
+    tables = {}
+    for path in sorted(folder.glob("*.v1.parquet")):
+        facts = verify(path)
+        files = [path, *([path.with_name(facts["curves_file"])] if facts["curves_file"] else [])]
+        tables[path.name] = {
+            "files": {
+                file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+                for file in files
+            },
+            **{
+                name: facts[name]
+                for name in (
+                    "name",
+                    "space",
+                    "space_fingerprint",
+                    "dataset",
+                    "dataset_digest",
+                    "num_archs",
+                    "num_runs",
+                    "num_rows",
+                    "num_diverged",
+                    "content_sha256",
+                    "curves_sha256",
+                    "recipe",
+                    "recipe_fingerprint",
+                    "code_version",
+                    "torch_versions",
+                    "devices",
+                )
+            },
+        }
+    return {"format": 1, "tables": tables}
+
+
+def write_manifest(folder: Path) -> Path:
+    """Write the manifest of a folder of tables.
+
+    Raises:
+        CorruptFileError: A table does not check out.
+        StorageError: The file cannot be written.
+    """
+    path = folder / MANIFEST
+    write_atomic((path, (json.dumps(make_manifest(folder), indent=1, sort_keys=True) + "\n").encode()))
+    return path
 
 
 def main() -> None:

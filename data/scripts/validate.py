@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import channel_bench as cb
-from channel_bench.build import build
-from channel_bench.collect import collect
-from channel_bench.compare import compare_tables
+from channel_bench.builder.build import build
+from channel_bench.builder.collect import collect
 from channel_bench.recipe import get_recipe
 from channel_bench.table import Table
+from channel_bench.table.compare import compare_tables
 
 
 def pick_spread(table: Table, count: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Any method, ranked by an additive fit to its own scores: `channel-harness rank autoslim+log --space resnet-mini`.
 
 A contribution of this project, not of a paper. The method is fitted as it is; its scores are then replaced by
-b + sum over slots of f_l(w_l), fitted to them by least squares (`harness.smoothing`, which has the reasons and the
+b + sum over slots of f_l(w_l), fitted to them by least squares (`harness.stats.smoothing` has the reasons and the
 forms of f_l). Truth enters nowhere. With ``samples`` only so many random architectures are scored at all, which is
 enough for a fit of 8 or 22 parameters and saves most of the scoring.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import NUM_ARCHS
 from harness.method import Evaluator, Method, score_all
-from harness.smoothing import AdditiveFit, check_design, check_num_samples, fit_effects
+from harness.stats.smoothing import AdditiveFit, check_design, check_num_samples, fit_effects
 
 if TYPE_CHECKING:
     from harness.task import Task
@@ -31,7 +31,7 @@ class Additive:
 
     Args:
         method: Any method.
-        form: One of `harness.smoothing.FORMS`.
+        form: One of `harness.stats.smoothing.FORMS`.
         samples: Score and fit so many random architectures only; None for all.
     """
 
@@ -62,7 +62,7 @@ class AdditiveEvaluator:
     Args:
         inner: The evaluator.
         task: The task that it was fitted to.
-        form: One of `harness.smoothing.FORMS`.
+        form: One of `harness.stats.smoothing.FORMS`.
         archs: int8 (n, 7), architectures that it is asked to score.
     """
 

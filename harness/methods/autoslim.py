@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.exhaustive import SupernetEvaluator
 from harness.method import register
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.training import Batch, make_supernet, random_arch, train_supernet
 from harness.task import Task
-from harness.training import Batch, make_supernet, random_arch, train_supernet
 
 
 @register("autoslim", paper="Yu and Huang, 2019, arXiv 1903.11728", summary="sandwich rule with in-place distillation")

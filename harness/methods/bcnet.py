@@ -29,12 +29,12 @@ from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.exhaustive import SupernetEvaluator
-from harness.loss_records import LossRecords
 from harness.method import register
-from harness.supernet import PATHS, Supernet
+from harness.methods.loss_records import LossRecords
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.network import PATHS, Supernet
+from harness.supernet.training import WIDTHS, Batch, make_supernet, random_arch, train_supernet
 from harness.task import Task
-from harness.training import WIDTHS, Batch, make_supernet, random_arch, train_supernet
 
 COMPLEMENTS = {
     "even": {1: 3, 2: 2, 3: 1, 4: 4},

@@ -23,11 +23,11 @@ from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_WIDTHS
-from harness.exhaustive import SupernetEvaluator
 from harness.method import register
-from harness.supernet import PATHS
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.network import PATHS
+from harness.supernet.training import WIDTHS, Batch, make_supernet, random_arch, train_supernet
 from harness.task import Task
-from harness.training import WIDTHS, Batch, make_supernet, random_arch, train_supernet
 
 NUM_GROUPS = {"eq21": NUM_WIDTHS + 1, "paper": NUM_WIDTHS}
 RIGHT = ("complement", "same", "new")

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.exhaustive import SupernetEvaluator
 from harness.method import register
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.training import Batch, make_supernet, train_supernet
 from harness.task import Task
-from harness.training import Batch, make_supernet, train_supernet
 
 
 @register("fair", paper="Chu et al., ICCV 2021, on widths", summary="every width of every slot exactly once per step")

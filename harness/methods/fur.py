@@ -29,14 +29,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArgumentError
-from channel_bench.layers import Layer
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, Space
+from channel_bench.space.layers import Layer
+from channel_bench.training.datasets import channel_statistics, normalise
 from harness.method import register
-from harness.supernet import Supernet
+from harness.supernet.network import Supernet
+from harness.supernet.training import Batch, make_supernet, train_supernet
 from harness.task import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES, Task
-from harness.training import Batch, make_supernet, train_supernet
 
 SCORES, MEASURES = ("linear", "curve"), ("loss", "accuracy")
 WIDEST = (NUM_WIDTHS,) * NUM_SLOTS

@@ -23,15 +23,15 @@ import math
 
 import torch
 
-from channel_bench.cost import layer_flops
 from channel_bench.errors import ArgumentError
 from channel_bench.latency import load_latency
-from channel_bench.layers import IMAGE
-from harness.choices import LayerGroup, fit_layers
-from harness.differentiable import Betas, Penalty
+from channel_bench.space.cost import layer_flops
+from channel_bench.space.layers import IMAGE
 from harness.method import register
+from harness.methods.htas_choices import LayerGroup, fit_layers
 from harness.methods.tas import TAS
-from harness.supernet import Supernet
+from harness.supernet.differentiable import Betas, Penalty
+from harness.supernet.network import Supernet
 
 
 @register("htas", paper="HTAS, latency-regularised TAS", summary="TAS with a penalty on expected latency")

@@ -24,14 +24,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
-from channel_bench.layers import Layer
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.differentiable import Betas, check_temperatures, gumbel, search_widths, temperature
+from channel_bench.space.layers import Layer
 from harness.method import register
 from harness.methods.tas import DistributionEvaluator, check_score
-from harness.supernet import Supernet, batch_norm
+from harness.supernet.differentiable import Betas, check_temperatures, gumbel, search_widths, temperature
+from harness.supernet.network import Supernet, batch_norm
+from harness.supernet.training import make_supernet
 from harness.task import Task
-from harness.training import make_supernet
 
 PREFIXES = torch.tril(torch.ones(NUM_WIDTHS, NUM_WIDTHS))
 """Which groups each width keeps, (4 widths, 4 groups)."""

@@ -32,9 +32,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
-from channel_bench.layers import Layer
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.differentiable import (
+from channel_bench.space.layers import Layer
+from harness.method import register
+from harness.supernet.differentiable import (
     Betas,
     Penalty,
     check_temperatures,
@@ -43,11 +44,10 @@ from harness.differentiable import (
     search_widths,
     temperature,
 )
-from harness.exhaustive import SupernetEvaluator
-from harness.method import register
-from harness.supernet import Supernet, batch_norm
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.network import Supernet, batch_norm
+from harness.supernet.training import make_supernet
 from harness.task import Task
-from harness.training import make_supernet
 
 SCORES = ("shared", "distribution")
 TOLERANCE = 0.05

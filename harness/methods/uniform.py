@@ -13,10 +13,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from harness.exhaustive import SupernetEvaluator
 from harness.method import register
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.training import Batch, make_supernet, random_arch, train_supernet
 from harness.task import Task
-from harness.training import Batch, make_supernet, random_arch, train_supernet
 
 
 @register("uniform", paper="Guo et al., ECCV 2020, on widths", summary="one random sub-network per step")

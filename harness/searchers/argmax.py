@@ -14,7 +14,7 @@ import numpy as np
 
 from channel_bench.errors import ArgumentError, BudgetError, MissingDataError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.search import Budget, FloatArray, Queries, register_searcher
+from harness.searcher import Budget, FloatArray, Queries, register_searcher
 
 NUM_CHECKS = 8
 """Random architectures on which the sum of slot terms is compared with the score."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, MissingPackageError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.search import Budget, FloatArray, IntArray, Queries, register_searcher
+from harness.searcher import Budget, FloatArray, IntArray, Queries, register_searcher
 from harness.searchers import prior
 
 try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.search import Budget, Queries, register_searcher
+from harness.searcher import Budget, Queries, register_searcher
 
 
 @register_searcher("exhaustive")

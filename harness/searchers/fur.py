@@ -20,7 +20,7 @@ import numpy as np
 
 from channel_bench.errors import ArgumentError, BudgetError, MissingDataError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.search import BoolArray, Budget, FloatArray, Queries, register_searcher
+from harness.searcher import BoolArray, Budget, FloatArray, Queries, register_searcher
 from harness.searchers.expectation import expected_cost, slot_costs
 
 NARROWEST, WIDEST = 1 / NUM_WIDTHS, 1.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from channel_bench.errors import BudgetError, MissingDataError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.search import Budget, Queries, register_searcher
+from harness.searcher import Budget, Queries, register_searcher
 
 
 @register_searcher("greedy")

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-from harness.search import BoolArray, Budget, FloatArray, IntArray
+from harness.searcher import BoolArray, Budget, FloatArray, IntArray
 from harness.searchers.expectation import expected_cost, slot_costs
 
 NUM_STARTS = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from channel_bench.errors import ArgumentError
-from harness.search import Budget, Queries, register_searcher
+from harness.searcher import Budget, Queries, register_searcher
 
 
 @register_searcher("random")

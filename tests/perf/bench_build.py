@@ -41,16 +41,17 @@ import torch
 from torch import nn
 
 import channel_bench as cb
-from channel_bench.build import default_stack
-from channel_bench.datasets import Dataset, TrainLoader, channel_statistics, load_dataset, make_dataset
-from channel_bench.models import build_model
-from channel_bench.models.stacked import StackedModel
-from channel_bench.native import NativeTrainer, initial_parameters
-from channel_bench.packing import runs_per_gpu
+from channel_bench.builder.build import default_stack
+from channel_bench.builder.packing import runs_per_gpu
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import NUM_ARCHS, Space
-from channel_bench.step import Trainer, arithmetic
-from channel_bench.train import device_name, pick_backend, pick_device
+from channel_bench.training.backends import pick_backend
+from channel_bench.training.datasets import Dataset, TrainLoader, channel_statistics, load_dataset, make_dataset
+from channel_bench.training.devices import device_name, pick_device
+from channel_bench.training.models import build_model
+from channel_bench.training.models.stacked import StackedModel
+from channel_bench.training.native import NativeTrainer, initial_parameters
+from channel_bench.training.step import Trainer, arithmetic
 
 QUANTILES = {"small": 0.05, "median": 0.5, "large": 0.95}
 NUM_RUNS = 3
@@ -111,7 +112,7 @@ def native_ways(space: Space, data: Dataset, precision: str) -> list[Way]:
 
 
 class Ours:
-    """Passes of `channel_bench.step.Trainer`, for one network or a stack."""
+    """Passes of `channel_bench.training.step.Trainer`, for one network or a stack."""
 
     def __init__(self, space: Space, arch: str, way: Way, recipe: Recipe, data: Dataset) -> None:
         """Build and, on a GPU, capture."""

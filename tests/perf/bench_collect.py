@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 import channel_bench as cb
+from channel_bench.builder.store import RunStore
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, RunRecord
-from channel_bench.store import RunStore
 
 COLLECT = """
 import sys, time

@@ -20,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # workers import sleep_jobs from
 import os
 
 import channel_bench as cb
-from channel_bench.datasets import load_dataset
-from channel_bench.engines.local import LocalEngine
-from channel_bench.engines.ray import Cluster, RayEngine
-from channel_bench.leases import Leases
+from channel_bench.builder.engines.local import LocalEngine
+from channel_bench.builder.engines.ray import Cluster, RayEngine
+from channel_bench.builder.leases import Leases
+from channel_bench.builder.store import RunStore
+from channel_bench.builder.work import SharedWork
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
-from channel_bench.store import RunStore
-from channel_bench.work import SharedWork
+from channel_bench.training.datasets import load_dataset
 
 TRAINER = "bench_engines:sleep_jobs"
 

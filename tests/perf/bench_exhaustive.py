@@ -8,7 +8,7 @@ one, a random sample of each chunk is, right after it, and its time is scaled to
 extrapolations. The ratio is that of the medians over rounds. With a budget each space and path gets an equal part of it
 and stops after the chunk that uses it up; what was timed is then scaled to all 16 chunks, and the output says how many
 it was. The weights are untrained and the images of the full spaces random, which changes no time. The saved
-multiply-accumulates are an exact count of what the walk does (`harness.exhaustive.count_macs`).
+multiply-accumulates are an exact count of what the walk does (`harness.supernet.exhaustive.count_macs`).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import time
 import numpy as np
 import torch
 
-from channel_bench.datasets import Dataset, load_dataset
 from channel_bench.space import NUM_ARCHS, Space, get_space
-from channel_bench.step import arithmetic
-from channel_bench.train import device_name, pick_device
-from harness.exhaustive import SupernetEvaluator, count_macs
+from channel_bench.training.datasets import Dataset, load_dataset
+from channel_bench.training.devices import device_name, pick_device
+from channel_bench.training.step import arithmetic
 from harness.method import SCORE_CHUNK
-from harness.supernet import Supernet
+from harness.supernet.exhaustive import SupernetEvaluator, count_macs
+from harness.supernet.network import Supernet
+from harness.supernet.training import make_supernet
 from harness.task import Task, make_task
-from harness.training import make_supernet
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ import time
 import numpy as np
 from scipy import stats
 
-from channel_bench.processes import num_cores
-from harness.bootstrap import bootstrap
-from harness.ranks import dense_ranks, kendall_of_ranks
+from channel_bench.support.processes import num_cores
+from harness.stats.bootstrap import bootstrap
+from harness.stats.ranks import dense_ranks, kendall_of_ranks
 
 ROUNDS = 5
 

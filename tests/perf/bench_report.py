@@ -23,8 +23,8 @@ import numpy as np
 from scipy import stats
 
 import channel_bench as cb
-from channel_bench.processes import num_cores
-from harness.baselines import BASELINES
+from channel_bench.support.processes import num_cores
+from harness.judge.baselines import BASELINES
 from harness.scores import make_scores, write_scores
 
 NUM_CALLS = 20

@@ -14,11 +14,11 @@ import time
 import torch
 
 import channel_bench as cb
-from channel_bench.datasets import load_dataset
-from channel_bench.native import reason_not, train_native
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
-from channel_bench.train import train_run, train_stack
+from channel_bench.training.datasets import load_dataset
+from channel_bench.training.native import reason_not, train_native
+from channel_bench.training.run import train_run, train_stack
 
 ROUNDS = 3
 

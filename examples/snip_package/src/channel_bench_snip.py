@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from channel_bench.datasets import channel_statistics, normalise
 from channel_bench.errors import ArgumentError
-from channel_bench.models import build_model
+from channel_bench.training.datasets import channel_statistics, normalise
+from channel_bench.training.models import build_model
 from harness.method import register
 from harness.task import Task
 

@@ -1,0 +1,389 @@
+"""The run store: a folder in which every finished run is durable at once, and from which a table is collected.
+
+    runs/
+      store.json                  what is trained here: space, recipe, data set; written once
+      plans/<builder>.json        architectures and number of runs that a builder was asked for
+      parts/43/4344424-0.json     one run: a checksum line, then the record with its curves as one line of JSON
+      failed/4344424-0.json       a run that failed with all its retries, and why; gone when it succeeds
+      corrupt/                    parts that did not check out, set aside by name
+      builders/, leases/          who is at work on what (leases.py)
+
+The folder is the only truth. A part appears whole or not at all (`durable.publish_once`), the first writer of a run
+wins, and starting again means looking at what is there. So a builder or a worker may be killed at any moment, and
+several builders may fill one folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from channel_bench._version import __version__
+from channel_bench.builder.leases import Leases, RunKey
+from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
+from channel_bench.recipe import Recipe
+from channel_bench.record import RunRecord
+from channel_bench.space import Space, get_space
+from channel_bench.support.durable import make_folder, publish_once, sync_folder, write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """What every run of a store has in common."""
+
+    space: str
+    space_fingerprint: str
+    recipe: dict[str, Any]
+    recipe_fingerprint: str
+    dataset: str
+    dataset_digest: str
+    base_seed: int
+    """Seed of run 0; run r has this plus r, so that no two runs of an architecture share a seed."""
+    code_version: str = __version__
+    format: int = 1
+    sha256: str = ""
+    """Over all other fields, so that a folder is not relabelled unnoticed."""
+
+    def hashed(self) -> StoreInfo:
+        """The same with its hash."""
+        facts = dataclasses.asdict(dataclasses.replace(self, sha256=""))
+        return dataclasses.replace(self, sha256=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A run that failed with all its retries; the next builder tries it again."""
+
+    arch: str
+    run: int
+    seed: int
+    error: str
+    trace: str
+    """Last lines of the traceback, where there was one."""
+    host: str
+    """Where it failed last."""
+    time: str
+    """When, by that builder's clock, in UTC."""
+    tries: int
+
+
+KIND = ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest", "base_seed")
+_PART_NAME = re.compile(r"([1-4]{7})-(0|[1-9][0-9]*)\.json")
+
+
+class RunStore:
+    """The runs of one (space, recipe, data set) in a folder.
+
+    Use `create` to write and `open` to read.
+    """
+
+    def __init__(self, folder: Path, info: StoreInfo) -> None:
+        """Take a folder whose store.json says `info`."""
+        self.folder = folder
+        self.info = info
+
+    @classmethod
+    def create(
+        cls, folder: Path, space: Space, recipe: Recipe, dataset: str, dataset_digest: str, base_seed: int = 0
+    ) -> RunStore:
+        """Open a folder for runs of this kind, making it where it is missing.
+
+        Raises:
+            StorageError: The folder cannot be written, or it holds runs of another kind.
+            CorruptFileError: Its store.json is unreadable.
+        """
+        info = StoreInfo(
+            space=space.name,
+            space_fingerprint=space.fingerprint,
+            recipe=recipe.to_dict(),
+            recipe_fingerprint=recipe.fingerprint,
+            dataset=dataset,
+            dataset_digest=dataset_digest,
+            base_seed=base_seed,
+        ).hashed()
+        publish_once(folder / "store.json", (json.dumps(dataclasses.asdict(info), indent=1) + "\n").encode())
+        store = cls.open(folder)
+        for name in KIND:
+            there, wanted = getattr(store.info, name), getattr(info, name)
+            if there != wanted:
+                raise StorageError(
+                    f"{str(folder)!r} holds runs of another kind: {name} is {there!r} there, {wanted!r} here"
+                    "; choose another folder"
+                )
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> RunStore:
+        """Open a folder that a builder made.
+
+        Raises:
+            MissingDataError: It is not one.
+            CorruptFileError: Its store.json is unreadable.
+        """
+        path = folder / "store.json"
+        try:
+            info = StoreInfo(**json.loads(path.read_text()))
+            if info.hashed() != info or info.format != StoreInfo.format:
+                raise ValueError("it was changed after the first run, or is of another version")
+            return cls(folder, info)
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingDataError(f"{str(folder)!r} is not a folder of runs: it has no store.json") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of all runs."""
+        return Recipe.from_dict(self.info.recipe)
+
+    @property
+    def space(self) -> Space:
+        """The space of all runs.
+
+        Raises:
+            CorruptFileError: This version's space of that name has other networks.
+        """
+        space = get_space(self.info.space)
+        if space.fingerprint != self.info.space_fingerprint:
+            raise CorruptFileError(
+                f"{str(self.folder)!r} was built with other networks under the name {space.name!r}"
+                f" (fingerprint {self.info.space_fingerprint}, here {space.fingerprint})"
+            )
+        return space
+
+    def path(self, key: RunKey) -> Path:
+        """File of a run; 16 folders by the first two digits keep listings short."""
+        arch, run = key
+        return self.folder / "parts" / arch[:2] / f"{arch}-{run}.json"
+
+    def add(self, record: RunRecord) -> bool:
+        """Make a finished run durable.
+
+        Returns:
+            Whether it was new; an earlier part of the same run is kept.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        body = record.to_json()
+        checksum = hashlib.sha256(body.encode()).hexdigest()
+        return publish_once(self.path((record.arch, record.run)), f"{checksum}\n{body}\n".encode())
+
+    def plans(self) -> list[Path]:
+        """Files of all plans."""
+        return sorted(self.folder.glob("plans/*.json"))
+
+    def write_plan(
+        self, archs: Sequence[str], num_runs: int, name: str = "plan", request: str = "", old: Collection[Path] = ()
+    ) -> None:
+        """Note what a builder was asked for, so that `status` can say what is missing; nothing else depends on it.
+
+        Args:
+            archs: Architectures as text.
+            num_runs: Runs of each.
+            name: The builder's own name, so that several write beside each other.
+            request: What all shards of one request have in common.
+            old: Plans to remove, unless they are shards of the same request.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        plan = {"request": request, "archs": list(archs), "num_runs": num_runs}
+        path = self.folder / "plans" / f"{name}.json"
+        same = {earlier: _plan(earlier) for earlier in old if request and _plan(earlier).get("request") == request}
+        if plan not in same.values():
+            write_atomic((path, json.dumps(plan).encode()))
+        for earlier in set(old) - set(same) - {path}:
+            earlier.unlink(missing_ok=True)
+
+    def planned(self) -> set[RunKey] | None:
+        """Runs that builders were asked for; None where no builder got so far.
+
+        Raises:
+            CorruptFileError: A plan is unreadable.
+        """
+        paths, space = self.plans(), self.space
+        keys: set[RunKey] = set()
+        for path in paths:
+            try:
+                plan = json.loads(path.read_text())
+                keys |= {(space.text(str(arch)), run) for arch in plan["archs"] for run in range(plan["num_runs"])}
+            except FileNotFoundError:  # a builder that just started has replaced it
+                continue
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+        return keys if paths else None
+
+    def add_failure(self, failure: Failure) -> None:
+        """Record that a run failed.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        content = json.dumps(dataclasses.asdict(failure), indent=1) + "\n"
+        write_atomic((self._failure_path((failure.arch, failure.run)), content.encode()))
+
+    def clear_failure(self, key: RunKey) -> None:
+        """Forget that a run failed, where that is on record.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        try:
+            self._failure_path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot remove {str(self._failure_path(key))!r}: {os_reason(error)}") from None
+
+    def failures(self) -> list[Failure]:
+        """Failed runs on record that have no part, in order of (architecture, run)."""
+        found = []
+        for path in sorted(self.folder.glob("failed/*.json")):
+            try:
+                failure = Failure(**json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError):
+                continue  # just removed, or no record of ours; a run without a part is missing in any case
+            if not self.path((failure.arch, failure.run)).exists():
+                found.append(failure)
+        return found
+
+    def _failure_path(self, key: RunKey) -> Path:
+        return self.folder / "failed" / f"{key[0]}-{key[1]}.json"
+
+    def keys(self) -> set[RunKey]:
+        """All runs that have a part, by file name."""
+        found = set()
+        for path in self.folder.glob("parts/[1-4][1-4]/*.json"):
+            name = _PART_NAME.fullmatch(path.name)
+            if name is not None and path.parent.name == name[1][:2]:
+                found.add((name[1], int(name[2])))
+        return found
+
+    def records(self) -> Iterator[RunRecord]:
+        """All runs in order of (architecture, run).
+
+        Raises:
+            CorruptFileError: A part does not check out; the message names it.
+        """
+        for key in sorted(self.keys()):
+            yield self.read(key)
+
+    def read(self, key: RunKey) -> RunRecord:
+        """One run.
+
+        Raises:
+            CorruptFileError: Its part is torn, damaged, or not of the run that its name says.
+        """
+        return self._read(self.path(key), key)
+
+    def _read(self, path: Path, key: RunKey) -> RunRecord:
+        try:
+            checksum, _, body = path.read_text(errors="replace").partition("\n")
+        except OSError as error:
+            raise StorageError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
+        body = body.removesuffix("\n")
+        if hashlib.sha256(body.encode()).hexdigest() != checksum:
+            raise CorruptFileError(f"run {str(path)!r} is damaged: its checksum differs; build again to redo it")
+        record = RunRecord.from_json(body)
+        if (record.arch, record.run) != key:
+            raise CorruptFileError(f"run {str(path)!r} is of {record.arch} run {record.run}; build again to redo it")
+        if record.seed != self.info.base_seed + record.run:
+            raise CorruptFileError(
+                f"run {str(path)!r} has seed {record.seed}, not that of its run; build again to redo it"
+            )
+        return record
+
+    def set_aside_corrupt(self, leases: Leases) -> list[Path]:
+        """Move parts that do not check out to corrupt/, so that their runs are redone.
+
+        Each is moved under the lease of its run and read again before, because another builder may have moved it
+        already, and may have put a good one there.
+
+        Args:
+            leases: Those of the builder that asks.
+
+        Returns:
+            Where they went.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        moved = []
+        for key in sorted(key for key in self.keys() if self._is_corrupt(key)):
+            if not leases.take([key]):
+                continue  # whoever has it is at work on it
+            try:
+                moved += self.set_aside(key)
+            finally:
+                leases.release(key, done=False)
+        return moved
+
+    def set_aside(self, key: RunKey) -> list[Path]:
+        """Move a run's part to corrupt/ if it does not check out; only for the one that holds the run's lease.
+
+        Returns:
+            Where it went, if it did.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        if not self._is_corrupt(key):
+            return []
+        path = self.path(key)
+        target = self.folder / "corrupt" / f"{path.name}.{uuid.uuid4().hex}"
+        make_folder(target.parent)
+        try:
+            os.replace(path, target)
+            sync_folder(target.parent)
+            try:
+                self._read(target, key)
+            except CorruptFileError:
+                return [target]
+            # A worker that outlived its builder was faster: what was moved is a good part that replaced the bad one.
+            publish_once(path, target.read_bytes())
+            target.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageError(f"cannot set {str(path)!r} aside: {os_reason(error)}") from None
+        return []
+
+    def is_done(self, key: RunKey) -> bool:
+        """Whether a run has an intact part.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        # Opening the folder makes a network file system ask its server for names that it believed absent.
+        try:
+            os.close(os.open(self.path(key).parent, os.O_RDONLY))
+        except OSError:
+            return False
+        return self.path(key).exists() and not self._is_corrupt(key)
+
+    def _is_corrupt(self, key: RunKey) -> bool:
+        try:
+            self.read(key)
+        except CorruptFileError:
+            return True
+        except StorageError:
+            if self.path(key).exists():
+                raise
+        return False
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    """A plan as it was written; empty where that is not readable."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -1,0 +1,121 @@
+"""The work of one builder: stacks of jobs, handed out under leases, shared with other builders of the same folder.
+
+    >>> work = SharedWork(store, leases, make_stacks(space, missing, 8, 2))
+    >>> jobs = work.take()  # this builder's to train until work.finish(job, done=True)
+
+Every builder walks its own list, in its own order and stacks of its own size. A run that another one holds is kept for
+later: it turns up in the folder, or its lease becomes free because the other failed or died, and then it is taken over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from channel_bench.builder.leases import Leases
+from channel_bench.builder.store import RunStore
+from channel_bench.record import Job
+
+POLL_S = 1.0
+"""How often a builder with nothing else to do looks whether others have finished or died."""
+
+
+class SharedWork:
+    """What is left to train; all functions may be called from any thread.
+
+    Args:
+        store: The folder.
+        leases: Those of this builder.
+        stacks: What this builder wants trained, most urgent first.
+        on_wait: Called once, from any thread, when all that is left is at other builders, with the number of runs.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        leases: Leases,
+        stacks: Sequence[Sequence[Job]],
+        on_wait: Callable[[int], None] | None = None,
+    ) -> None:
+        """Take no lease yet."""
+        self.num_elsewhere = 0
+        """Runs that turned out to be finished by other builders."""
+        self._store = store
+        self._leases = leases
+        self._stacks = deque(stacks)
+        self._stack = max(map(len, stacks), default=1)
+        self._elsewhere: list[Job] = []
+        self._next_look = 0.0
+        self._on_wait = on_wait
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        """Stacks that may still be handed out."""
+        return len(self._stacks) + -(-len(self._elsewhere) // self._stack)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be handed out any more."""
+        with self._lock:
+            return not self._stacks and not self._elsewhere
+
+    def take(self) -> list[Job]:
+        """Hand out a stack, its leases taken; without the runs that are done or held elsewhere.
+
+        Returns:
+            Jobs; none when nothing is free now, and `is_over` says whether that may change.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        with self._lock:
+            while self._stacks:
+                jobs = self._claim(self._stacks.popleft())
+                if jobs:
+                    return jobs
+            if not self._elsewhere or time.monotonic() < self._next_look:
+                return []
+            waiting, self._elsewhere = self._elsewhere, []
+            waiting = [job for job in waiting if not self._is_done(job)]
+            jobs = []
+            while waiting and not jobs:
+                jobs, waiting = self._claim(waiting[: self._stack]), waiting[self._stack :]
+            self._elsewhere += waiting
+            if not jobs:
+                self._next_look = time.monotonic() + POLL_S
+                if self._elsewhere and self._on_wait is not None:
+                    self._on_wait(len(self._elsewhere))
+                    self._on_wait = None
+            return jobs
+
+    def finish(self, job: Job, done: bool) -> None:
+        """Let go of a job that was handed out.
+
+        Args:
+            job: The job.
+            done: Whether its part is in the folder.
+        """
+        with self._lock:
+            self._leases.release((job.arch, job.run), done)
+
+    def _claim(self, jobs: Sequence[Job]) -> list[Job]:
+        """Take what is neither done nor held by another builder."""
+        missing = [job for job in jobs if not self._is_done(job)]
+        taken = self._leases.take((job.arch, job.run) for job in missing)
+        claimed = []
+        for job in missing:
+            if (job.arch, job.run) not in taken:
+                self._elsewhere.append(job)
+            elif self._is_done(job):  # finished by another between the look and the lease
+                self._leases.release((job.arch, job.run), done=True)
+            else:
+                self._store.set_aside((job.arch, job.run))
+                claimed.append(job)
+        return claimed
+
+    def _is_done(self, job: Job) -> bool:
+        done = self._store.is_done((job.arch, job.run))
+        self.num_elsewhere += done
+        return done

@@ -1,0 +1,165 @@
+"""Commands that hold a table against itself, new runs, or another table: verify, compare."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from channel_bench.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    JsonOption,
+    MetricOption,
+    PrecisionOption,
+    ThreadsOption,
+    decimals,
+    table_counts,
+    table_file,
+)
+from channel_bench.support.terminal import print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from channel_bench.builder.retrain import Audit, Retrained
+
+
+def verify(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Table file, or a space for its default table.")],
+    retrain: Annotated[
+        int | None, typer.Option(help="Also train so many of its architectures again, with new seeds.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which architectures are trained again, and with which seeds.")] = 0,
+    precision: PrecisionOption = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Its images, where the table's name for them is not enough.")
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Check a table file: schema, content hash, keys, costs, accuracies, curves; with --retrain also what it says.
+
+    Exit code 0 where all is well, 1 where new runs do not fit the table, 2 where the file is damaged or cannot be
+    checked.
+    """
+    from channel_bench.table.verify import verify as run_verify
+
+    path = table_file(table, data_dir)
+    facts = run_verify(path)
+    if not json_output:
+        print(f"{table}: intact, {table_counts(facts)}")
+        print(
+            f"space {facts['space']}, data set {facts['dataset']}, recipe {facts['recipe']['name']}; {facts['source']}"
+        )
+        print(f"content SHA-256 {facts['content_sha256']}")
+    found = None if retrain is None else _audit(path, retrain, seed, precision, dataset, device, threads, data_dir)
+    if json_output:
+        print_json(facts if found is None else {**facts, "retrained": dataclasses.asdict(found)})
+    elif found is not None:
+        _print_audit(found)
+    if found is not None and not found.agrees:
+        raise typer.Exit(1)
+
+
+def _audit(
+    path: Path,
+    num_archs: int,
+    seed: int,
+    precision: str | None,
+    dataset: str | None,
+    device: str,
+    threads: int,
+    data_dir: Path | None,
+) -> Audit:
+    from channel_bench.builder.retrain import audit
+    from channel_bench.table import Table
+    from channel_bench.training.datasets import load_dataset
+    from channel_bench.training.devices import pick_device, use_threads
+
+    use_threads(threads)
+    table = Table.read(path)
+    data = load_dataset(dataset or table.info.dataset, data_dir=data_dir, device=pick_device(device))
+    with progress(f"retraining {table.space.name}", max(num_archs, 0)) as advance:
+
+        def trained(row: Retrained) -> None:
+            advance(1, f"{row.arch}: {decimals(row.accuracy)}, table {row.mean:.4f}")
+
+        return audit(table, num_archs, data, seed=seed, precision=precision, on_row=trained)
+
+
+def _print_audit(found: Audit) -> None:
+    rows = [
+        [
+            row.arch,
+            None if row.accuracy is None else f"{row.accuracy:.2f}",
+            " ".join(f"{accuracy:.2f}" for accuracy in row.runs),
+            f"{row.mean:.3f}",
+            f"{row.std:.3f}",
+            None if row.z is None else f"{row.z:+.2f}",
+            "inside" if row.inside else "DIVERGED" if row.accuracy is None else "OUTSIDE",
+        ]
+        for row in found.rows
+    ]
+    print_table(
+        ["arch", "new", "runs of the table", "mean", "std of a run", "z", "band"],
+        rows,
+        title=f"{len(rows)} architectures trained anew with new seeds, data set {found.dataset}, recipe {found.recipe}",
+        caption="best_test_acc, percent; std of a run is pooled over architectures of similar accuracy",
+    )
+    print(
+        f"{found.num_inside} of {len(rows)} new runs are inside their band, {found.num_expected_inside:.1f} expected;"
+        f" {found.num_diverged} diverged"
+    )
+    print(
+        f"mean difference {decimals(found.mean_difference)} points, 0 +- {decimals(found.mean_difference_se)} from"
+        f" seeds alone; p = {found.p_shift:.2g} for it, {found.p_spread:.2g} for the spread"
+    )
+    print(
+        "the table agrees with new runs"
+        if found.agrees
+        else "the table DOES NOT AGREE with new runs: seeds alone would hardly ever give this"
+    )
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="Table file, or a space for its default table.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Table file, or a space for its default table.")],
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Say how far two tables of a space agree, beside what seeds alone would leave of their agreement."""
+    from channel_bench.table import Table
+    from channel_bench.table.compare import compare_tables
+
+    tables = [Table.read(table_file(text, data_dir)) for text in (first, second)]
+    found = compare_tables(tables[0], tables[1], metric)
+    if json_output:
+        infos = [dataclasses.asdict(table.info) for table in tables]
+        print_json({"first": infos[0], "second": infos[1], "metric": metric, **dataclasses.asdict(found)})
+        return
+    notes = [
+        f"{name}: data set {table.info.dataset}, recipe {table.info.recipe['name']}; {table.meaning(metric)}"
+        f"; a run's standard deviation is {decimals(std)}"
+        for name, table, std in zip(("first", "second"), tables, found.run_std, strict=True)
+    ]
+    if found.shared_runs:
+        notes.append(f"NOT independent: {found.shared_runs:,} runs are in both, so the expectation does not apply")
+    print_table(
+        ["agreement", "found", "expected from seeds alone"],
+        [
+            ["Kendall tau-b", decimals(found.kendall), decimals(found.expected_kendall)],
+            ["Pearson", decimals(found.pearson), decimals(found.expected_pearson)],
+            ["Spearman", decimals(found.spearman), "-"],
+            [
+                "mean difference, points",
+                decimals(found.mean_difference),
+                f"0 +- {decimals(found.mean_difference_se)}",
+            ],
+        ],
+        title=f"{first} and {second}: {found.num_archs:,} architectures of {found.space} in both",
+        caption="\n".join(notes),
+    )

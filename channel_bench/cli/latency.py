@@ -1,0 +1,118 @@
+"""The command that measures a device: latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from channel_bench.cli.options import (
+    DeviceOption,
+    JsonOption,
+    SpaceArgument,
+    decimals,
+    latency_conditions,
+)
+from channel_bench.errors import ArgumentError
+from channel_bench.space import get_space
+from channel_bench.support.terminal import duration, print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from channel_bench.latency import LatencyModel
+
+
+def latency(
+    space: SpaceArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.json).")],
+    device: DeviceOption = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images per forward pass [default: 1024 on a GPU; on a CPU 4, mini spaces 256]."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Rounds; each times everything once.")] = 30,
+    networks: Annotated[int, typer.Option(help="Whole networks to check the sum of layers on.")] = 32,
+    threads: Annotated[int, typer.Option("--threads", help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(help="Which networks, and the order of timings.")] = 0,
+    json_output: JsonOption = False,
+) -> None:
+    """Measure the latency of every layer on this machine, so that sums of look-ups give that of any architecture.
+
+    Whole networks are timed as well, and the file says how far off the sums are. Interrupted, it writes nothing.
+    """
+    from channel_bench.latency.measure import NOISY_PERCENT, check_plan, measure, num_samples
+    from channel_bench.support.durable import check_writable
+
+    found = get_space(space)
+    check_plan(repeats, networks, seed)
+    if out.suffix != ".json":
+        raise ArgumentError(f"latency file {str(out)!r} must end in .json")
+    check_writable(out)
+    from channel_bench.latency.stopwatch import TorchStopwatch, default_batch_size
+    from channel_bench.training.devices import pick_device, use_threads
+
+    use_threads(threads)
+    target = pick_device(device)
+    if target.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"device {device!r} cannot be timed: allowed are 'cpu', 'cuda', 'cuda:1' ...")
+    stopwatch = TorchStopwatch(found, target, default_batch_size(found, target) if batch_size is None else batch_size)
+    with progress(f"timing {found.name}", num_samples(found, repeats, networks)) as advance:
+        model = measure(found, stopwatch, num_repeats=repeats, num_networks=networks, seed=seed, on_sample=advance)
+    model.write(out)
+    if json_output:
+        print_json({**model.facts(), "predicted_ms": _predicted_range(model), "file": str(out)})
+    else:
+        _print_latency(model)
+        print(f"wrote {out}")
+    if model.check is not None and model.check.repeat.mape > NOISY_PERCENT:
+        say(
+            f"NOISY: halves of the rounds differ by {model.check.repeat.mape:.1f}% on whole networks; measure again"
+            " while nothing else runs here, or with more --repeats"
+        )
+
+
+def _print_latency(model: LatencyModel) -> None:
+    check, conditions = model.check, model.conditions
+    assert check is not None
+    rows = [
+        [
+            name,
+            found.num_archs,
+            decimals(found.pearson),
+            decimals(found.kendall),
+            f"{found.mape:.2f}",
+            f"{found.bias:+.2f}",
+        ]
+        for name, found in (
+            ("sum of layers", check.sums),
+            ("corrected sum", check.corrected),
+            ("measured again", check.repeat),
+        )
+    ]
+    correction = (
+        f"{model.offset_ms:+.4g} ms, x {model.scale:.4g}" if check.is_corrected else "NOT used, it does not help"
+    )
+    print_table(
+        ["whole networks against", "n", "Pearson", "Kendall", "error %", "bias %"],
+        rows,
+        title=f"latency of {model.space.name}, {latency_conditions(model)}",
+        caption=(
+            f"error: mean absolute; correction, from {check.num_fitted} other networks: {correction}\n"
+            "measured again: even rounds against odd ones, the noise that no model can predict"
+        ),
+    )
+    load = "" if conditions.load_average is None else f"; load average {conditions.load_average} when it began"
+    print(
+        f"{conditions.statistic}, CPU threads {conditions.threads}, torch {conditions.torch}, {conditions.arithmetic};"
+        f" {duration(conditions.measure_s)}{load}"
+    )
+    print(
+        "predicted over all architectures: {min:.4g} to {max:.4g} ms, median {median:.4g} ms".format(
+            **_predicted_range(model)
+        )
+    )
+
+
+def _predicted_range(model: LatencyModel) -> dict[str, float]:
+    ordered = sorted(model.predict().tolist())
+    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}

@@ -1,0 +1,257 @@
+"""Commands that train and make a table: train, build, status, collect."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from channel_bench.cli.options import (
+    ArchArgument,
+    BackendOption,
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    DownloadOption,
+    EpochsOption,
+    JsonOption,
+    NoGraphOption,
+    PrecisionOption,
+    RecipeOption,
+    SpaceArgument,
+    ThreadsOption,
+    count_or_auto,
+    table_counts,
+)
+from channel_bench.space import get_space
+from channel_bench.support.terminal import duration, print_json, print_table, progress, resumable, say
+
+if TYPE_CHECKING:
+    from channel_bench.builder.build import BuildReport
+    from channel_bench.builder.engines import Outcome
+
+
+def train(
+    space: SpaceArgument,
+    arch: ArchArgument,
+    seed: Annotated[int, typer.Option(help="Seed; with the architecture it decides every random draw.")] = 0,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
+    dataset: DatasetOption = None,
+    download_data: DownloadOption = False,
+    backend: BackendOption = "auto",
+    no_graph: NoGraphOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Train one architecture now, and print its record; epoch by epoch on a terminal."""
+    found = get_space(space)
+    text = found.text(arch)
+    from channel_bench.recipe import get_recipe
+
+    chosen = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
+    from channel_bench.record import Job
+    from channel_bench.training.backends import pick_backend, train_jobs
+    from channel_bench.training.datasets import load_dataset
+    from channel_bench.training.devices import pick_device, use_threads
+    from channel_bench.training.run import train_run
+
+    use_threads(threads)
+    target = pick_device(device)
+    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
+    if pick_backend(found, chosen, data, backend)[0] == "native":
+        (record,) = train_jobs(found, [Job(text, 0, seed)], chosen, data, backend="native")
+    else:
+        with progress(f"{found.name} {text}", chosen.epochs) as advance:
+            record = train_run(
+                found,
+                text,
+                chosen,
+                seed,
+                data,
+                on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
+                graph=False if no_graph else None,
+            )
+    if json_output:
+        print_json(
+            {"space": found.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
+        )
+        return
+    rows = [[name, _shown(value)] for name, value in record.row().items()]
+    print_table(
+        ["field", "value"],
+        rows,
+        title=f"{found.name} {text}, data set {data.name}, recipe {chosen.name}",
+        caption="accuracies in percent, losses in nats, times in seconds; best_test_acc is the maximum over epochs",
+    )
+
+
+def build(
+    space: SpaceArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; the same folder again continues.")],
+    archs: Annotated[str, typer.Option(help="How many, 'all', or architectures separated by commas.")] = "all",
+    runs: Annotated[int, typer.Option(help="Runs (seeds) of each architecture.")] = 3,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
+    dataset: DatasetOption = None,
+    download_data: DownloadOption = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes [default: --runs-per-gpu on each GPU, or one per CPU core].")
+    ] = None,
+    runs_per_gpu: Annotated[
+        str, typer.Option(metavar="N|auto", help="Worker processes on each GPU; auto for a rule of thumb.")
+    ] = "1",
+    stack: Annotated[
+        int | None,
+        typer.Option(help="Networks trained together as one program [default: 8 in the mini spaces, else 1]."),
+    ] = None,
+    backend: BackendOption = "auto",
+    no_graph: NoGraphOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    base_seed: Annotated[int, typer.Option(help="Seed of run 0; run r has this plus r.")] = 0,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Train the I-th of N equally costly parts, 1 <= I <= N.")
+    ] = "1/1",
+    retries: Annotated[int, typer.Option(help="How often a run is tried again after it failed.")] = 2,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster: auto, ray://HOST:PORT or HOST:PORT [default: one of this machine only]."),
+    ] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Train architectures into a folder of runs; interrupted or killed, the same command goes on where it stopped.
+
+    The same command on several machines with a shared file system, or several times on one, shares the work.
+    """
+    from channel_bench.builder.build import build as run_build
+    from channel_bench.builder.build import parse_shard, pick_archs
+    from channel_bench.recipe import get_recipe
+
+    found = get_space(space)
+    chosen_archs = pick_archs(found, archs)
+    chosen_shard = parse_shard(shard)
+    chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
+    with (
+        resumable(f"every finished run in {out}"),
+        progress(f"building {found.name}", len(chosen_archs) * max(runs, 0) // chosen_shard[1]) as advance,
+    ):
+        report = run_build(
+            found,
+            out,
+            archs=chosen_archs,
+            num_runs=runs,
+            recipe=chosen_recipe,
+            dataset=dataset,
+            num_workers=workers,
+            runs_per_gpu=count_or_auto("--runs-per-gpu", runs_per_gpu),
+            stack=stack,
+            backend=backend,
+            graph=False if no_graph else None,
+            threads=threads,
+            device=device,
+            base_seed=base_seed,
+            shard=chosen_shard,
+            max_retries=retries,
+            engine=engine,
+            address=address,
+            data_dir=data_dir,
+            download=download_data,
+            on_start=partial(_build_started, out, advance),
+            on_outcome=partial(_build_advanced, advance),
+            on_wait=_build_waits,
+            on_note=say,
+        )
+    _print_build(report, out)
+
+
+def _build_started(
+    out: Path, advance: Callable[[int, str], None], num_planned: int, num_found: int, set_aside: list[Path]
+) -> None:
+    for damaged in set_aside:
+        say(f"a damaged run was set aside as {damaged}; it is trained again if it is planned")
+    say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
+    advance(num_found, "")
+
+
+def _build_advanced(advance: Callable[[int, str], None], outcome: Outcome) -> None:
+    accuracy = outcome.status if outcome.best_test_acc is None else f"{outcome.best_test_acc:.2f}%"
+    advance(1, f"{outcome.job.arch} run {outcome.job.run}: {accuracy}")
+
+
+def _build_waits(num_held: int) -> None:
+    say(f"the last {num_held} runs are at other builders; what they finish, fail or leave behind ends this one")
+
+
+def _print_build(report: BuildReport, out: Path) -> None:
+    elsewhere = f", {report.num_elsewhere} by other builders meanwhile" if report.num_elsewhere else ""
+    print(
+        f"{report.num_found + report.num_trained + report.num_elsewhere} of {report.num_planned} runs are in {out}:"
+        f" {report.num_trained} trained now, {report.num_diverged} of them diverged{elsewhere},"
+        f" {report.num_found} were there"
+    )
+
+
+def status(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'build' fills.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Show how far a build is: done, diverged, missing, failed, damaged, rate, time left, builders."""
+    from channel_bench.builder.status import status as run_status
+    from channel_bench.builder.store import RunStore
+
+    found = run_status(RunStore.open(runs))
+    if json_output:
+        print_json(dataclasses.asdict(found))
+        return
+    print(f"{runs}: {found.space}, recipe {found.recipe}, data set {found.dataset}")
+    extra = f"; {found.num_unplanned:,} others are there" if found.num_unplanned else ""
+    print(
+        f"{found.num_done:,} of {found.num_planned:,} planned runs done ({found.num_diverged:,} diverged),"
+        f" {found.num_missing:,} missing{extra}"
+    )
+    for path in found.corrupt:
+        print(f"damaged: {path}")
+    for failure in found.failed[:10]:
+        tried = f"{failure.tries} {'try' if failure.tries == 1 else 'tries'} on {failure.host}"
+        print(f"failed: {failure.arch} run {failure.run} after {tried}: {' '.join(failure.error.split())}")
+    if found.failed:
+        more = f"{len(found.failed) - 10:,} more failed; " if len(found.failed) > 10 else ""
+        print(f"{more}{len(found.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
+    if found.runs_per_hour is not None and found.time_left_s is not None and found.idle_s is not None:
+        left = f", {duration(found.time_left_s)} left at that rate" if found.num_missing else ""
+        print(f"{found.runs_per_hour:,.0f} runs per hour, the last one {duration(found.idle_s)} ago{left}")
+    for builder in found.builders:
+        print(f"builder at work: {builder}")
+    print(f"builders hold {found.num_running:,} runs now" if found.builders else "no builder is at work")
+
+
+def collect(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders that 'build' filled.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table file to write (.parquet).")],
+) -> None:
+    """Write the runs of one folder, or of several, as one table file, with learning curves in an HDF5 file beside it.
+
+    A run that is in several folders counts once; different results of one run are refused.
+    """
+    from channel_bench.builder.collect import collect as run_collect
+    from channel_bench.table.verify import verify as run_verify
+
+    run_collect(runs, out)
+    facts = run_verify(out)
+    print(f"wrote {out} and {out.with_suffix('.h5')}: {table_counts(facts)}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,251 @@
+"""Measured latency: look-up tables of every layer, and their sum for any architecture.
+
+    >>> model = load_latency("latency.json")        # written by `channel-bench latency resnet -o latency.json`
+    >>> model.predict("4344424")                    # ms
+    >>> table.top(10, max_latency=5.0, latency=model)
+
+A layer's latency depends on the widths that it reads and writes, so on one or two of the seven digits. measure.py times
+every layer at each of its 4 or 16 combinations, and the latency of all 16,384 architectures is a sum of look-ups. That
+layers add up is an assumption; so whole networks are timed as well, and the file says how wrong the sum is on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from channel_bench._version import __version__
+from channel_bench.errors import (
+    ArgumentError,
+    ChannelBenchError,
+    CorruptFileError,
+    MissingDataError,
+    StorageError,
+    os_reason,
+)
+from channel_bench.space import NUM_WIDTHS, Space, get_space, is_batch
+from channel_bench.space.layers import layers_of
+from channel_bench.support.durable import write_atomic
+
+FloatArray = npt.NDArray[np.float64]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What was measured, on what, and how. Latencies of other conditions are other latencies."""
+
+    device: str
+    """Name of the GPU or CPU."""
+    torch: str
+    """Version of PyTorch, or what else ran the networks."""
+    threads: int
+    """CPU threads; on a GPU they only launch."""
+    batch_size: int
+    """Images per forward pass; a latency is that of the whole batch."""
+    arithmetic: str
+    """Precision and layout, in words."""
+    input_shape: tuple[int, ...] = ()
+    """(channels, height, width) of an image; this and what follows is filled in by measure.py."""
+    num_repeats: int = 0
+    """Rounds, each of which times every layer and network once."""
+    statistic: str = ""
+    """What a latency is, over calls and rounds."""
+    measured_at: str = ""
+    """End of the measurement, UTC, ISO 8601."""
+    measure_s: float = 0.0
+    """Duration of the measurement."""
+    load_average: float | None = None
+    """Processes that ran or waited on this machine in the minute before, as the system counts them; None: unknown."""
+    code_version: str = __version__
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well one series of latencies gives another; percent are of the latter."""
+
+    num_archs: int
+    pearson: float | None
+    """None where a series is constant."""
+    kendall: float | None
+    """Tau-b; None where a series is constant."""
+    mape: float
+    """Mean absolute percentage error."""
+    bias: float
+    """Mean percentage error with its sign."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whole networks, drawn at random and timed in turns with the layers, against the model."""
+
+    archs: tuple[str, ...]
+    measured_ms: tuple[float, ...]
+    num_fitted: int
+    """The first so many fitted the correction; the others only tested it."""
+    sums: Agreement
+    """Bare sums of layers, on the tested networks."""
+    corrected: Agreement
+    """Corrected sums, on the tested networks; the model's own if `is_corrected`."""
+    is_corrected: bool
+    """Whether the model corrects its sums: decided among the fitted networks alone, each predicted from the others."""
+    repeat: Agreement
+    """All networks in even rounds against odd rounds: noise that no model can predict."""
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyModel:
+    """Latency of every architecture of a space under one set of conditions: offset + scale * sum of look-ups."""
+
+    space: Space
+    layers_ms: Mapping[str, FloatArray]
+    """By name of the layer, milliseconds, float64 (4,) or (4, 4): axes are `Layer.slots`, positions digit - 1."""
+    conditions: Conditions
+    check: Check | None = None
+    """None for tables that were not checked on whole networks."""
+    scale: float = 1.0
+    offset_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the tables.
+
+        Raises:
+            ArgumentError: A layer is missing or unknown, a table has another shape, or a latency is not positive.
+        """
+        layers = {layer.name: layer for layer in layers_of(self.space)}
+        if set(self.layers_ms) != set(layers):
+            differ = ", ".join(sorted(set(self.layers_ms) ^ set(layers)))
+            raise ArgumentError(f"latencies are not those of the layers of {self.space.name!r}: {differ}")
+        for name, values in self.layers_ms.items():
+            wanted = (NUM_WIDTHS,) * len(layers[name].slots)
+            if np.shape(values) != wanted:
+                raise ArgumentError(f"latencies of {name!r} have shape {np.shape(values)}: allowed is {wanted}")
+            if not (np.isfinite(values).all() and (values > 0).all()):
+                raise ArgumentError(f"latencies of {name!r} are not all positive numbers")
+        if not (math.isfinite(self.scale + self.offset_ms) and self.scale > 0 and self.offset_ms >= 0):
+            raise ArgumentError(f"scale {self.scale} and offset {self.offset_ms}: allowed are > 0 and >= 0")
+
+    def predict(self, archs: Any = None) -> Any:
+        """Latency of architectures.
+
+        Args:
+            archs: One architecture or a batch, in any encoding of `Space.arch`; None for all in index order.
+
+        Returns:
+            Milliseconds of a forward pass of `conditions.batch_size` images: a float for one architecture, else float64
+            (num_archs,).
+
+        Raises:
+            ArchError: Not an architecture of the space.
+        """
+        sums = self.sum_layers(archs)
+        return self.offset_ms + self.scale * sums
+
+    def sum_layers(self, archs: Any = None) -> Any:
+        """Bare sums of look-ups, without the correction; arguments, returns, raises: as `predict`."""
+        digits = self.space.archs() if archs is None else self.space.digits(archs)
+        sums = np.zeros(len(digits))
+        for layer in layers_of(self.space):
+            sums += self.layers_ms[layer.name][tuple(digits[:, slot] - 1 for slot in layer.slots)]
+        return sums if archs is None or is_batch(archs) else float(sums[0])
+
+    def write(self, path: str | Path) -> None:
+        """Write the model as JSON, whole or not at all.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        facts = self.facts()
+        text = json.dumps({**facts, "sha256": _hash(facts)}, indent=1, allow_nan=False)
+        write_atomic((Path(path), f"{text}\n".encode()))
+
+    def facts(self) -> dict[str, Any]:
+        """Everything of the model, as its file has it."""
+        return {
+            "format": FORMAT,
+            "space": self.space.name,
+            "space_fingerprint": self.space.fingerprint,
+            "unit": "ms",
+            "layer_slots": {layer.name: layer.slots for layer in layers_of(self.space)},
+            "layers_ms": {name: values.tolist() for name, values in self.layers_ms.items()},
+            "scale": self.scale,
+            "offset_ms": self.offset_ms,
+            "conditions": dataclasses.asdict(self.conditions),
+            "check": None if self.check is None else dataclasses.asdict(self.check),
+        }
+
+
+def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyModel:
+    """Load a model that `LatencyModel.write` wrote.
+
+    Args:
+        path: The file.
+        space: The space that it has to be of; None for any.
+
+    Raises:
+        MissingDataError: There is no such file.
+        StorageError: It cannot be read.
+        CorruptFileError: It is not a latency file, was changed, or is of other networks under the space's name.
+        ArgumentError: It is of another space.
+    """
+    shown = repr(str(path))
+    try:
+        text = Path(path).read_text("utf-8")
+    except FileNotFoundError:
+        raise MissingDataError(
+            f"latency file {shown} does not exist: 'channel-bench latency SPACE -o FILE' measures one"
+        ) from None
+    except UnicodeDecodeError:
+        raise CorruptFileError(f"{shown} is not a latency file: it is not text") from None
+    except OSError as error:
+        raise StorageError(f"cannot read latency file {shown}: {os_reason(error)}") from None
+    try:
+        facts = json.loads(text)
+        stated, version = facts.pop("sha256"), facts["format"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CorruptFileError(f"{shown} is not a latency file, or damaged") from None
+    if version != FORMAT:
+        raise CorruptFileError(f"latency file {shown} is of format {version!r}: this version reads {FORMAT}")
+    if _hash(facts) != stated:
+        raise CorruptFileError(f"latency file {shown} was changed after it was written: its hash differs")
+    try:
+        model = _from_facts(facts)
+        same = model.space.fingerprint == facts["space_fingerprint"]
+    except (ChannelBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptFileError(f"latency file {shown} cannot be read by this version: {error}") from None
+    if not same:
+        raise CorruptFileError(f"latency file {shown} is of other networks under the name {model.space.name!r}")
+    if space is not None and model.space != get_space(space):
+        raise ArgumentError(f"latency file {shown} is of space {model.space.name!r}, not {get_space(space).name!r}")
+    return model
+
+
+def _from_facts(facts: dict[str, Any]) -> LatencyModel:
+    conditions = {**facts["conditions"], "input_shape": tuple(facts["conditions"]["input_shape"])}
+    check = facts["check"]
+    if check is not None:
+        agreements = {name: Agreement(**check[name]) for name in ("sums", "corrected", "repeat")}
+        series = {name: tuple(check[name]) for name in ("archs", "measured_ms")}
+        check = Check(**{**check, **agreements, **series})
+    return LatencyModel(
+        get_space(facts["space"]),
+        {name: np.array(values, np.float64) for name, values in facts["layers_ms"].items()},
+        Conditions(**conditions),
+        check,
+        facts["scale"],
+        facts["offset_ms"],
+    )
+
+
+def _hash(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,428 @@
+"""The search spaces: what an architecture is, and every way to write one.
+
+A space has seven *slots*; in each the width is one of four, written as a digit 1..4 that stands for a quarter,
+a half, three quarters or all of the slot's maximum. 4^7 = 16,384 architectures per space.
+
+    >>> space = get_space("resnet")
+    >>> space.arch("4344424")
+    (4, 3, 4, 4, 4, 2, 4)
+    >>> space.channels("4344424")
+    (256, 192, 256, 512, 512, 256, 512)
+    >>> space.index((1, 1, 1, 1, 1, 1, 2))
+    1
+
+An architecture is accepted as
+
+- text of 7 digits, ``"4344424"``, or 7 comma-separated numbers, ``"256,192,256,512,512,256,512"``;
+- 7 integers (tuple, list, NumPy, pandas): digits where all are 1..4, otherwise absolute channels. In a space so narrow
+  that channels look like digits (resnet-mini) bare integers are always digits;
+- 7 floats: width ratios, each 0.25, 0.5, 0.75 or 1.0, not all 1.0, which could as well be digits;
+- one integer: the index, base 4 over (digit - 1), slot 0 most significant;
+- a dict with one key that leaves no doubt: ``{"digits": ...}``, ``{"ratios": ...}``, ``{"channels": ...}`` or
+  ``{"index": ...}``.
+
+A batch is a 2-D array, a sequence of texts or of 7-number sequences, or a dict whose value is a batch; a flat
+sequence of numbers is one architecture, so a batch of indices is ``{"index": ...}``. Anything else raises ArchError:
+nothing is rounded, floored or guessed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import numbers
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from channel_bench.errors import ArchError, ArgumentError, unknown_name
+from channel_bench.space import cost
+
+Arch = tuple[int, ...]
+Int8Array = npt.NDArray[np.int8]
+IntArray = npt.NDArray[np.int64]
+
+NUM_SLOTS = 7
+NUM_WIDTHS = 4
+NUM_ARCHS = NUM_WIDTHS**NUM_SLOTS
+RATIOS = (0.25, 0.5, 0.75, 1.0)
+
+_MINI_FLOPS = 10_000_000
+"""A hundredth of the full spaces' widest networks."""
+_PLACE_VALUES = NUM_WIDTHS ** np.arange(NUM_SLOTS - 1, -1, -1, dtype=np.int64)
+_TEXT_TO_BASE4 = str.maketrans("1234", "0123")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?|-?\.[0-9]+")
+_ENCODINGS = "7 digits 1..4, 7 width ratios, 7 channel counts, or an index"
+
+
+@dataclass(frozen=True)
+class Space:
+    """One search space; get it by name from `get_space`."""
+
+    name: str
+    """Unique name, also in file metadata."""
+    family: str
+    """Skeleton of the network: "resnet" or "mobilenet" (channel_bench/models)."""
+    max_channels: tuple[int, ...]
+    """Channels of each slot at digit 4; all divisible by 4."""
+    input_shape: tuple[int, int, int]
+    """(channels, height, width) of an input image."""
+    dataset: str
+    """Name of the data set that its ground truth is trained on (channel_bench/datasets.py)."""
+    recipe: str
+    """Name of the recipe that its ground truth is trained with (channel_bench/recipe.py)."""
+    num_classes: int = 10
+    """Outputs of the linear layer."""
+
+    # -- one architecture, in and out ---------------------------------------------------------------------------
+
+    def arch(self, value: Any) -> Arch:
+        """Read one architecture in any accepted encoding (see the module docstring).
+
+        Args:
+            value: The architecture.
+
+        Returns:
+            Seven digits 1..4.
+
+        Raises:
+            ArchError: The value is not an architecture of this space.
+        """
+        value = _plain(value)
+        if isinstance(value, str):
+            return self._parse_text(value)
+        if isinstance(value, dict):
+            return self._parse_dict(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self._parse_index(value)
+        if isinstance(value, (tuple, list)):
+            return self._parse_sequence(value)
+        raise ArchError(f"{_shown(value)} is not an architecture: allowed are {_ENCODINGS}")
+
+    def index(self, value: Any) -> Any:
+        """Index of an architecture, or of each in a batch.
+
+        Args:
+            value: One architecture, or a batch of num_archs.
+
+        Returns:
+            int, or int64 (num_archs,) for a batch; 0 is "1111111", 16383 is "4444444".
+
+        Raises:
+            ArchError: A value is not an architecture of this space.
+        """
+        # The two common cases first: this is the path of a table look-up, counted in hundreds of nanoseconds.
+        if isinstance(value, str) and len(value) == NUM_SLOTS and not value.strip("1234"):
+            return int(value.translate(_TEXT_TO_BASE4), NUM_WIDTHS)
+        if is_batch(value):
+            return (self.digits(value) - 1) @ _PLACE_VALUES
+        return functools.reduce(lambda total, digit: total * NUM_WIDTHS + digit - 1, self.arch(value), 0)
+
+    def digits(self, batch: Any) -> Int8Array:
+        """Read a batch of architectures.
+
+        Args:
+            batch: A 2-D array, a sequence of texts or of other single encodings, or a dict of a batch. A single
+                architecture counts as a batch of one.
+
+        Returns:
+            int8 (num_archs, 7), digits 1..4.
+
+        Raises:
+            ArchError: A value is not an architecture; the message names the first such row.
+        """
+        if not is_batch(batch):
+            return np.array([self.arch(batch)], np.int8)
+        if isinstance(batch, np.ndarray) and batch.ndim == 2 and batch.dtype.kind in "iu":
+            if batch.shape[1] == NUM_SLOTS and ((batch >= 1) & (batch <= NUM_WIDTHS)).all():
+                return batch.astype(np.int8)
+        batch = _plain(batch)
+        if isinstance(batch, dict):
+            ((kind, values),) = batch.items()
+            return self._one_by_one([{kind: row} for row in _plain(values)])
+        # Lengths first and through C loops: a table's column of 49,152 texts is read this way when it is loaded.
+        if set(map(type, batch)) == {str} and set(map(len, batch)) == {NUM_SLOTS}:
+            codes = np.frombuffer("".join(batch).encode("ascii", "replace"), np.uint8).reshape(-1, NUM_SLOTS)
+            if ((codes >= ord("1")) & (codes <= ord("4"))).all():
+                return (codes - ord("0")).astype(np.int8)
+        return self._one_by_one(batch)
+
+    def text(self, value: Any) -> str:
+        """The architecture as text of 7 digits; the key used in every file."""
+        return "".join(map(str, self.arch(value)))
+
+    def channels(self, value: Any) -> tuple[int, ...]:
+        """Absolute channels of the seven slots."""
+        (channels,) = self.channel_counts([self.arch(value)]).tolist()
+        return tuple(channels)
+
+    def channel_counts(self, batch: Any) -> IntArray:
+        """Absolute channels of a batch, int64 (num_archs, 7)."""
+        return self.digits(batch).astype(np.int64) * np.array(self.max_channels) // NUM_WIDTHS
+
+    def ratios(self, value: Any) -> tuple[float, ...]:
+        """Width ratios of the seven slots, each 0.25, 0.5, 0.75 or 1.0."""
+        return tuple(RATIOS[digit - 1] for digit in self.arch(value))
+
+    # -- the space as a collection ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Number of architectures."""
+        return NUM_ARCHS
+
+    def __getitem__(self, index: int) -> Arch:
+        """Architecture of an index; negative indices are refused, as everywhere else."""
+        return self._parse_dict({"index": index})
+
+    def __contains__(self, value: object) -> bool:
+        """Whether `arch` would accept the value."""
+        try:
+            self.arch(value)
+        except ArchError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[Arch]:
+        """All architectures in index order."""
+        return itertools.product(range(1, NUM_WIDTHS + 1), repeat=NUM_SLOTS)
+
+    def archs(self) -> Int8Array:
+        """All architectures in index order, int8 (16384, 7), read-only."""
+        return _all_digits()
+
+    def texts(self) -> list[str]:
+        """All architectures in index order as text."""
+        return ["".join(row) for row in itertools.product("1234", repeat=NUM_SLOTS)]
+
+    def neighbors(self, value: Any) -> list[Arch]:
+        """Architectures that differ in one slot by one width step; 7 to 14 of them."""
+        arch = self.arch(value)
+        steps = [(slot, arch[slot] + step) for slot in range(NUM_SLOTS) for step in (-1, 1)]
+        return [arch[:slot] + (digit,) + arch[slot + 1 :] for slot, digit in steps if 1 <= digit <= NUM_WIDTHS]
+
+    def sample(self, num_archs: int, rng: np.random.Generator) -> Int8Array:
+        """Draw distinct architectures uniformly.
+
+        Args:
+            num_archs: How many, 1..16384.
+            rng: The generator; the global one is never used.
+
+        Returns:
+            int8 (num_archs, 7).
+
+        Raises:
+            ArgumentError: num_archs is out of range.
+        """
+        if not 1 <= num_archs <= NUM_ARCHS:
+            raise ArgumentError(f"cannot sample {num_archs} distinct architectures: allowed are 1..{NUM_ARCHS}")
+        return self.archs()[rng.choice(NUM_ARCHS, num_archs, replace=False)]
+
+    # -- costs --------------------------------------------------------------------------------------------------
+
+    def flops(self, archs: Any = None) -> Any:
+        """Multiply-accumulates of one image (convolutions and linear layer; see cost.py).
+
+        Args:
+            archs: One architecture, a batch, or None for all in index order.
+
+        Returns:
+            int for one architecture, int64 (num_archs,) otherwise.
+        """
+        return self._cost(cost.flops, archs)
+
+    def params(self, archs: Any = None) -> Any:
+        """Learnable parameters (see cost.py); arguments and result as `flops`."""
+        return self._cost(cost.params, archs)
+
+    def _cost(self, count: Any, archs: Any) -> Any:
+        channels = self.channel_counts(self.archs() if archs is None else archs)
+        counts = count(self, channels)
+        return counts if archs is None or is_batch(archs) else int(counts[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of everything that defines the networks; two spaces with the same one are the same."""
+        facts = [self.family, self.max_channels, self.input_shape, self.num_classes]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    @property
+    def is_mini(self) -> bool:
+        """Whether its networks are so small that a training step is overhead and not arithmetic."""
+        return bool(self.flops("4444444") < _MINI_FLOPS)
+
+    # -- readers of each encoding -------------------------------------------------------------------------------
+
+    def _parse_text(self, text: str) -> Arch:
+        if "," in text:
+            parts = [part.strip() for part in text.split(",")]
+            if not all(_NUMBER.fullmatch(part) for part in parts):
+                raise ArchError(f"{_shown(text)} is not an architecture: between the commas stand integers or ratios")
+            return self._parse_sequence([float(part) if "." in part else int(part) for part in parts])
+        if len(text) != NUM_SLOTS or text.strip("1234"):
+            raise ArchError(
+                f"{_shown(text)} is not an architecture: allowed is text of 7 digits 1..4, such as '4344424'"
+            )
+        return tuple(map(int, text))
+
+    def _parse_index(self, index: int) -> Arch:
+        if not 0 <= index < NUM_ARCHS:
+            hint = f"; for digits pass the text '{index}'" if 0 < index < 10**NUM_SLOTS and str(index) in self else ""
+            raise ArchError(f"index {_shown(index)} is out of range: allowed are 0..{NUM_ARCHS - 1}{hint}")
+        return tuple(int(index // place) % NUM_WIDTHS + 1 for place in _PLACE_VALUES.tolist())
+
+    def _parse_dict(self, value: dict[str, Any]) -> Arch:
+        if len(value) != 1:
+            raise ArchError(f"an architecture as a dict has exactly one key, got {sorted(map(str, value))}")
+        ((kind, values),) = value.items()
+        values = _plain(values)
+        if kind not in ("digits", "ratios", "channels", "index"):
+            raise ArchError(f"unknown encoding {kind!r}: allowed are 'digits', 'ratios', 'channels', 'index'")
+        if kind == "index":
+            if isinstance(values, bool) or not isinstance(values, int):
+                raise ArchError(f"index {_shown(values)} is not an integer 0..{NUM_ARCHS - 1}")
+            return self._parse_index(values)
+        if not isinstance(values, (tuple, list)):
+            raise ArchError(f"{kind!r} of an architecture must be 7 numbers, got {_shown(values)}")
+        return self._parse_sequence(values, kind)
+
+    def _parse_sequence(self, values: Sequence[Any], kind: str | None = None) -> Arch:
+        values = [_plain(number) for number in values]
+        if len(values) != NUM_SLOTS:
+            raise ArchError(
+                f"an architecture has {NUM_SLOTS} slots, got {len(values)} values {_shown(values)}"
+                "; a batch of indices is written {'index': values}"
+            )
+        for slot, number in enumerate(values):
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise ArchError(f"value {_shown(number)} of slot {slot} is not a number: allowed are {_ENCODINGS}")
+        kind = kind or self._kind_of(values)
+        arch = []
+        for slot, number in enumerate(values):
+            allowed = self._allowed(kind, slot)
+            if number not in allowed:
+                hint = (
+                    "; channels are written {'channels': values}"
+                    if kind == "digits" and self._looks_like_digits
+                    else ""
+                )
+                raise ArchError(
+                    f"{kind.rstrip('s')} {_shown(number)} of slot {slot} is not one of"
+                    f" {', '.join(map(str, allowed))}{hint}"
+                )
+            arch.append(allowed.index(number) + 1)
+        return tuple(arch)
+
+    @property
+    def _looks_like_digits(self) -> bool:
+        """Whether channels of some architecture are all 1..4, so that bare integers cannot be told apart."""
+        return max(self.max_channels) // NUM_WIDTHS <= NUM_WIDTHS
+
+    def _kind_of(self, values: Sequence[float]) -> str:
+        """Encoding of 7 bare numbers."""
+        if not all(isinstance(number, int) for number in values):
+            if all(number == 1 for number in values):
+                raise ArchError(
+                    "7 times 1.0 is the ratio of the widest and the digit of the narrowest: write {'ratios': values} or"
+                    " {'digits': values}"
+                )
+            return "ratios"
+        if self._looks_like_digits or all(1 <= number <= NUM_WIDTHS for number in values):
+            return "digits"
+        # Small numbers that fit no slot are mistyped digits, not channels; only the message depends on this.
+        fits = all(number in self._allowed("channels", slot) for slot, number in enumerate(values))
+        return "digits" if max(values) < 10 and not fits else "channels"
+
+    def _allowed(self, kind: str, slot: int) -> tuple[float, ...]:
+        if kind == "digits":
+            return tuple(range(1, NUM_WIDTHS + 1))
+        if kind == "ratios":
+            return RATIOS
+        assert kind == "channels"
+        return tuple(digit * self.max_channels[slot] // NUM_WIDTHS for digit in range(1, NUM_WIDTHS + 1))
+
+    def _one_by_one(self, rows: Sequence[Any]) -> Int8Array:
+        digits = np.empty((len(rows), NUM_SLOTS), np.int8)
+        for number, row in enumerate(rows):
+            try:
+                if isinstance(_plain(row), numbers.Number):
+                    raise ArchError(f"a batch of indices is written {{'index': values}}, got {_shown(row)}")
+                digits[number] = self.arch(row)
+            except ArchError as error:
+                raise ArchError(f"row {number}: {error}") from None
+        return digits
+
+
+def is_batch(value: Any) -> bool:
+    """Whether a value stands for several architectures rather than one (see the module docstring)."""
+    if isinstance(value, (str, bytes, numbers.Number)):
+        return False
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        return True
+    value = _plain(value)
+    if isinstance(value, dict):
+        if len(value) != 1:
+            return False
+        ((kind, inner),) = value.items()
+        inner = _plain(inner)
+        return isinstance(inner, (list, tuple)) if kind == "index" else is_batch(inner)
+    return isinstance(value, (list, tuple)) and (not value or not isinstance(_plain(value[0]), numbers.Number))
+
+
+def _plain(value: Any) -> Any:
+    """A value in Python's own types: what has `tolist` (NumPy, pandas columns, tensors) and bytes; others stay."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+
+
+def _shown(value: Any) -> str:
+    """A value for an error message, on one line and not longer than a line."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python refuses to print integers of thousands of digits
+        return f"an integer of {value.bit_length()} bits"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@functools.cache
+def _all_digits() -> Int8Array:
+    digits = (np.arange(NUM_ARCHS)[:, None] // _PLACE_VALUES % NUM_WIDTHS + 1).astype(np.int8)
+    digits.flags.writeable = False
+    return digits
+
+
+# The full spaces are those of Channel-Bench-Macro (Su et al., BCNetV2); what each slot is stands in models/.
+# The mini spaces have the same skeletons, for 8x8 grey images; data/README.md says why these maxima.
+_SPACES = {
+    space.name: space
+    for space in (
+        Space("resnet", "resnet", (256, 256, 256, 512, 512, 512, 512), (3, 32, 32), "cifar10", "paper"),
+        Space("mobilenet", "mobilenet", (128, 768, 768, 768, 256, 1536, 1024), (3, 32, 32), "cifar10", "paper"),
+        Space("resnet-mini", "resnet", (8, 8, 8, 16, 16, 16, 16), (1, 8, 8), "digits", "mini"),
+        Space("mobilenet-mini", "mobilenet", (8, 24, 24, 24, 12, 48, 32), (1, 8, 8), "digits", "mini"),
+    )
+}
+
+
+def list_spaces() -> list[str]:
+    """Names of all spaces."""
+    return list(_SPACES)
+
+
+def get_space(name: str | Space) -> Space:
+    """Find a space by name; a Space is passed through.
+
+    Raises:
+        UnknownNameError: No space has this name.
+    """
+    if isinstance(name, Space):
+        return name
+    if not isinstance(name, str) or name not in _SPACES:
+        raise unknown_name("space", name, _SPACES)
+    return _SPACES[name]

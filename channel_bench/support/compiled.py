@@ -1,0 +1,73 @@
+"""C++ that is compiled on first use: inner loops that NumPy and PyTorch cannot do fast.
+
+    >>> library = load_library(Path(__file__).with_name("trainer.cpp"), "the native trainer")
+
+The compiler of the machine ($CXX, else c++ or g++) makes a shared library in the user's cache folder, under a name that
+changes with source, flags and compiler. Whoever uses one has a slower path for machines without a compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from channel_bench.errors import ArgumentError, ChannelBenchError
+from channel_bench.support.durable import write_atomic
+
+_COMPILE_LIMIT_S = 120
+
+
+@functools.cache
+def load_library(source: Path, what: str) -> ctypes.CDLL:
+    """The library of a C++ file, compiled now where it is not in the cache.
+
+    Args:
+        source: The file, with functions that are extern "C".
+        what: What it is, for messages ("the native trainer").
+
+    Raises:
+        ArgumentError: There is no compiler, or it failed.
+    """
+    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++") or ""]
+    if not compiler[0]:
+        raise ArgumentError(f"there is no C++ compiler (c++, or what $CXX names) to compile {what}")
+    # Not -march=native: a fixed instruction set gives the same bits on every machine that has it.
+    target = ["-march=x86-64-v3"] if platform.machine() in ("x86_64", "AMD64") else []
+    flags = ["-std=c++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", *target]
+    try:
+        version = subprocess.run(
+            [*compiler, "--version"], capture_output=True, timeout=_COMPILE_LIMIT_S, check=True
+        ).stdout
+        key = hashlib.sha256(b"\0".join([source.read_bytes(), version, *(flag.encode() for flag in flags)]))
+        path = _cache_dir() / f"{source.stem}-{key.hexdigest()[:16]}.so"
+        if not path.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                built = Path(folder) / "built.so"
+                subprocess.run(
+                    [*compiler, *flags, str(source), "-o", str(built)],
+                    capture_output=True,
+                    timeout=_COMPILE_LIMIT_S,
+                    check=True,
+                )
+                write_atomic((path, built.read_bytes()))
+        return ctypes.CDLL(str(path))
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or b"").decode(errors="replace").strip().splitlines() or [""]
+        first = next((line for line in lines if "error" in line), lines[0])
+        raise ArgumentError(f"the C++ compiler {compiler[0]!r} cannot compile {what}: {first}") from None
+    except (OSError, subprocess.SubprocessError, ChannelBenchError) as error:
+        raise ArgumentError(f"{what} cannot be compiled or loaded: {error}") from None
+
+
+def _cache_dir() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("channel-bench") / "native"

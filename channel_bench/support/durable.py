@@ -1,0 +1,156 @@
+"""Files that are there whole or not at all, also after a power cut or a kill -9.
+
+Every result is written by one of two functions: `write_atomic` replaces files, `publish_once` lets the first writer
+win. Both write a temporary file in the same folder, fsync it, move it into place in one step, and fsync the folder.
+What fails (no space, no permission) leaves what was there untouched and no temporary file behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from channel_bench.errors import StorageError, os_reason
+from channel_bench.support.processes import is_gone, this_process
+
+TEMPORARY_PREFIX = ".writing-"
+LEFTOVER_AGE_S = 3600.0
+"""No write takes that long: a temporary file of this age is of a writer that was killed, wherever it ran."""
+
+
+def write_atomic(*files: tuple[Path, bytes]) -> None:
+    """Write files, replacing those that are there.
+
+    Several files are all written out before the first is moved into place, so that a full disk changes none of them.
+
+    Args:
+        *files: Pairs of a path and its contents.
+
+    Raises:
+        StorageError: The file system refused; the old files, if any, are untouched.
+    """
+    with contextlib.ExitStack() as stack:
+        temporaries = [stack.enter_context(_temporary(path)) for path, _ in files]
+        for temporary, (path, data) in zip(temporaries, files, strict=True):
+            if path.is_dir():
+                raise StorageError(f"cannot write {str(path)!r}: it is a folder")
+            _write_synced(temporary, data)
+        for temporary, (path, _) in zip(temporaries, files, strict=True):
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path that cannot be written, before the work whose result goes there.
+
+    Raises:
+        StorageError: The folder cannot be made or written, or the path is a folder.
+    """
+    if path.is_dir():
+        raise StorageError(f"cannot write {str(path)!r}: it is a folder")
+    new = [parent for parent in path.parents if not parent.exists()]
+    with _temporary(path) as temporary:
+        _write_synced(temporary, b"")
+    for parent in new:  # if the work fails, no empty folder is left
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def publish_once(path: Path, data: bytes) -> bool:
+    """Write a file unless one of that name is there; of several writers the first wins.
+
+    Returns:
+        Whether this call wrote the file.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    with _temporary(path) as temporary:
+        _write_synced(temporary, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            # Some network file systems have no hard links. Replacing is safe there too: writers of one name write the
+            # same run.
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+        sync_folder(path.parent)
+        return True
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents where they are missing.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    try:
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir(exist_ok=True)
+            sync_folder(parent.parent)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        raise StorageError(f"cannot make folder {str(folder)!r}: {os_reason(error)}") from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of killed writers: those of this machine at once, those of others after an hour.
+
+    Ages are differences of times that the file system itself wrote, so no machine's clock matters.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    leftovers = list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
+    if not leftovers:
+        return
+    with _temporary(folder / "now") as probe:
+        _write_synced(probe, b"")
+        now = probe.stat().st_mtime
+    for leftover in leftovers:
+        process = leftover.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+        with contextlib.suppress(FileNotFoundError):
+            if is_gone(process) or now - leftover.stat().st_mtime > LEFTOVER_AGE_S:
+                leftover.unlink()
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    make_folder(path.parent)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{this_process()}-{uuid.uuid4().hex}"
+    try:
+        yield temporary
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write {str(path)!r}: {os_reason(error)}; what was there is unchanged") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

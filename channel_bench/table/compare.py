@@ -1,0 +1,179 @@
+"""How far two tables of one space agree, beside how far they can: seeds alone make two tables differ.
+
+    >>> compare_tables(Table.read("a.parquet"), Table.read("b.parquet")).kendall
+
+Two tables that were trained by one recipe with different seeds do not correlate perfectly. How much noise a mean over
+runs carries follows from the runs themselves, and from it the correlation to expect between two independent tables;
+without that number the one that was found says little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from channel_bench.errors import ArgumentError
+from channel_bench.table.table import Table
+
+NUM_SIMULATIONS = 20
+NUM_GRID = 300
+NUM_EM_STEPS = 300
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two tables on the architectures that both have; differences are second minus first, in percentage points."""
+
+    space: str
+    num_archs: int
+    num_runs: tuple[int, int]
+    """Runs of each table; an architecture may have fewer."""
+    mean_difference: float
+    mean_difference_se: float | None
+    """Standard error of mean_difference that seeds alone give to these architectures; None where noise is unknown."""
+    run_std: tuple[float | None, float | None]
+    """Standard deviation of a run around its architecture's mean in each table; None with single runs."""
+    pearson: float
+    spearman: float
+    kendall: float
+    """Tau-b."""
+    expected_pearson: float | None
+    """Between independent tables that differ by seeds only: sqrt(reliability of one x reliability of the other)."""
+    expected_kendall: float | None
+    """The same for Kendall, simulated, because accuracies are seldom normally distributed."""
+    shared_runs: int
+    """Runs that both tables have with the same seed and result: where there are any, the tables are not independent."""
+
+
+def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -> Agreement:
+    """Compare the means over runs of two tables.
+
+    The noise of a table is the variance of its runs around their architecture's mean (ddof=1, pooled). A table with
+    single runs borrows that of the other one. The reliability of a mean over k runs is the share of the variance
+    between the
+    architectures in common that is not noise: 1 - (run variance / k) / variance of the means.
+
+    Args:
+        first: A table.
+        second: Another table of the same space.
+        metric: The accuracy to compare.
+
+    Returns:
+        The agreement on the architectures that both have.
+
+    Raises:
+        ArgumentError: The spaces differ, or fewer than three architectures are in both.
+    """
+    from scipy import stats
+
+    if first.space != second.space:
+        raise ArgumentError(f"tables of different spaces: {first.space.name!r} and {second.space.name!r}")
+    common = np.isfinite(first.accuracies(metric=metric)) & np.isfinite(second.accuracies(metric=metric))
+    if common.sum() < 3:
+        raise ArgumentError(f"{int(common.sum())} architectures are in both tables: at least 3 are needed")
+    cells = [table.cells(metric)[common] for table in (first, second)]
+    a, b = (np.nanmean(values, 1) for values in cells)
+    own = [_run_variance(values) for values in cells]
+    standard_error = expected_pearson = expected_kendall = None
+    known = [variance for variance in own if variance is not None]
+    if known:
+        pooled = [known[0] if variance is None else variance for variance in own]
+        noise = [
+            variance * float((1 / np.isfinite(values).sum(1)).mean())
+            for variance, values in zip(pooled, cells, strict=True)
+        ]
+        standard_error = math.sqrt(sum(noise) / len(a))
+        expected_pearson = math.sqrt(_reliability(a, noise[0]) * _reliability(b, noise[1]))
+        expected_kendall = _simulated_kendall(a, noise)
+    constant = a.min() == a.max() or b.min() == b.max()
+    return Agreement(
+        space=first.space.name,
+        num_archs=len(a),
+        num_runs=(first.num_runs, second.num_runs),
+        mean_difference=float((b - a).mean()),
+        mean_difference_se=standard_error,
+        run_std=(_root(own[0]), _root(own[1])),
+        pearson=math.nan if constant else float(np.corrcoef(a, b)[0, 1]),
+        spearman=math.nan if constant else float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1]),
+        kendall=math.nan if constant else float(stats.kendalltau(a, b, variant="b").statistic),
+        expected_pearson=expected_pearson,
+        expected_kendall=expected_kendall,
+        shared_runs=_shared_runs(first, second),
+    )
+
+
+def _simulated_kendall(means: FloatArray, noise: Sequence[float]) -> float:
+    """Mean Kendall tau between two tables with these noise variances around truths distributed as those of `means`."""
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    values, weights = _deconvolved(means, noise[0])
+    taus = []
+    for _ in range(NUM_SIMULATIONS):
+        truth = rng.choice(values, len(means), p=weights)
+        pair = [truth + math.sqrt(variance) * rng.normal(size=len(truth)) for variance in noise]
+        taus.append(stats.kendalltau(*pair).statistic)
+    return float(np.mean(taus))
+
+
+def _deconvolved(means: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:
+    """Distribution of noiseless means: the nonparametric maximum likelihood estimate (Kiefer and Wolfowitz 1956).
+
+    Shrinking the means would not do: where many architectures crowd together, most of their spread is noise, and where
+    few lie far out, hardly any. The likelihood is maximised by expectation-maximisation on a grid.
+
+    Args:
+        means: Observed means, (num_archs,).
+        noise: Variance of the normal noise that they carry.
+
+    Returns:
+        Grid values and their probabilities, (NUM_GRID,) each.
+    """
+    if noise <= 0 or means.min() == means.max():
+        values, counts = np.unique(means, return_counts=True)
+        return values, counts / counts.sum()
+    counts, edges = np.histogram(means, bins=4 * NUM_GRID)
+    centres = (edges[:-1] + edges[1:]) / 2
+    values = np.linspace(means.min(), means.max(), NUM_GRID)
+    likelihood = np.exp(-((centres[:, None] - values) ** 2) / (2 * noise)) + 1e-300
+    weights = np.full(NUM_GRID, 1 / NUM_GRID)
+    for _ in range(NUM_EM_STEPS):
+        posterior = likelihood * weights
+        weights = (counts / counts.sum()) @ (posterior / posterior.sum(1, keepdims=True))
+    return values, weights / weights.sum()
+
+
+def _shared_runs(first: Table, second: Table) -> int:
+    """Runs with equal architecture, seed and accuracies in both tables; all of them where the contents are equal."""
+    if first.info.content_sha256 == second.info.content_sha256:
+        return len(first.arrow)
+    columns = ["arch", "seed", "best_test_acc", "test_acc"]
+    rows = []
+    for table in (first, second):
+        rows.append(set(zip(*(table.arrow.column(name).to_pylist() for name in columns), strict=True)))
+    return sum(row[1] is not None for row in rows[0] & rows[1])
+
+
+def _run_variance(cells: FloatArray) -> float | None:
+    """Pooled variance of runs around their architecture's mean; None where no architecture has two runs."""
+    counts = np.isfinite(cells).sum(1)
+    several = cells[counts > 1]
+    if len(several) == 0:
+        return None
+    deviations = several - np.nanmean(several, 1, keepdims=True)
+    return float(np.nansum(deviations**2) / (counts[counts > 1] - 1).sum())
+
+
+def _reliability(means: FloatArray, noise: float) -> float:
+    """Share of the variance of means that is not noise, in [0, 1]."""
+    total = float(means.var(ddof=1))
+    return min(1.0, max(0.0, 1 - noise / total)) if total > 0 else 0.0
+
+
+def _root(variance: float | None) -> float | None:
+    return None if variance is None else math.sqrt(variance)

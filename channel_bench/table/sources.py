@@ -1,0 +1,61 @@
+"""Find and load a table: shipped with the package, downloaded, or a file of your own.
+
+>>> load("resnet-mini").accuracy("4344424")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from channel_bench.errors import ArgumentError, MissingDataError, unknown_name
+from channel_bench.space import Space, get_space
+from channel_bench.table import published, shipped
+from channel_bench.table.table import Table
+
+
+def load(space: str | Space, table: str | Path | None = None, data_dir: str | Path | None = None) -> Table:
+    """Load a table of a space.
+
+    Args:
+        space: The space, by name.
+        table: Name of a table ("cifar10-published", "digits-16384x3"), path of a table file, or None for the space's
+            default.
+        data_dir: Folder of downloaded tables; default $CHANNEL_BENCH_DATA, else the user's cache folder.
+
+    Returns:
+        The table.
+
+    Raises:
+        UnknownNameError: No such space or table.
+        MissingDataError: The table is not on this machine; the message says how to get it.
+        CorruptFileError: The file is damaged, or is of another space.
+    """
+    space = get_space(space)
+    found = Table.read(find_table(space, table, data_dir))
+    if found.space != space:
+        raise ArgumentError(f"table {str(table)!r} is of space {found.space.name!r}, not {space.name!r}")
+    return found
+
+
+def find_table(space: str | Space, table: str | Path | None = None, data_dir: str | Path | None = None) -> Path:
+    """File that `load` reads; arguments and errors as there.
+
+    Raises:
+        UnknownNameError: No such space or table.
+        MissingDataError: The table is not on this machine; the message says how to get it.
+    """
+    space = get_space(space)
+    if table is not None and (Path(table).suffix or (str(table) and Path(table).exists())):
+        return Path(table)
+    if space.name in published.published_spaces() and table in (None, published.TABLE_NAME):
+        path = published.table_path(space, Path(data_dir) if data_dir is not None else None)
+        if not path.exists():
+            raise MissingDataError(
+                f"table {published.TABLE_NAME!r} of space {space.name!r} is not in {str(path.parent)!r}: run"
+                " 'channel-bench download'"
+            )
+        return path
+    if space.name in shipped.SPACES and table in (None, shipped.TABLE_NAME):
+        return shipped.shipped_path(space)
+    own = shipped.TABLE_NAME if space.name in shipped.SPACES else published.TABLE_NAME
+    raise unknown_name("table", str(table), [own, "a path ending in .parquet"])

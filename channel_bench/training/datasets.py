@@ -1,0 +1,343 @@
+"""The images: CIFAR-10 from its archive or from Parquet files, and the embedded digits, as tensors on the device.
+
+    >>> data = load_dataset("digits")
+    >>> data.train_images.shape, data.train_images.dtype
+    (torch.Size([1200, 1, 8, 8]), torch.uint8)
+
+Images are decoded once and stay uint8 where they are trained on; crop, flip and normalisation happen for a whole
+batch in a few tensor operations, driven by an explicit generator (`TrainLoader`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from channel_bench.errors import (
+    ArgumentError,
+    CorruptFileError,
+    DownloadError,
+    MissingDataError,
+    os_reason,
+    unknown_name,
+)
+from channel_bench.recipe import Recipe
+from channel_bench.space import Space
+
+UInt8Array = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+
+NUM_TRAIN_DIGITS = 1200
+_NAMES = ("digits", "cifar10")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its official split, on one device."""
+
+    name: str
+    """What every artefact made from it is labelled with."""
+    train_images: Tensor
+    """uint8 (num_train, channels, height, width)."""
+    train_labels: Tensor
+    """int64 (num_train,)."""
+    test_images: Tensor
+    """uint8 (num_test, channels, height, width)."""
+    test_labels: Tensor
+    """int64 (num_test,)."""
+    digest: str
+    """SHA-256 over the decoded images and labels of both splits."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.train_images.device
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data set on another device."""
+        tensors = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
+
+    def check_fits(self, space: Space) -> None:
+        """Refuse a space whose networks take other images.
+
+        Raises:
+            ArgumentError: The image shapes differ, or a label has no output.
+        """
+        if self.image_shape != space.input_shape:
+            raise ArgumentError(
+                f"data set {self.name!r} has images of {self.image_shape}, space {space.name!r} takes"
+                f" {space.input_shape}"
+            )
+        labels = torch.cat([self.train_labels, self.test_labels])
+        for label in (int(labels.min()), int(labels.max())):
+            if not 0 <= label < space.num_classes:
+                raise ArgumentError(
+                    f"data set {self.name!r} has label {label}, space {space.name!r} takes 0..{space.num_classes - 1}"
+                )
+
+
+def channel_statistics(train_images: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that images in [0, 1] are standardised with.
+
+    Args:
+        train_images: uint8 (num_images, channels, height, width).
+        recipe: Holds the constants, or None for those of the training images.
+
+    Returns:
+        Two float32 tensors (1, channels, 1, 1) on the images' device.
+
+    Raises:
+        ArgumentError: The recipe's constants are for another number of channels.
+    """
+    if recipe.mean is not None and recipe.std is not None:
+        pair = torch.tensor([recipe.mean, recipe.std])
+    else:
+        pixels = train_images.cpu().double() / 255
+        pair = torch.stack([pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)]).float()
+    num_channels = train_images.shape[1]
+    if pair.shape[1] != num_channels:
+        raise ArgumentError(
+            f"recipe {recipe.name!r} has {pair.shape[1]} channel means, the images have {num_channels} channels"
+        )
+    mean, std = pair.to(train_images.device)[:, None, :, None, None]
+    return mean, std
+
+
+def make_dataset(
+    name: str, train: tuple[UInt8Array, IntArray], test: tuple[UInt8Array, IntArray], device: torch.device | str = "cpu"
+) -> Dataset:
+    """Build a Dataset from arrays.
+
+    Args:
+        name: Label of everything that is made from it.
+        train: uint8 (num_train, channels, height, width) and int64 (num_train,).
+        test: The same for the test split.
+        device: Where the tensors go.
+
+    Returns:
+        The data set, with its digest.
+    """
+    digest = hashlib.sha256()
+    for array in (*train, *test):
+        digest.update(repr((array.shape, array.dtype.name)).encode())
+        digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (*train, *test)]
+    return Dataset(name, tensors[0], tensors[1], tensors[2], tensors[3], digest.hexdigest())
+
+
+def load_dataset(
+    source: str | Path, *, data_dir: Path | None = None, download: bool = False, device: torch.device | str = "cpu"
+) -> Dataset:
+    """Load a data set by name, or from a folder of Parquet files.
+
+    Args:
+        source: "digits" (embedded), "cifar10" (torchvision's archive under data_dir), or a folder whose Parquet files
+            have the
+            columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; the split is read off each
+            file's name (train*, test*) and the data set is named after the folder.
+        data_dir: Where the archive of "cifar10" is or goes; default the user's data folder.
+        download: Fetch the archive of "cifar10" where it is missing.
+        device: Where the tensors go.
+
+    Raises:
+        UnknownNameError: Neither a name nor a folder.
+        MissingDataError: The data is not there.
+        CorruptFileError: A file cannot be read or decoded.
+        DownloadError: The archive could not be fetched.
+    """
+    if source == "digits":
+        return _digits(device)
+    if source == "cifar10":
+        return _cifar10(data_dir, download, device)
+    if Path(source).is_dir():
+        return _parquet_folder(Path(source), device)
+    if Path(source).suffix or len(Path(source).parts) > 1:
+        raise MissingDataError(f"data set folder {str(source)!r} does not exist or is not a folder")
+    raise unknown_name("data set", str(source), [*_NAMES, "a folder of Parquet files"])
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """Every random draw of an epoch, by position in the order of training; made in a few calls, whatever its length."""
+
+    order: Tensor
+    """int64 (num_images,), which image comes at which position."""
+    rows: Tensor
+    """int64 (num_images,), first row of the crop in the padded image."""
+    columns: Tensor
+    """int64 (num_images,), first column of the crop."""
+    mirrored: Tensor
+    """bool (num_images,), whether the crop is mirrored left to right."""
+
+
+class TrainLoader:
+    """Training batches of one data set and recipe: shuffled, cropped, mirrored, normalised on the device.
+
+    Args:
+        images: uint8 (num_images, channels, height, width).
+        labels: int64 (num_images,).
+        recipe: Batch size, augmentation and normalisation.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
+        """Pad the images once; with zeros and before normalisation, so the border is black."""
+        pad = recipe.crop_padding
+        self.labels = labels
+        self.recipe = recipe
+        self.statistics = channel_statistics(images, recipe)
+        self.padded = functional.pad(images, (pad, pad, pad, pad))
+        self._rows = torch.arange(images.shape[2], device=images.device)
+        self._columns = torch.arange(images.shape[3], device=images.device)
+
+    def plan(self, generator: torch.Generator) -> EpochPlan:
+        """Draw an epoch: a permutation, and for each position a uniform crop and a mirroring with probability 1/2."""
+        count, device = len(self.labels), self.labels.device
+
+        def draw(high: int) -> Tensor:
+            return torch.randint(high, (count,), generator=generator, device=device)
+
+        order = torch.randperm(count, generator=generator, device=device)
+        offsets = 2 * self.recipe.crop_padding + 1
+        return EpochPlan(order, draw(offsets), draw(offsets), draw(2).bool() & self.recipe.flip)
+
+    def crops(self, order: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor) -> Tensor:
+        """Cut out what a plan says, for tensors (...) of any shape.
+
+        Returns:
+            uint8 (..., channels, height, width).
+        """
+        across = torch.where(mirrored[..., None], self._columns.flip(0), self._columns) + columns[..., None]
+        down = self._rows + rows[..., None]
+        # Advanced indices on both sides of the channel slice put the channels last.
+        picked = self.padded[order[..., None, None], :, down[..., :, None], across[..., None, :]]
+        return picked.movedim(-1, -3)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """One epoch; the last, smaller batch is kept.
+
+        Args:
+            generator: On the images' device.
+
+        Yields:
+            Share of the epoch that is over, in [0, 1), float32 (batch, channels, height, width), int64 (batch,).
+        """
+        plan = self.plan(generator)
+        for start in range(0, len(self.labels), self.recipe.batch_size):
+            part = slice(start, start + self.recipe.batch_size)
+            crops = self.crops(plan.order[part], plan.rows[part], plan.columns[part], plan.mirrored[part])
+            yield start / len(self.labels), normalise(crops, *self.statistics), self.labels[plan.order[part]]
+
+
+def normalise(
+    images: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """Standardise uint8 images: (images / 255 - mean) / std, float32 of the same shape in a layout."""
+    return images.to(mean.dtype).mul_(1 / 255).sub_(mean).div_(std).contiguous(memory_format=memory_format)
+
+
+def _digits(device: torch.device | str) -> Dataset:
+    """scikit-learn's 1,797 scanned digits: 1,200 for training and 597 for testing, 1x8x8."""
+    pixels, labels = _read_digits()
+    # RandomState's stream is frozen for good, so this split is the same under every NumPy.
+    order = np.random.RandomState(0).permutation(len(labels))
+    # Grey levels of 0..16 become 0..255.
+    images = np.round(pixels[order, None] * (255 / 16)).astype(np.uint8)
+    labels = labels[order].astype(np.int64)
+    n = NUM_TRAIN_DIGITS
+    return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)
+
+
+def _read_digits() -> tuple[npt.NDArray[np.float64], IntArray]:
+    """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
+    found = importlib.util.find_spec("sklearn")
+    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    if file is None or not file.exists():
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return bunch.images, bunch.target
+    rows = np.loadtxt(file, delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
+
+
+def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) -> Dataset:
+    try:
+        from torchvision.datasets import CIFAR10
+    except (ImportError, RuntimeError) as error:
+        raise MissingDataError(
+            f"data set 'cifar10' needs a torchvision that imports beside this torch: {error}"
+        ) from None
+    from channel_bench.support.folders import default_data_dir
+
+    root = (data_dir or default_data_dir()) / "cifar10"
+    try:
+        splits = [CIFAR10(root, train=train, download=download) for train in (True, False)]
+    except RuntimeError:
+        raise MissingDataError(
+            f"CIFAR-10 is not in {root}: add --download, or put cifar-10-python.tar.gz there"
+        ) from None
+    except OSError as error:
+        raise DownloadError(f"CIFAR-10 could not be fetched into {root}: {os_reason(error)}") from None
+    arrays = [(split.data.transpose(0, 3, 1, 2), np.array(split.targets, np.int64)) for split in splits]
+    return make_dataset("cifar10", arrays[0], arrays[1], device)
+
+
+def _parquet_folder(folder: Path, device: torch.device | str) -> Dataset:
+    splits = []
+    for split in ("train", "test"):
+        # Repositories of data sets keep their files in a folder "data".
+        files = sorted(folder.glob(f"{split}*.parquet")) or sorted((folder / "data").glob(f"{split}*.parquet"))
+        if not files:
+            raise MissingDataError(f"data set folder {str(folder)!r} has no file {split}*.parquet")
+        parts = [_read_encoded(file) for file in files]
+        if len({images.shape[1:] for images, _ in parts}) > 1:
+            raise CorruptFileError(f"files {split}*.parquet in {str(folder)!r} hold images of different sizes")
+        splits.append((np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])))
+    if splits[0][0].shape[1:] != splits[1][0].shape[1:]:
+        raise CorruptFileError(f"training and test images in {str(folder)!r} have different sizes")
+    name = folder.resolve().name.replace("_", "-")
+    # What comes from a folder never carries the name of the official archive or of the embedded data.
+    return make_dataset(f"{name}-parquet" if name in _NAMES else name, splits[0], splits[1], device)
+
+
+def _read_encoded(file: Path) -> tuple[UInt8Array, IntArray]:
+    """Decode one Parquet file of encoded images to uint8 (n, channels, height, width) and int64 (n,)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    def decode(data: bytes) -> UInt8Array:
+        image = Image.open(io.BytesIO(data))
+        if image.mode not in ("L", "RGB"):
+            raise ValueError(f"an image has mode {image.mode}, allowed are 8-bit grey (L) and RGB")
+        return np.asarray(image)
+
+    try:
+        table = pq.read_table(file, columns=["img", "label"])
+        labels = table.column("label")
+        if not pa.types.is_integer(labels.type) or labels.null_count:
+            raise ValueError(f"labels are {labels.type} with {labels.null_count} nulls, allowed are integers")
+        images = np.stack([decode(data) for data in table.column("img").combine_chunks().field("bytes").to_pylist()])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(
+            f"cannot read images from {str(file)!r} (columns img.bytes and label): {reason}"
+        ) from None
+    return (images.transpose(0, 3, 1, 2) if images.ndim == 4 else images[:, None]), labels.to_numpy().astype(np.int64)

@@ -1,0 +1,40 @@
+"""Devices and CPU threads of this process, chosen by name and number."""
+
+from __future__ import annotations
+
+import torch
+
+from channel_bench.errors import ArgumentError
+
+
+def use_threads(count: int) -> None:
+    """Set the CPU threads of this process.
+
+    Raises:
+        ArgumentError: count is below 1.
+    """
+    if count < 1:
+        raise ArgumentError(f"number of threads is {count}: allowed are 1 and above")
+    torch.set_num_threads(count)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Device of a name: "auto" is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ArgumentError: The name is no device, or none that is here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(f"device {name!r} cannot be used here ({reason}): try 'cpu', 'cuda' or 'auto'") from None
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The name that records carry: the GPU's own ("NVIDIA H200"), or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,63 @@
+"""The networks of the table: one family per file, built for a width tuple and initialised from a generator.
+
+    >>> model = build_model(get_space("resnet"), "4344424", torch.Generator().manual_seed(0))
+
+Both families fix the same facts: 3x3 stride-2 stem, two stages at a half and a quarter of the input's size, batch
+normalisation after every convolution, no bias but in the linear layer. A skip connection joins equal widths only,
+because the slots tie them; nothing is padded or projected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from channel_bench.space import Space
+from channel_bench.training.models.mobilenet import MobileNet
+from channel_bench.training.models.resnet import ResNet
+
+_FAMILIES: dict[str, type[ResNet] | type[MobileNet]] = {"resnet": ResNet, "mobilenet": MobileNet}
+
+
+def build_model(space: Space, arch: Any, generator: torch.Generator) -> nn.Module:
+    """Build the network of an architecture on the CPU.
+
+    Args:
+        space: The search space.
+        arch: The architecture, in any encoding of `Space.arch`.
+        generator: CPU generator of the initial weights. The global generator is neither read nor moved.
+
+    Returns:
+        A module from float (batch, *space.input_shape) to logits (batch, space.num_classes).
+
+    Raises:
+        ArchError: arch is not an architecture of the space.
+    """
+    model = blank_model(space, space.channels(arch)).to_empty(device="cpu")
+    initialise(model, generator)
+    return model
+
+
+def blank_model(space: Space, channels: Sequence[int]) -> ResNet | MobileNet:
+    """A network of these channels on the meta device: shapes without memory, and nothing drawn from a generator."""
+    with torch.device("meta"):
+        return _FAMILIES[space.family](channels, space.input_shape[0], space.num_classes)
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights from PyTorch's default distributions, but from the generator that is given.
+
+    The published table was trained with the defaults: uniform in +-1/sqrt(fan_in) for convolution and linear weights
+    and for the linear bias; batch normalisation starts at scale 1 and shift 0.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            for parameter in module.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()

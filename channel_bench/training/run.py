@@ -1,0 +1,206 @@
+"""One run: train one architecture by a recipe and return its record with learning curves.
+
+    >>> data = load_dataset("digits")
+    >>> record = train_run(get_space("resnet-mini"), "4344424", get_recipe("mini"), seed=0, dataset=data)
+    >>> record.best_test_acc  # percent
+
+A run is a function of (space, architecture, recipe, seed, data set): every random draw comes from generators that
+derive from the architecture and the seed, and the global ones are not touched. The same call gives the same record on
+the same machine with the same number of threads; across machines results agree in distribution.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from channel_bench.errors import ArgumentError
+from channel_bench.recipe import Recipe
+from channel_bench.record import CURVE_METRICS, Job, RunRecord
+from channel_bench.space import Space
+from channel_bench.training.datasets import Dataset, TrainLoader
+from channel_bench.training.devices import device_name
+from channel_bench.training.models import build_model
+from channel_bench.training.models.stacked import StackedModel
+from channel_bench.training.step import Trainer, arithmetic, check_device, evaluate_on_device
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+def train_run(
+    space: Space,
+    arch: Any,
+    recipe: Recipe,
+    seed: int,
+    dataset: Dataset,
+    *,
+    run: int = 0,
+    on_epoch: OnEpoch | None = None,
+    graph: bool | None = None,
+) -> RunRecord:
+    """Train one network from scratch, on the device that holds the data set.
+
+    Args:
+        space: The search space.
+        arch: The architecture, in any encoding of `Space.arch`.
+        recipe: How to train.
+        seed: >= 0; with the architecture it decides initial weights, order and augmentation.
+        dataset: Images of the space's input shape.
+        run: Number that the record carries.
+        on_epoch: Called after each epoch with its number from 1 and its value of each of CURVE_METRICS.
+        graph: Whether steps are replayed as CUDA graphs, which changes no result; None for where the device is a GPU.
+
+    Returns:
+        The record; status "diverged" where the loss became NaN or infinite.
+
+    Raises:
+        ArchError: arch is not an architecture of the space.
+        ArgumentError: The data set does not fit the space, seed is negative, or the device cannot do what was asked.
+    """
+    dataset.check_fits(space)
+    check_device(recipe, dataset.device, graph)
+    text = space.text(arch)
+    with arithmetic(recipe.precision):
+        return _train_run(space, Job(text, run, seed), recipe, dataset, on_epoch, graph)
+
+
+def _train_run(
+    space: Space, job: Job, recipe: Recipe, dataset: Dataset, on_epoch: OnEpoch | None, graph: bool | None
+) -> RunRecord:
+    started = time.perf_counter()
+    device = dataset.device
+    weights, batches = run_generators(space, job, device)
+    loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
+    trainer = Trainer(build_model(space, job.arch, weights), loader, graph=graph)
+    test_images = trainer.prepare(dataset.test_images)
+    curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
+    for epoch in range(recipe.epochs):
+        means = (*trainer.epoch(epoch, [loader.plan(batches)]), *trainer.evaluate(test_images, dataset.test_labels))
+        # The one place of an epoch where the host waits for the device.
+        values = dict(zip(CURVE_METRICS, torch.stack(means).tolist(), strict=True))
+        for name, value in values.items():
+            curves[name].append(value)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, values)
+        if not (math.isfinite(values["train_loss"]) and math.isfinite(values["test_loss"])):
+            break  # NaN stays NaN; the record says so instead of an accuracy
+    for values_so_far in curves.values():
+        values_so_far.extend([math.nan] * (recipe.epochs - len(values_so_far)))
+    return make_record(space, job, recipe, curves, time.perf_counter() - started, device, 1)
+
+
+def train_stack(
+    space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset, *, graph: bool | None = None
+) -> list[RunRecord]:
+    """Train several networks of one space together, as one program (models/stacked.py).
+
+    Each network gets the initial weights, the order and the augmentation that `train_run` would give it, so the first
+    steps agree up to the order of floating-point sums; after some dozens of steps that difference has grown as chaotic
+    systems let it, and results agree in distribution. A diverging network does not disturb the others.
+
+    Args:
+        space: The search space.
+        jobs: The runs; architectures of similar widths waste the least.
+        recipe: How to train.
+        dataset: Images of the space's input shape.
+        graph: As in `train_run`.
+
+    Returns:
+        A record per job, in order; `train_s` is the wall time divided by the number of jobs.
+
+    Raises:
+        ArchError: A job's arch is not an architecture of the space.
+        ArgumentError: The data set does not fit the space, there are no jobs, a seed is negative, or the device cannot
+            do what was asked.
+    """
+    dataset.check_fits(space)
+    if not jobs:
+        raise ArgumentError("a stack needs at least one job")
+    check_device(recipe, dataset.device, graph)
+    with arithmetic(recipe.precision):
+        return _train_stack(space, jobs, recipe, dataset, graph)
+
+
+def _train_stack(
+    space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset, graph: bool | None
+) -> list[RunRecord]:
+    started = time.perf_counter()
+    device = dataset.device
+    generators = [run_generators(space, job, device) for job in jobs]
+    model = StackedModel(space, [job.arch for job in jobs], [weights for weights, _ in generators])
+    loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
+    trainer = Trainer(model, loader, num_nets=len(jobs), graph=graph)
+    test_images = trainer.prepare(dataset.test_images)
+    curves: dict[str, list[Tensor]] = {name: [] for name in CURVE_METRICS}
+    for epoch in range(recipe.epochs):
+        plans = [loader.plan(batches) for _, batches in generators]
+        values = (*trainer.epoch(epoch, plans), *trainer.evaluate(test_images, dataset.test_labels))
+        for name, value in zip(CURVE_METRICS, values, strict=True):
+            curves[name].append(value)
+    per_net = {name: torch.stack(values).T.tolist() for name, values in curves.items()}
+    train_s = (time.perf_counter() - started) / len(jobs)
+    records = []
+    for number, job in enumerate(jobs):
+        own = {name: values[number] for name, values in per_net.items()}
+        records.append(make_record(space, job, recipe, own, train_s, device, len(jobs)))
+    return records
+
+
+def make_record(
+    space: Space,
+    job: Job,
+    recipe: Recipe,
+    curves: dict[str, list[float]],
+    train_s: float,
+    device: torch.device,
+    stack: int,
+    backend: str = "torch",
+) -> RunRecord:
+    """Record of a job that was trained to the end, or to its divergence."""
+    return RunRecord.from_curves(
+        curves,
+        arch=job.arch,
+        run=job.run,
+        seed=job.seed,
+        num_epochs=recipe.epochs,
+        flops=space.flops(job.arch),
+        params=space.params(job.arch),
+        train_s=round(train_s, 4),
+        device=device_name(device),
+        torch=torch.__version__,
+        stack=stack,
+        backend=backend,
+    )
+
+
+def run_generators(space: Space, job: Job, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+    """Independent generators of a run: for the weights (always CPU, so that devices agree); for order and augmentation.
+
+    Raises:
+        ArgumentError: The seed is negative.
+    """
+    if job.seed < 0:
+        raise ArgumentError(f"seed {job.seed} is negative: allowed are 0 and above")
+    weights, batches = np.random.SeedSequence([job.seed, space.index(job.arch)]).generate_state(2, np.uint64).tolist()
+    return torch.Generator().manual_seed(weights), torch.Generator(device).manual_seed(batches)
+
+
+def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Loss and accuracy with the running statistics of batch normalisation.
+
+    Args:
+        model: The network.
+        images: Normalised float (num_images, channels, height, width).
+        labels: int64 (num_images,).
+
+    Returns:
+        Mean cross-entropy in nats, accuracy in percent.
+    """
+    loss, accuracy = evaluate_on_device(model, images, labels)
+    return loss.item(), accuracy.item()

@@ -1,0 +1,305 @@
+"""The training step, and the passes over images made of it: as PyTorch calls, or replayed as a CUDA graph.
+
+    >>> trainer = Trainer(model, loader)
+    >>> with arithmetic("bf16"):
+    ...     loss, accuracy = trainer.epoch(0, [plan])      # tensors on the device, not read yet
+
+A step is crop, mirror and normalise by index, forward, backward, optimiser, sums. All that changes from step to step
+(the position in the epoch, the learning rate on a GPU, the sums) lies in tensors on the device, so a step is the same
+sequence of calls every time: that is what a CUDA graph can replay, and it leaves the host nothing to wait for inside an
+epoch. The graph changes when kernels are launched, never what they compute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from channel_bench.errors import ArgumentError
+from channel_bench.recipe import Recipe
+from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
+
+EVAL_BATCH_SIZE = 2000
+NUM_WARMUP_STEPS = 3
+"""Steps before a capture: PyTorch asks for a few, in which libraries allocate and choose what they keep."""
+HAS_FUSED_SGD = "fused" in inspect.signature(torch.optim.SGD).parameters
+"""PyTorch 2.3 and newer; only the fused optimiser reads a learning rate from the device."""
+
+
+def check_device(recipe: Recipe, device: torch.device, graph: bool | None = None) -> None:
+    """Refuse a precision or a graph that the device cannot do, before anything is trained.
+
+    Raises:
+        ArgumentError: It cannot; the message says what it can.
+    """
+    allowed = ["fp32"]
+    if device.type == "cpu":
+        allowed += ["bf16"]
+    # TF32 and bfloat16 tensor cores came with compute capability 8.0; what emulates them would only be slow.
+    elif device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        allowed += ["tf32", "bf16"]
+    if recipe.precision not in allowed:
+        raise ArgumentError(
+            f"precision {recipe.precision!r} cannot be used on device {str(device)!r}: allowed are {', '.join(allowed)}"
+        )
+    if graph and not _reads_lr_on(device):
+        raise ArgumentError(
+            f"a CUDA graph cannot be used on device {str(device)!r} with PyTorch {torch.__version__}: it needs a GPU"
+            " and PyTorch 2.3 or newer"
+        )
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str = "fp32") -> Iterator[None]:
+    """Set what a GPU computes fp32 convolutions and products with, and have it use algorithms that repeat.
+
+    PyTorch lets cuDNN round the inputs of fp32 convolutions to TF32 unless it is told otherwise; the published table
+    was trained in true fp32. "bf16" is autocast around the forward pass (`forward`), and leaves the rest in true fp32.
+    """
+    if not torch.cuda.is_available():
+        yield
+        return
+    allow_tf32 = precision == "tf32"
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32):
+        matmul.allow_tf32 = allow_tf32
+        try:
+            yield
+        finally:
+            matmul.allow_tf32 = before
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, lr: float | Tensor, fused: bool) -> torch.optim.Optimizer:
+    """The recipe's SGD; fused is one kernel for all parameters, with the same arithmetic."""
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        **({"fused": True} if fused else {}),
+    )
+
+
+class Trainer:
+    """Trains one network, or a stack of S networks, an epoch at a time.
+
+    Args:
+        model: The network, images (batch, channels, height, width) to logits (batch, num_classes); or a StackedModel,
+            images (batch, S, channels, height, width) to logits (batch, S, num_classes). Moved to the loader's device.
+        loader: The training images and the recipe.
+        num_nets: S for a stack, None for a network.
+        graph: Whether steps are replayed as CUDA graphs; None for where they can be.
+
+    Raises:
+        ArgumentError: The device cannot do the recipe's precision, or graphs that were asked for.
+    """
+
+    def __init__(
+        self, model: nn.Module, loader: TrainLoader, *, num_nets: int | None = None, graph: bool | None = None
+    ) -> None:
+        """Put everything that a step reads or changes on the device; capture the graphs."""
+        self._loader, self._recipe = loader, loader.recipe
+        self._device = device = loader.labels.device
+        check_device(self._recipe, device, graph)
+        self._num_images = len(loader.labels)
+        size = min(self._recipe.batch_size, self._num_images)
+        tail = self._num_images % size
+        self._sizes = [size] * (self._num_images // size) + [tail] * (tail > 0)
+
+        shape = () if num_nets is None else (num_nets,)
+        self._num_nets = num_nets
+        mean, std = loader.statistics
+        self._statistics = (mean, std) if num_nets is None else (mean[None], std[None])
+        on_gpu = device.type == "cuda"
+        # Tensor cores want channels last; a stack lays its images out itself.
+        self._layout = torch.channels_last if on_gpu and num_nets is None else torch.contiguous_format
+        self._model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
+
+        def zeros(*size: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(size, dtype=dtype, device=device)
+
+        self._plan = [zeros(self._num_images, *shape) for _ in range(3)]
+        self._plan.append(zeros(self._num_images, *shape, dtype=torch.bool))
+        self._offsets = torch.arange(size, device=device)
+        self._position, self._number = zeros(1), zeros(1)
+        self._loss_sum, self._num_correct = zeros(*shape, dtype=torch.float64), zeros(*shape)
+
+        starts = [sum(self._sizes[:number]) / self._num_images for number in range(len(self._sizes))]
+        lrs = [self._recipe.lr_at(epoch + start) for epoch in range(self._recipe.epochs) for start in starts]
+        # With the rates of all steps on the device, the host has none to send.
+        self._device_lrs = torch.tensor(lrs, device=device) if _reads_lr_on(device) else None
+        self._host_lrs = lrs
+        lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
+        self._optimizer = make_optimizer(self._model, self._recipe, lr, fused=self._device_lrs is not None)
+        use_graph = self._device_lrs is not None if graph is None else graph
+        self._graphs = self._capture() if use_graph else {}
+
+    @property
+    def model(self) -> nn.Module:
+        """The network as it is now."""
+        return self._model
+
+    def epoch(self, epoch: int, plans: Sequence[EpochPlan]) -> tuple[Tensor, Tensor]:
+        """One pass over the training images.
+
+        Args:
+            epoch: Number from 0; with the recipe it decides the learning rates.
+            plans: Of the network, or of each one of the stack.
+
+        Returns:
+            Mean loss in nats and accuracy in percent on the batches as they came: float64 tensors () or (S,) on the
+            device, which the host has not waited for.
+        """
+        self._model.train()
+        for static, name in zip(self._plan, ("order", "rows", "columns", "mirrored"), strict=True):
+            parts = [getattr(plan, name) for plan in plans]
+            static.copy_(parts[0] if self._num_nets is None else torch.stack(parts, 1))
+        self._rewind(epoch * len(self._sizes))
+        for number, size in enumerate(self._sizes):
+            if self._graphs:
+                self._graphs[size].replay()
+                continue
+            if self._device_lrs is None:
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self._host_lrs[epoch * len(self._sizes) + number]
+            self._step(size)
+        return self._loss_sum / self._num_images, 100 * self._num_correct.double() / self._num_images
+
+    def _rewind(self, number: int) -> None:
+        """Go to the start of an epoch whose first step has this number in the run."""
+        self._number.fill_(number)
+        for tensor in (self._position, self._loss_sum, self._num_correct):
+            tensor.zero_()
+
+    def _step(self, size: int) -> None:
+        """The next step of the epoch, on a batch of this size. Nothing in here may make the host wait."""
+        if self._device_lrs is not None:
+            lr = self._optimizer.param_groups[0]["lr"]
+            lr.copy_(self._device_lrs.index_select(0, self._number).squeeze(0))
+        at = self._position + self._offsets[:size]
+        order, rows, columns, mirrored = (part.index_select(0, at) for part in self._plan)
+        crops = self._loader.crops(order, rows, columns, mirrored)
+        images = normalise(crops, *self._statistics, memory_format=self._layout)
+        targets = self._loader.labels[order]
+        logits = forward(self._model, images, self._recipe.precision)
+        losses = functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none")
+        self._optimizer.zero_grad()
+        # The mean over a network's batch, summed over networks: no network's gradient knows of the others.
+        losses.mean(0).sum().backward()
+        self._optimizer.step()
+        self._loss_sum += losses.detach().sum(0)
+        self._num_correct += (logits.detach().argmax(-1) == targets).sum(0)
+        self._position += size
+        self._number += 1
+
+    def _capture(self) -> dict[int, torch.cuda.CUDAGraph]:
+        """A graph of a step for each size of batch, with the model and the optimiser left as they were.
+
+        As "Whole-network capture" of PyTorch's notes on CUDA semantics has it: a few steps on a side stream first, then
+        a capture that begins without gradients, so that the backward pass makes them in the graph's own memory. The
+        graphs share that memory, since they never run at the same time and hand each other nothing in it.
+        """
+        state = [*self._model.parameters(), *self._model.buffers()]
+        saved = [tensor.detach().clone() for tensor in state]
+        graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        pool = None
+        self._model.train()
+        with torch.cuda.device(self._device):
+            # One stream for warm-up and capture: gradients stay on the stream that they were first summed on.
+            stream = _side_stream(self._device)
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for size in sorted(set(self._sizes), reverse=True):
+                    for _ in range(NUM_WARMUP_STEPS):
+                        self._rewind(0)
+                        self._step(size)
+            torch.cuda.current_stream().wait_stream(stream)
+            for size in sorted(set(self._sizes), reverse=True):
+                self._optimizer.zero_grad(set_to_none=True)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=pool, stream=stream):
+                    self._step(size)
+                graphs[size], pool = graph, graph.pool()
+            with torch.no_grad():
+                for tensor, value in zip(state, saved, strict=True):
+                    tensor.copy_(value)
+                # A first step from zeros is the first step of an optimiser without a state: 0 * momentum + gradient.
+                for buffers in self._optimizer.state.values():
+                    for tensor in buffers.values():
+                        if tensor is not None:
+                            tensor.zero_()
+        return graphs
+
+    def evaluate(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy with the running statistics of batch normalisation, each network on the same images.
+
+        Args:
+            images: As `prepare` gave them, (num_images, channels, height, width).
+            labels: int64 (num_images,).
+
+        Returns:
+            As `epoch`.
+        """
+        return evaluate_on_device(self._model, images, labels, self._num_nets, self._recipe.precision)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Normalise test images once, in the layout that the network wants."""
+        layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
+        return normalise(images, *self._loader.statistics, memory_format=layout)
+
+
+def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """Logits in fp32; with "bf16" the network computes in bfloat16 from fp32 weights where autocast thinks it safe.
+
+    Each weight is used once in a forward pass, so there is nothing for autocast to cache, and a cache that outlives a
+    capture would be wrong in a graph.
+    """
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+        logits: Tensor = model(images)
+    return logits.float() if precision == "bf16" else logits
+
+
+@torch.no_grad()
+def evaluate_on_device(
+    model: nn.Module, images: Tensor, labels: Tensor, num_nets: int | None = None, precision: str = "fp32"
+) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy in nats and accuracy in percent, float64 tensors () or (S,) that the host has not waited for.
+
+    Args:
+        model: A network, or a stack.
+        images: Normalised float (num_images, channels, height, width).
+        labels: int64 (num_images,).
+        num_nets: S for a stack, None for a network.
+        precision: Of the recipe.
+    """
+    model.eval()
+    shape = () if num_nets is None else (num_nets,)
+    loss_sum = torch.zeros(shape, dtype=torch.float64, device=images.device)
+    num_correct = torch.zeros(shape, dtype=torch.int64, device=images.device)
+    size = max(1, EVAL_BATCH_SIZE // (num_nets or 1))
+    for batch, targets in zip(images.split(size), labels.split(size), strict=True):
+        if num_nets is not None:
+            batch = batch[:, None].expand(-1, num_nets, -1, -1, -1)
+            targets = targets[:, None].expand(-1, num_nets)
+        logits = forward(model, batch, precision)
+        loss_sum += functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").sum(0)
+        num_correct += (logits.argmax(-1) == targets).sum(0)
+    return loss_sum / len(labels), 100 * num_correct.double() / len(labels)
+
+
+def _reads_lr_on(device: torch.device) -> bool:
+    """Whether the optimiser reads its learning rate from a tensor on the device, without the host."""
+    return device.type == "cuda" and HAS_FUSED_SGD
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream that graphs are captured on: one per device, because freed memory is kept by stream."""
+    return torch.cuda.Stream(device)

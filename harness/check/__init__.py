@@ -1,0 +1,1 @@
+"""Does a plug-in keep its contract: `checker` asks, `isolation` keeps the truth out of its reach meanwhile."""

@@ -1,0 +1,120 @@
+"""Commands of the leaderboard: leaderboard, enter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from channel_bench.cli.options import DataDirOption, JsonOption
+from channel_bench.errors import ArgumentError, MissingDataError
+from channel_bench.space import get_space, list_spaces
+from channel_bench.support.terminal import print_json, progress, say
+from harness.cli.options import (
+    ArchColumnOption,
+    ReplicatesOption,
+    ScoreColumnOption,
+    SpaceOption,
+    check_before,
+)
+
+if TYPE_CHECKING:
+    from harness.leaderboard.board import Board
+    from harness.leaderboard.entries import Entry
+
+NUM_REPLICATES = 1000
+
+
+def leaderboard(
+    spaces: Annotated[
+        list[str] | None, typer.Option("--space", help="Spaces to show [default: all]; repeatable.")
+    ] = None,
+    entries: Annotated[
+        Path | None, typer.Option("--entries", help="Folder of entries [default: those that come with the package].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for README.md, leaderboard.html and kendall.png.")
+    ] = None,
+    external: Annotated[
+        Path | None, typer.Option("--external", help="Folder of score files that are not passed on with the entries.")
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw kendall.png; needs 'channel-bench[report]'.")
+    ] = True,
+    readme: Annotated[
+        Path | None, typer.Option("--readme", help="Markdown file whose overview, between two markers, is replaced.")
+    ] = None,
+    replicates: ReplicatesOption = NUM_REPLICATES,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Check every entry, recompute every number from its scores, and show them beside what papers report."""
+    from harness.leaderboard.board import check_readme, sheets_of, to_json, write_boards
+    from harness.leaderboard.entries import entries_dir, read_entries
+    from harness.report.sheets import print_sheet
+
+    found = read_entries(entries or entries_dir())
+    names = [get_space(name).name for name in spaces or list_spaces()]
+    if out is not None:
+        check_before(out, figures)
+        if readme is not None:
+            check_readme(readme)
+    elif readme is not None:
+        raise ArgumentError("--readme without --out: its figure is written there, add --out FOLDER")
+    boards = [_board(found, name, external, replicates, data_dir) for name in names]
+    written = [] if out is None else write_boards(boards, out, figures=figures, readme=readme)
+    if json_output:
+        print_json(to_json(boards))
+    else:
+        for number, sheet in enumerate(sheets_of(boards)):
+            if number:
+                print()
+            print_sheet(sheet)
+    if written:
+        say(f"wrote {', '.join(path.name for path in written)} in {out}")
+
+
+def _board(entries: list[Entry], space: str, external: Path | None, replicates: int, data_dir: Path | None) -> Board:
+    """One space judged; without its table, what is reported alone."""
+    from channel_bench.table import load
+    from harness.judge.verdict import num_steps
+    from harness.leaderboard.board import make_board
+
+    try:
+        table = load(space, None, data_dir)
+    except MissingDataError as error:
+        say(f"{space}: {error}")
+        table = None
+    with progress(f"resampling {space}", num_steps(replicates)) as advance:
+        return make_board(
+            entries,
+            space,
+            table,
+            external_dir=external,
+            num_replicates=replicates,
+            on_step=lambda: advance(1, ""),
+        )
+
+
+def enter(
+    method: Annotated[str, typer.Argument(help="Name on the leaderboard.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Score files, one for each seed.")],
+    space: SpaceOption,
+    entries: Annotated[Path, typer.Option("--entries", help="Folder of entries to put it into.")],
+    paper: Annotated[str | None, typer.Option(help="Authors, venue and year.")] = None,
+    url: Annotated[str | None, typer.Option(help="Where the paper is.")] = None,
+    code: Annotated[str | None, typer.Option(help="Where the code is, or the command that makes the scores.")] = None,
+    notes: Annotated[str | None, typer.Option(help="What a reader has to know.")] = None,
+    arch_column: ArchColumnOption = None,
+    score_column: ScoreColumnOption = None,
+) -> None:
+    """Put a method on the leaderboard: its entry, and its scores of all seeds in one file."""
+    from harness.leaderboard.entries import make_entry, write_entry
+    from harness.scores import read_scores
+
+    found = get_space(space)
+    rankings = [read_scores(file, found, arch_column=arch_column, score_column=score_column) for file in files]
+    made = make_entry(rankings, method=method, paper=paper, url=url, code=code, notes=notes)
+    written = write_entry(made, entries)
+    say(f"wrote {', '.join(map(str, written))}; see 'channel-harness leaderboard --entries {entries}'")

@@ -1,0 +1,211 @@
+"""Commands that judge scores, and never train: score, baselines, noise, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from channel_bench.cli.options import DataDirOption, JsonOption, MetricOption, TableOption
+from channel_bench.errors import ArgumentError
+from channel_bench.space import Space, get_space
+from channel_bench.support.terminal import parse_quantity, print_json, progress, say
+from harness.cli.options import (
+    ArchColumnOption,
+    DrawsOption,
+    EqualFlopsOption,
+    ReplicatesOption,
+    RunOption,
+    ScoreColumnOption,
+    SpaceOption,
+    check_before,
+)
+
+if TYPE_CHECKING:
+    from harness.scores import Scores
+
+NUM_REPLICATES = 1000
+"""As `harness.judge.verdict.NUM_REPLICATES`, which imports what the command line needs not."""
+
+
+def score(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scores: .csv, .parquet or .json.")],
+    space: SpaceOption,
+    average: Annotated[
+        str | None, typer.Option(help="Average of several files, one per supernet seed: mean, or rank (mean rank).")
+    ] = None,
+    smooth: Annotated[
+        str | None, typer.Option(help="Rank by an additive fit to the scores: onehot, linear, log or concave.")
+    ] = None,
+    smooth_samples: Annotated[
+        int | None, typer.Option(help="Fit to so many of the scores, drawn at random [default: all].")
+    ] = None,
+    at_equal_flops: EqualFlopsOption = False,
+    draws: DrawsOption = 50,
+    table: TableOption = None,
+    arch_column: ArchColumnOption = None,
+    score_column: ScoreColumnOption = None,
+    metric: MetricOption = "best_test_acc",
+    run: RunOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Compare a file of scores, or an average of several, with the truth; higher scores are better."""
+    if len(files) > 1 and average is None:
+        raise ArgumentError(f"{len(files)} files of scores: add --average mean (or rank) to score their average")
+    if smooth_samples is not None and smooth is None:
+        raise ArgumentError("--smooth-samples without --smooth has nothing to fit: add --smooth FORM")
+    from channel_bench.table import load
+    from harness.judge.comparison import compare
+    from harness.report.sheets import print_comparison
+    from harness.scores import read_scores
+    from harness.stats.smoothing import average_scores, smooth_scores
+
+    found = get_space(space)
+    parts = [read_scores(file, found, arch_column=arch_column, score_column=score_column) for file in files]
+    scores = parts[0] if average is None else average_scores(parts, average)
+    if smooth is not None:
+        scores = smooth_scores(scores, smooth, smooth_samples)
+    comparison = compare(
+        scores,
+        load(found, table, data_dir),
+        metric,
+        run,
+        at_equal_flops=at_equal_flops,
+        num_draws=_num_draws(draws),
+    )
+    print_comparison(comparison, json_output)
+
+
+def baselines(
+    space: SpaceOption,
+    additive: Annotated[
+        bool, typer.Option("--additive", help="Also what an additive fit to 8 ... 512 trained architectures reaches.")
+    ] = False,
+    form: Annotated[
+        str, typer.Option(help="Form of that fit: log, linear, onehot or concave (the last two from 22 on).")
+    ] = "log",
+    draws: Annotated[int, typer.Option(help="Random draws of the trained architectures.")] = 50,
+    at_equal_flops: EqualFlopsOption = False,
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    run: RunOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show what scores that need no training reach: FLOPs, parameters, widths; and a few trained architectures."""
+    from channel_bench.table import load
+    from harness.judge.comparison import compare
+    from harness.report.sheets import print_comparison
+
+    comparison = compare(
+        None,
+        load(space, table, data_dir),
+        metric,
+        run,
+        at_equal_flops=at_equal_flops,
+        num_draws=_num_draws(draws) if additive else None,
+        form=form,
+    )
+    print_comparison(comparison, json_output)
+
+
+def report(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Scores (.csv, .parquet, .json), or NAME=FILE. Several files of one method are seeds of it.",
+        ),
+    ],
+    space: SpaceOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the page, figures, Markdown, LaTeX and JSON.")
+    ] = None,
+    replicates: ReplicatesOption = NUM_REPLICATES,
+    draws: DrawsOption = 50,
+    form: Annotated[str, typer.Option(help="Form of the additive fit behind that.")] = "log",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", help="FLOPs to choose within: 5e8, 500M, 0.5x; repeatable [default: .25x .5x .75x]."),
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw; needs 'channel-bench[report]'.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    table: TableOption = None,
+    arch_column: ArchColumnOption = None,
+    score_column: ScoreColumnOption = None,
+    metric: MetricOption = "best_test_acc",
+    run: RunOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Judge one or many methods: intervals, tests, choices within budgets, diagnostics; as page, figures and tables."""
+    from channel_bench.table import load
+    from harness.judge.verdict import make_report, num_steps
+    from harness.report.files import write_report
+    from harness.report.verdict_sheets import print_report
+
+    found = get_space(space)
+    budgets = [parse_quantity(text, float(found.flops().max()), "--budget") or 0.0 for text in budget or []]
+    if out is not None:
+        check_before(out, figures)
+    truth = load(found, table, data_dir)
+    rankings = [_read_named(text, found, arch_column, score_column) for text in files]
+    with progress("resampling", num_steps(replicates)) as advance:
+        made = make_report(
+            rankings,
+            truth,
+            metric,
+            run,
+            num_replicates=replicates,
+            num_draws=_num_draws(draws),
+            form=form,
+            budgets=budgets or None,
+            seed=seed,
+            on_step=lambda: advance(1, ""),
+        )
+    written = [] if out is None else write_report(made, out, figures=figures)
+    if json_output:
+        print_json(made.to_dict())
+    else:
+        print_report(made)
+    if written:
+        say(f"wrote {', '.join(path.name for path in written)} in {out}")
+
+
+def _read_named(text: str, space: Space, arch_column: str | None, score_column: str | None) -> Scores:
+    """Scores of a file given as FILE or NAME=FILE; a file that is there is never taken for a name."""
+    from harness.scores import read_scores
+
+    name, sign, file = text.partition("=")
+    if not sign or Path(text).exists():
+        name, file = "", text
+    elif not name or not file:
+        raise ArgumentError(f"{text!r} is not NAME=FILE: both are needed")
+    scores = read_scores(Path(file), space, arch_column=arch_column, score_column=score_column)
+    return dataclasses.replace(scores, method=name) if name else scores
+
+
+def _num_draws(draws: int) -> int | None:
+    if draws < 0 or draws == 1:
+        raise ArgumentError(f"number of draws is {draws}: allowed are 2 and more, or 0 for none")
+    return draws or None
+
+
+def noise(
+    space: SpaceOption,
+    table: TableOption = None,
+    metric: MetricOption = "best_test_acc",
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show how noisy the accuracies are, and how high any score can reach: reliability, run to run, ceilings."""
+    from channel_bench.table import load
+    from harness.judge.noise import report_noise
+    from harness.report.noise_sheets import print_noise
+
+    print_noise(report_noise(load(space, table, data_dir), metric), json_output)

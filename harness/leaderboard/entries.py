@@ -1,0 +1,347 @@
+"""Entries of the leaderboard: what one is, read and checked, made from score files.
+
+    >>> entries = read_entries(entries_dir())
+    >>> read_entry_scores(entries[0], get_space("resnet-mini"))      # a `Scores` per seed
+
+An entry is one JSON file per method:
+
+    {"method": "autoslim", "paper": "Yu and Huang, 2019", "url": "https://arxiv.org/abs/1903.11728",
+     "code": "channel-harness rank autoslim --space resnet-mini --seeds 3", "notes": null,
+     "results": {"resnet-mini": {"scores": {"file": "autoslim.resnet-mini.parquet", "sha256": "..."},
+                                 "seeds": [0, 1, 2], "compute": {"train_gmac": 66.7, "fit_s": 93, "device": "cpu"},
+                                 "reported": null}}}
+
+``scores`` is a file beside the JSON, one column ``score`` or, with several supernets, ``seed0``, ``seed1`` ...; or
+{"baseline": "flops"}; or null where only ``reported`` numbers of a paper are known. A file that may not be passed on
+has {"external": NAME, "sha256", "source"}: it is recomputed for whoever has it. The sum of every file is checked, so
+that scores and entry cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, os_reason, unknown_name
+from channel_bench.record import parquet_bytes
+from channel_bench.space import NUM_ARCHS, Space, list_spaces
+from channel_bench.support.durable import write_atomic
+from channel_bench.table import shipped
+from harness.judge.baselines import BASELINES
+from harness.judge.comparison import check_name, numbered
+from harness.report.sheets import is_link
+from harness.scores import Scores, read_scores
+
+ENTRY_KEYS = ("method", "paper", "url", "code", "notes", "results")
+RESULT_KEYS = ("scores", "seeds", "compute", "reported")
+SCORES_KEYS = (("file", "sha256"), ("baseline",), ("external", "sha256", "source"))
+COMPUTE_KEYS = ("train_gmac", "fit_s", "device")
+REPORTED_KEYS = ("kendall", "spearman", "pearson", "source")
+MIN_SHARE = 0.99
+"""Share of the architectures that an entry has to score."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An entry's scores in one space, or what its paper reports."""
+
+    space: str
+    scores: dict[str, str] | None
+    """One of SCORES_KEYS; None where there are only reported numbers."""
+    seeds: list[int]
+    """Of the supernets, in the order of the columns; [] where there is no such thing."""
+    compute: dict[str, Any] | None
+    """COMPUTE_KEYS: billions of multiply-accumulates and seconds of one training, and the device."""
+    reported: dict[str, Any] | None
+    """REPORTED_KEYS; numbers of somebody else, never recomputed."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on the leaderboard."""
+
+    method: str
+    paper: str | None
+    url: str | None
+    code: str | None
+    """Where its code is, or the command that makes the scores."""
+    notes: str | None
+    results: dict[str, Result]
+    """By space."""
+    path: Path
+    """The JSON file."""
+
+
+def entries_dir() -> Path:
+    """Folder of the entries that come with the package."""
+    return shipped.shipped_dir() / "leaderboard"
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def read_entries(folder: Path) -> list[Entry]:
+    """All entries of a folder, by file name.
+
+    Raises:
+        MissingDataError: There is no such folder, or no entry in it.
+        CorruptFileError: A file is not JSON.
+        ArgumentError: A key is missing or unknown, a value is of the wrong kind, or two entries have one name.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise MissingDataError(f"there is no leaderboard entry (*.json) in {str(folder)!r}")
+    entries = [read_entry(path) for path in paths]
+    names = [entry.method for entry in entries]
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise ArgumentError(f"two entries in {str(folder)!r} are called {twice!r}: names must differ")
+    return entries
+
+
+def read_entry(path: Path) -> Entry:
+    """One entry, checked but for its scores; errors as `read_entries`."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise MissingDataError(f"cannot read entry {str(path)!r}: {os_reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"entry {str(path)!r} is not JSON: {' '.join(str(error).split())}") from None
+    check = _Check(path)
+    check.keys("the entry", content, ENTRY_KEYS)
+    check.kind("method", content["method"], str, allow_none=False)
+    check.method(content["method"])
+    for key in ("paper", "url", "code", "notes"):
+        check.kind(key, content[key], str)
+    check.url(content["url"])
+    check.kind("results", content["results"], dict, allow_none=False)
+    results = {space: check.result(space, result) for space, result in content["results"].items()}
+    if not results:
+        check.fail("results is empty: at least one space is needed")
+    return Entry(**{key: content[key] for key in ENTRY_KEYS if key != "results"}, results=results, path=path)
+
+
+class _Check:
+    """Says what is wrong with an entry."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_baseline = False
+
+    def fail(self, what: str) -> None:
+        raise ArgumentError(f"entry {str(self._path)!r}: {what}")
+
+    def method(self, name: str) -> None:
+        self._is_baseline = name in BASELINES
+        if not self._is_baseline:
+            try:
+                check_name(name)
+            except ArgumentError as error:
+                self.fail(str(error))
+
+    def url(self, address: str | None) -> None:
+        if address is not None and not is_link(address):
+            self.fail(f"url {address[:60]!r} is not an address: allowed are http:// and https://")
+
+    def keys(self, where: str, value: Any, wanted: Sequence[str]) -> None:
+        self.kind(where, value, dict, allow_none=False)
+        missing = [key for key in wanted if key not in value]
+        unknown = [key for key in value if key not in wanted]
+        if missing or unknown:
+            told = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(unknown)}"] * bool(unknown)
+            self.fail(f"{where} {' and '.join(told)}: its keys are {', '.join(wanted)}")
+
+    def kind(self, where: str, value: Any, kind: type | tuple[type, ...], allow_none: bool = True) -> None:
+        if (value is None and allow_none) or (isinstance(value, kind) and not isinstance(value, bool)):
+            return
+        names = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+        self.fail(f"{where} is {str(value)[:60]!r}: allowed is {names}{' or null' if allow_none else ''}")
+
+    def result(self, space: str, value: Any) -> Result:
+        if space not in list_spaces():
+            raise unknown_name(f"space in entry {str(self._path)!r}", space, list_spaces())
+        self.keys(f"results of {space}", value, RESULT_KEYS)
+        scores, reported, compute = value["scores"], value["reported"], value["compute"]
+        if scores is not None:
+            self.kind(f"scores of {space}", scores, dict)
+            wanted = next((keys for keys in SCORES_KEYS if keys[0] in scores), SCORES_KEYS[0])
+            self.keys(f"scores of {space}", scores, wanted)
+            for key in wanted:
+                self.kind(f"{key} of {space}", scores[key], str, allow_none=False)
+            if "baseline" in scores and scores["baseline"] not in BASELINES:
+                raise unknown_name(f"baseline in entry {str(self._path)!r}", scores["baseline"], BASELINES)
+            file = scores.get("file", scores.get("external", "file"))
+            if Path(file).name != file:
+                self.fail(f"score file {file!r} is not a file name: it lies beside the entry")
+        if self._is_baseline and "baseline" not in (scores or {}):
+            self.fail("its method has the name of a free baseline, whose scores are not given")
+        self.kind(f"seeds of {space}", value["seeds"], list, allow_none=False)
+        for seed in value["seeds"]:
+            self.kind(f"a seed of {space}", seed, int, allow_none=False)
+        if compute is not None:
+            self.keys(f"compute of {space}", compute, COMPUTE_KEYS)
+            for key, kind in zip(COMPUTE_KEYS, ((int, float), (int, float), (str,)), strict=True):
+                self.kind(f"{key} of {space}", compute[key], kind)
+        if reported is not None:
+            self.keys(f"reported of {space}", reported, REPORTED_KEYS)
+            for key in REPORTED_KEYS[:-1]:
+                self.kind(f"{key} of {space}", reported[key], (int, float))
+            self.kind(f"source of {space}", reported["source"], str, allow_none=False)
+        if scores is None and reported is None:
+            self.fail(f"{space} has neither scores nor reported numbers")
+        return Result(space, scores, list(value["seeds"]), compute, reported)
+
+
+def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = None) -> list[Scores] | None:
+    """Scores of an entry in a space, one for each seed; None where it is a baseline or has none.
+
+    Args:
+        entry: The entry.
+        space: One of its spaces.
+        external_dir: Folder of score files that may not be passed on.
+
+    Raises:
+        MissingDataError: A file is not there; of an external one the message says where it comes from.
+        CorruptFileError: A file is not the one that the entry names, by its SHA-256.
+        ArgumentError: A file does not hold what scores must be, or other seeds than the entry says.
+    """
+    result = entry.results[space.name]
+    scores = result.scores
+    if scores is None or "baseline" in scores:
+        return None
+    if "external" in scores:
+        path = (external_dir or Path()) / scores["external"]
+        if external_dir is None or not path.is_file():
+            raise MissingDataError(
+                f"scores of {entry.method!r} are not here: {scores['external']} from {scores['source']}; name its"
+                " folder with --external"
+            )
+    else:
+        path = entry.path.parent / scores["file"]
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MissingDataError(f"cannot read score file {str(path)!r}: {os_reason(error)}") from None
+    if digest != scores["sha256"]:
+        raise CorruptFileError(
+            f"score file {str(path)!r} has SHA-256 {digest[:16]}..., the entry says {scores['sha256'][:16]}..."
+        )
+    seeds: list[int | None] = [*result.seeds] or [None]
+    columns = [f"seed{seed}" for seed in seeds] if len(seeds) > 1 else [None]
+    found = [read_scores(path, space, score_column=column) for column in columns]
+    if len(found[0].indices) < MIN_SHARE * NUM_ARCHS:
+        raise ArgumentError(
+            f"score file {str(path)!r} has {len(found[0].indices):,} of {NUM_ARCHS:,} architectures: an entry needs"
+            f" {MIN_SHARE:.0%}, because all are compared on what all have"
+        )
+    facts = {**(result.compute or {})}
+    facts["train_macs"] = facts["train_gmac"] * 1e9 if facts.get("train_gmac") else None
+    return [
+        Scores(entry.method, space, each.indices, each.values, {**each.facts, **facts, "seed": seed})
+        for seed, each in zip(seeds, found, strict=True)
+    ]
+
+
+# -- making ---------------------------------------------------------------------------------------------------------
+
+
+def make_entry(
+    rankings: Sequence[Scores], *, method: str, paper: str | None, url: str | None, code: str | None, notes: str | None
+) -> dict[Path, bytes]:
+    """A new entry from score files of one method and space: JSON and score file, by name.
+
+    Args:
+        rankings: One for each seed, of the same architectures.
+        method: Its name.
+        paper: Authors, year, title.
+        url: Of the paper.
+        code: Where the code is, or the command that makes the scores.
+        notes: What a reader has to know.
+
+    Raises:
+        ArgumentError: The rankings cover different architectures or spaces or too few, seeds are the same, some have
+            none, two have the same scores, the name is taken or no name, or the address is none.
+    """
+    check_name(method)
+    if url is not None and not is_link(url):
+        raise ArgumentError(f"url {url[:60]!r} is not an address: allowed are http:// and https://")
+    rankings = numbered(rankings)
+    first = rankings[0]
+    if len(first.indices) < MIN_SHARE * NUM_ARCHS:
+        raise ArgumentError(
+            f"{len(first.indices):,} of {NUM_ARCHS:,} architectures have a score: an entry needs {MIN_SHARE:.0%},"
+            " because all are compared on what all have"
+        )
+    if any(each.space != first.space or not np.array_equal(each.indices, first.indices) for each in rankings):
+        raise ArgumentError("the rankings cover different architectures: an entry has one file for all seeds")
+    seeds = [each.facts.get("seed") for each in rankings]
+    known = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)]
+    if len(rankings) > 1 and (len(known) < len(seeds) or len(set(known)) < len(known)):
+        raise ArgumentError(f"seeds of the rankings are {seeds}: several rankings need seeds that differ")
+    columns = [f"seed{seed}" for seed in seeds] if len(rankings) > 1 else ["score"]
+    arrow = pa.table(
+        {
+            "arch": [first.space.text(int(index)) for index in first.indices],
+            **{column: each.values for column, each in zip(columns, rankings, strict=True)},
+        }
+    )
+    data = parquet_bytes(arrow)
+    slug = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in method)
+    file = f"{slug}.{first.space.name}.parquet"
+    result = {
+        "scores": {"file": file, "sha256": hashlib.sha256(data).hexdigest()},
+        "seeds": known,
+        "compute": _compute(rankings),
+        "reported": None,
+    }
+    entry = {"method": method, "paper": paper, "url": url, "code": code, "notes": notes}
+    content = {**entry, "results": {first.space.name: result}}
+    return {Path(f"{slug}.json"): _entry_bytes(content), Path(file): data}
+
+
+def _entry_bytes(content: dict[str, Any]) -> bytes:
+    """An entry as JSON for people: indented, the list of seeds on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return (re.sub(r"\[\s+(\d[\d,\s]*?)\s+\]", lambda seeds: f"[{' '.join(seeds[1].split())}]", text) + "\n").encode()
+
+
+def _compute(rankings: Sequence[Scores]) -> dict[str, Any] | None:
+    found: dict[str, Any] = {"train_gmac": None, "fit_s": None, "device": rankings[0].facts.get("device")}
+    for key, fact, scale in (("train_gmac", "train_macs", 1e9), ("fit_s", "fit_s", 1.0)):
+        values = [each.facts[fact] for each in rankings if isinstance(each.facts.get(fact), (int, float))]
+        if len(values) == len(rankings):
+            found[key] = round(float(np.mean(values)) / scale, 3)
+    return found if any(value is not None for value in found.values()) else None
+
+
+def write_entry(files: Mapping[Path, bytes], folder: Path) -> list[Path]:
+    """Put a new entry into a folder; a result of the same method in another space is added to the entry that is there.
+
+    Raises:
+        ArgumentError: The folder has this method in this space.
+        StorageError: The file system refused; what was there is untouched.
+    """
+    (name,) = [path for path in files if path.name.endswith(".json")]
+    contents = {folder / path: data for path, data in files.items()}
+    if (folder / name).exists():
+        before, new = read_entry(folder / name), json.loads(files[name])
+        twice = before.results.keys() & new["results"].keys()
+        if twice or before.method != new["method"]:
+            raise ArgumentError(
+                f"{str(folder / name)!r} has {before.method!r} in {', '.join(sorted(before.results))}: delete that"
+                " result first, or choose another name"
+            )
+        content = json.loads((folder / name).read_bytes())
+        content["results"] |= new["results"]
+        content |= {key: new[key] for key in ("paper", "url", "code", "notes") if new[key] is not None}
+        contents[folder / name] = _entry_bytes(content)
+    write_atomic(*contents.items())
+    return list(contents)

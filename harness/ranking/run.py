@@ -1,0 +1,208 @@
+"""From a method's name to its scores of all 16,384 architectures: fit, score, label with how it was done.
+
+With a folder for it, a ranking survives being killed: checkpoints of the training and the scores so far are kept there
+under the settings that they belong to, and the same ranking goes on with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from channel_bench._version import __version__
+from channel_bench.errors import ArgumentError, CorruptFileError
+from channel_bench.space import NUM_ARCHS
+from channel_bench.support.durable import TEMPORARY_PREFIX, write_atomic
+from channel_bench.support.terminal import progress
+from channel_bench.training.devices import device_name
+from channel_bench.training.step import arithmetic
+from harness.method import Evaluator, Method, score_all
+from harness.scores import Scores, make_scores, write_scores
+from harness.task import Task
+
+Columns = dict[str, npt.NDArray[np.float64]]
+
+
+def settings(task: Task, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What decides the scores of a ranking, but for the device; as it is read back from JSON."""
+    facts = {
+        "dataset": task.dataset,
+        "validated_on": task.validate_on,
+        "bn": task.bn,
+        "score_by": task.score_by,
+        "num_train": len(task.train_labels),
+        "num_val": len(task.val_labels),
+        "recipe": task.recipe.to_dict(),
+        "seed": task.seed,
+        "options": options or {},
+        "code_version": __version__,
+    }
+    # A tuple comes back as a list, and would not be equal to itself.
+    kept: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return kept
+
+
+class Workplace:
+    """Folder of an unfinished ranking: its settings, the checkpoint of its training, its scores so far.
+
+    Args:
+        folder: Made where it is missing.
+        identity: What the ranking is of.
+
+    Raises:
+        ArgumentError: The folder holds a ranking with other settings, or what belongs to no settings.
+        CorruptFileError: Its settings cannot be read.
+        StorageError: It cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        """Claim the folder for these settings."""
+        self.folder = folder
+        self._scores = folder / "scores.npz"
+        known = folder / "settings.json"
+        if not known.exists():
+            strays = [path.name for path in sorted(folder.glob("*")) if not path.name.startswith(TEMPORARY_PREFIX)]
+            if strays:
+                raise ArgumentError(
+                    f"{str(folder)!r} holds {strays[0]} and no settings.json that says what ranking it is of: delete"
+                    " that folder, or write to another file"
+                )
+            write_atomic((known, json.dumps(identity).encode()))
+            return
+        try:
+            before = dict(json.loads(known.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise CorruptFileError(
+                f"{str(known)!r} cannot be read ({error}): delete its folder to start anew"
+            ) from None
+        if before != identity:
+            other = next(key for key in {**before, **identity} if before.get(key) != identity.get(key))
+            raise ArgumentError(
+                f"{str(folder)!r} holds an unfinished ranking with {other} {before.get(other)!r}, this one has"
+                f" {identity.get(other)!r}: delete that folder, or write to another file"
+            )
+
+    def load(self) -> Columns | None:
+        """Scores so far, or None.
+
+        Raises:
+            CorruptFileError: The file cannot be read.
+        """
+        if not self._scores.exists():
+            return None
+        try:
+            with np.load(self._scores) as kept:
+                columns = {name: kept[name] for name in kept.files}
+            if {len(columns["score"])} != {len(column) for column in columns.values()}:
+                raise ValueError("its columns differ in length")
+            return columns
+        except Exception as error:  # NumPy raises what the zip, the header or the file system raises
+            raise CorruptFileError(f"{str(self._scores)!r} cannot be read ({error}): delete it to go on") from None
+
+    def keep(self, columns: Columns) -> None:
+        """Write the scores so far."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **columns)  # type: ignore[arg-type]
+        write_atomic((self._scores, buffer.getvalue()))
+
+    def clear(self) -> None:
+        """Delete the folder: its scores are somewhere else now."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def rank_to_file(name: str, method: Method, task: Task, path: Path, options: dict[str, Any] | None = None) -> Scores:
+    """`rank`, kept in ``PATH.partial`` until the score file is complete.
+
+    Raises:
+        ArgumentError: There is an unfinished ranking with other settings.
+        StorageError: A file cannot be written.
+    """
+    identity = {"method": name, "space": task.space.name, **settings(task, options)}
+    place = Workplace(path.with_name(path.name + ".partial"), identity)
+    scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, place, show=True)
+    write_scores(scores, path)
+    place.clear()
+    return scores
+
+
+def rank(
+    name: str,
+    method: Method,
+    task: Task,
+    options: dict[str, Any] | None = None,
+    place: Workplace | None = None,
+    show: bool = False,
+) -> Scores:
+    """Fit a method to a task and score every architecture.
+
+    Args:
+        name: Name that the scores carry.
+        method: The method.
+        task: What it may see.
+        options: The options that the method was made with, for the facts.
+        place: Where to keep what is done; None for nowhere.
+        show: Whether to draw a bar for training and one for scoring where standard error is a terminal.
+
+    Returns:
+        Scores with the facts of how they came about, and the evaluator's other columns.
+
+    Raises:
+        MethodError: The method broke its contract, or its training diverged.
+    """
+    evaluator, fit_s = fit(name, method, task, show)
+    started = time.perf_counter()
+    with arithmetic(), _bar(show, "scoring widths", NUM_ARCHS) as advance:
+        columns = score_all(
+            evaluator,
+            task,
+            lambda count: advance(count, ""),
+            None if place is None else place.load(),
+            None if place is None else place.keep,
+        )
+    facts = facts_of(evaluator, task, options, fit_s) | {"score_s": round(time.perf_counter() - started, 2)}
+    return make_scores(name, task.space, np.arange(NUM_ARCHS), columns.pop("score"), facts, columns)
+
+
+def facts_of(evaluator: Evaluator, task: Task, options: dict[str, Any] | None, fit_s: float) -> dict[str, Any]:
+    """How the scores of a fitted method came about.
+
+    Args:
+        evaluator: What it was fitted to give; its own facts are included.
+        task: What it was fitted to.
+        options: The options that it was made with.
+        fit_s: Seconds that fitting took.
+    """
+    return {
+        **settings(task, options),
+        "fit_s": round(fit_s, 2),
+        "device": device_name(task.device),
+        "torch": torch.__version__,
+        **getattr(evaluator, "facts", {}),
+    }
+
+
+def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Evaluator, float]:
+    """Fit a method to a task, with a bar if it is to be shown; what scores architectures, and seconds."""
+    started = time.perf_counter()
+    with arithmetic(), _bar(show, f"training {name}", task.recipe.epochs) as advance:
+
+        def on_epoch(epoch: int, num_epochs: int, note: str) -> None:
+            advance(1, note)
+            if task.on_epoch is not None:
+                task.on_epoch(epoch, num_epochs, note)
+
+        return method.fit(dataclasses.replace(task, on_epoch=on_epoch)), time.perf_counter() - started
+
+
+def _bar(show: bool, description: str, total: int) -> Any:
+    return progress(description, total) if show else contextlib.nullcontext(lambda steps, note: None)

@@ -1,0 +1,187 @@
+"""One registry for every kind of plug-in: what comes with the package, what decorators add, what pip installs.
+
+    >>> METHODS = Registry("method", "channel_bench.methods", "harness.methods", ("autoslim", "bcnet"))
+    >>> METHODS.make("autoslim", distill=False)
+    >>> METHODS.make("my_method.py:MyMethod")          # or "my_package.module:MyMethod"
+
+`Registry.find` is the one door: a name, ``module:Class`` or ``path/to/file.py:Class``. A built-in or an installed
+plug-in is imported when it is asked for by name, and no other one with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from channel_bench.errors import ArgumentError, MethodError, unknown_name
+from harness.locate import find_object
+
+T = TypeVar("T")
+"""What a plug-in's factory makes."""
+PluginClass = TypeVar("PluginClass", bound=type)
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[T]):
+    """What a registry knows about a plug-in."""
+
+    name: str
+    paper: str
+    """Where it comes from, one line; for one that did not register itself, the "module:Class" it was found by."""
+    summary: str
+    """What it does, one line."""
+    factory: Callable[..., T] | None
+    """Makes it; None where an installed one cannot be used, and `summary` says why."""
+
+
+class Registry(Generic[T]):
+    """Plug-ins of one kind, by name.
+
+    Args:
+        kind: What they are, for messages: "method".
+        group: Entry-point group under which packages offer theirs.
+        package: Package of the built-in ones, one module each.
+        built_in: Their names.
+        function: What a class must have to be one: "fit".
+    """
+
+    def __init__(self, kind: str, group: str, package: str, built_in: tuple[str, ...], function: str) -> None:
+        """Nothing is imported yet."""
+        self.kind = kind
+        self.group = group
+        self.built_in = built_in
+        self._package = package
+        self._function = function
+        self._known: dict[str, Plugin[T]] = {}
+
+    def register(self, name: str, *, paper: str = "", summary: str = "") -> Callable[[PluginClass], PluginClass]:
+        """Class decorator that makes a class known under a name.
+
+        Args:
+            name: Lower-case name, as the command line takes it.
+            paper: Where it comes from, one line.
+            summary: What it does, one line.
+
+        Raises:
+            ArgumentError: The name belongs to another class.
+        """
+
+        def decorate(cls: PluginClass) -> PluginClass:
+            known = self._known.get(name)
+            owner = self._package + "." + name if name in self.built_in else cls.__module__
+            if known is not None and known.factory is not None:
+                factory = known.factory
+                if (factory.__module__, factory.__qualname__) != (cls.__module__, cls.__qualname__):
+                    raise ArgumentError(
+                        f"{self.kind} name {name!r} is taken by {factory.__module__}: choose another name"
+                    )
+            elif cls.__module__ != owner:
+                raise ArgumentError(f"{self.kind} name {name!r} is taken by {owner}: choose another name")
+            self._known[name] = Plugin(name, paper, summary, cls)
+            return cls
+
+        return decorate
+
+    def all(self) -> list[Plugin[T]]:
+        """All of them by name, built in, registered and installed; all are imported. Broken ones are listed as such."""
+        found = {name: self.find(name) for name in self.built_in} | dict(self._known)
+        for name, entry_point in self._installed():
+            try:
+                found[name] = self._load(entry_point)
+            except MethodError as error:
+                # Under another key where the name is that of a built-in one, which stays what it is.
+                key = name if name not in found else f"{name} ({entry_point.value})"
+                found[key] = Plugin(key, entry_point.value, f"cannot be used: {error}", None)
+        return [found[name] for name in sorted(found)]
+
+    def names(self) -> list[str]:
+        """Names of all of them; nothing is imported."""
+        return sorted({*self.built_in, *self._known, *(name for name, _ in self._installed())})
+
+    def find(self, text: str) -> Plugin[T]:
+        """Find one by "path/to/file.py:Class", "module:Class" or name.
+
+        A class that was found by its place goes by the name that it registered itself under, else by its own.
+
+        Raises:
+            UnknownNameError: No such name, or no such class in that file or module.
+            MissingDataError: There is no such file.
+            MethodError: An installed one cannot be imported.
+            ArgumentError: The module cannot be imported, or what it holds cannot be called.
+        """
+        if ":" in text:
+            factory = find_object(text, self.kind, self._function)
+            own = [plugin for plugin in self._known.values() if plugin.factory is factory]
+            return own[0] if own else _described(getattr(factory, "__name__", self.kind), text, factory)
+        if text in self.built_in:
+            importlib.import_module(f"{self._package}.{text}")
+        if text in self._known:
+            return self._known[text]
+        installed = dict(self._installed())
+        if text not in installed:
+            places = ["path/to/file.py:Class", "module:Class"]
+            raise unknown_name(self.kind, text, [*dict.fromkeys([*self.names(), *places])])
+        return self._load(installed[text])
+
+    def make(self, text: str, /, **options: Any) -> T:
+        """Make one.
+
+        Args:
+            text: As `find`.
+            **options: Keyword arguments of its constructor.
+
+        Raises:
+            ArgumentError: It has no such option, or refuses its value.
+            UnknownNameError, MissingDataError, MethodError: As `find`.
+        """
+        factory = self.find(text).factory
+        assert factory is not None  # only `all` describes what cannot be used
+        allowed = inspect.signature(factory).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values())
+        for option, value in options.items():
+            if option in allowed:
+                self._check_type(text, option, value, allowed[option].default)
+            elif not takes_any:
+                names = ", ".join(allowed) or "none"
+                raise ArgumentError(f"{self.kind} {text!r} has no option {option!r}: it has {names}")
+        try:
+            return factory(**options)
+        except TypeError as error:
+            raise ArgumentError(f"{self.kind} {text!r}: {error}") from None
+
+    def _check_type(self, name: str, option: str, value: Any, default: Any) -> None:
+        """Refuse a value of another type than the option's default; 'distill=off' as a text would count as true."""
+        kind = type(default)
+        if kind not in (bool, int, float, str):
+            return
+        fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if not fits and not (kind is float and type(value) is int):
+            raise ArgumentError(
+                f"option {option!r} of {self.kind} {name!r} is {value!r}: allowed are values of type {kind.__name__}"
+            )
+
+    def _installed(self) -> list[tuple[str, importlib.metadata.EntryPoint]]:
+        return [(entry.name, entry) for entry in importlib.metadata.entry_points(group=self.group)]
+
+    def _load(self, entry_point: importlib.metadata.EntryPoint) -> Plugin[T]:
+        if entry_point.name in self.built_in:
+            raise MethodError(f"the name {entry_point.name!r} belongs to a built-in {self.kind}")
+        try:
+            factory = entry_point.load()
+        except Exception as error:
+            raise MethodError(
+                f"installed {self.kind} {entry_point.name!r} ({entry_point.value}) cannot be imported:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+        if entry_point.name in self._known:
+            return self._known[entry_point.name]  # the class registered itself, with its paper
+        return _described(entry_point.name, entry_point.value, factory)
+
+
+def _described(name: str, origin: str, factory: Callable[..., T]) -> Plugin[T]:
+    """A plug-in that did not register itself; the first line of its docstring says what it does."""
+    return Plugin(name, origin, (inspect.getdoc(factory) or "").partition("\n")[0], factory)

@@ -1,0 +1,235 @@
+"""What a search is worth: the true accuracy of the width it found, beside the best one within the same budget.
+
+    >>> verdict = judge([Candidate("greedy", "search", found)], budget, space, table)
+    >>> verdict.rows[0].regret          # percentage points
+
+A search can end low because it missed the maximum of its scores, or because the scores are wrong there. The references
+tell the two apart: the exhaustive maximum of the same scores is what they allow, the largest architecture that fits is
+what needs no scores at all. Like `report`, and nothing else, this module sees scores and truth together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from channel_bench.errors import ArgumentError
+from channel_bench.space import NUM_ARCHS, Space
+from channel_bench.support.terminal import progress
+from channel_bench.table import Table
+from harness.method import Evaluator
+from harness.scores import Scores
+from harness.search.run import search
+from harness.searcher import Budget, Found, Lookup, Queries, Searcher, Step
+
+LARGEST = "largest that fits"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A width to be judged."""
+
+    name: str
+    kind: str
+    """"search" or "reference"."""
+    found: Found
+
+
+@dataclass(frozen=True)
+class Row:
+    """A width, what it costs and how good it truly is."""
+
+    name: str
+    kind: str
+    """"search" or "reference"."""
+    arch: str
+    channels: tuple[int, ...]
+    costs: dict[str, int | float]
+    """FLOPs, and whatever else the budget limits."""
+    score: float
+    """What the evaluator gives it; NaN where it has no score of it."""
+    num_queries: int
+    """Distinct architectures asked for to find it."""
+    accuracy: float | None
+    """True accuracy, percent; None without a table, or where the table has none of it."""
+    rank: int | None
+    """1 is the best of what fits and is in the table; equal to 0.0001 points is equal."""
+    regret: float | None
+    """Accuracy of the best that fits minus its own, percentage points."""
+    history: tuple[Step, ...] = ()
+    """The way of the search."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Widths found within one budget, beside the truth where there is a table."""
+
+    space: str
+    budget: str
+    """The condition in words."""
+    num_fitting: int
+    """How many architectures fit."""
+    table: str | None
+    dataset: str | None
+    truth: str | None
+    """Which accuracy the truth is, in words."""
+    num_ranked: int | None
+    """How many that fit are in the table: what ranks are among."""
+    best: str | None
+    """The most accurate that fits; of equal ones the first in index order."""
+    best_accuracy: float | None
+    """Percent."""
+    rows: list[Row]
+    scored_by: str = "scores"
+    """Name of the method or file that the scores are of."""
+    num_unscored: int = 0
+    """How many that fit have no score and could not be chosen."""
+    seed: int | None = None
+    """Seed of the search."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the searcher."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How the scores came about."""
+
+
+def largest(budget: Budget, queries: Queries) -> Found:
+    """The architecture with the most FLOPs that fits: what one would take who believes in size and asks nothing.
+
+    Of equal FLOPs the one with more parameters, then the first in index order. Its score is asked for only to be shown.
+
+    Raises:
+        BudgetError: Nothing fits.
+    """
+    budget.check()
+    fitting = np.flatnonzero(budget.fits)
+    space = queries.space
+    index = int(fitting[np.lexsort((fitting, -space.params()[fitting], -space.flops()[fitting]))[0]])
+    score = float(queries.score_indices([index])[0])
+    return Found(space.text(index), score if math.isfinite(score) else math.nan, 0, ())
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    budget: Budget,
+    space: Space,
+    table: Table | None = None,
+    metric: str = "best_test_acc",
+    run: int | None = None,
+) -> Verdict:
+    """Put widths beside the truth.
+
+    Args:
+        candidates: The widths; all fit the budget. None for a check of the other arguments before a long search.
+        budget: What was to be kept.
+        space: The space of all of it.
+        table: The truth; None for costs and scores alone.
+        metric: Which accuracy is the truth.
+        run: One run as the truth, or None for the mean over runs.
+
+    Raises:
+        ArgumentError: The table is of another space, or has no such run or metric, or nothing in it fits.
+    """
+    if table is not None and table.space != space:
+        raise ArgumentError(f"the search was in space {space.name!r}, table {table.name!r} is of {table.space.name!r}")
+    # Means to 0.0001 points, as everywhere else: single precision breaks ties that are there.
+    truth = np.full(NUM_ARCHS, np.nan) if table is None else table.accuracies(run, metric).round(4)
+    among = np.where(budget.fits, truth, np.nan)
+    num_ranked = int(np.isfinite(among).sum())
+    if table is not None and num_ranked == 0:
+        raise ArgumentError(
+            f"table {table.name!r} holds no architecture with {budget}: there is no truth to compare with"
+        )
+    best = int(np.nanargmax(among)) if num_ranked else None
+    costs = {"flops": space.flops()} | {part.name: part.costs for part in budget.simple}
+    rows = []
+    for candidate in candidates:
+        index = space.index(candidate.found.arch)
+        accuracy = float(among[index])
+        known = best is not None and math.isfinite(accuracy)
+        rows.append(
+            Row(
+                name=candidate.name,
+                kind=candidate.kind,
+                arch=candidate.found.arch,
+                channels=space.channels(candidate.found.arch),
+                costs={name: values[index].item() for name, values in costs.items()},
+                score=candidate.found.score,
+                num_queries=candidate.found.num_queries,
+                accuracy=accuracy if known else None,
+                rank=1 + int((among > accuracy).sum()) if known else None,
+                regret=round(float(among[best]) - accuracy, 4) if known else None,
+                history=candidate.found.history,
+            )
+        )
+    return Verdict(
+        space=space.name,
+        budget=str(budget),
+        num_fitting=int(budget.fits.sum()),
+        table=None if table is None else table.name,
+        dataset=None if table is None else table.info.dataset,
+        truth=None if table is None else table.meaning(metric, run),
+        num_ranked=None if table is None else num_ranked,
+        best=None if best is None else space.text(best),
+        best_accuracy=None if best is None else float(among[best]),
+        rows=rows,
+    )
+
+
+def search_and_judge(
+    evaluator: Evaluator | Scores,
+    budget: Budget,
+    space: Space,
+    searcher: Searcher,
+    *,
+    name: str,
+    seed: int = 0,
+    exhaustive: bool = True,
+    table: Table | None = None,
+    metric: str = "best_test_acc",
+    run: int | None = None,
+    scored_by: str = "scores",
+    facts: dict[str, Any] | None = None,
+) -> Verdict:
+    """Search, find the references, and put all of it beside the truth.
+
+    Args:
+        evaluator: What gives scores, or scores as read from a file; asked once for each architecture.
+        budget: What the width may cost.
+        space: The space.
+        searcher: How to search.
+        name: Name that the searcher is shown under.
+        seed: Seed of the search, >= 0.
+        exhaustive: Whether to ask for everything that fits, to have the best of it as a reference.
+        table: The truth; None for costs and scores alone.
+        metric: Which accuracy is the truth.
+        run: One run as the truth, or None for the mean over runs.
+        scored_by: Name of the method or file that the scores are of.
+        facts: How the scores came about.
+
+    Raises:
+        ChannelBenchError: As `harness.search.run.search` and `judge`.
+    """
+    source = Lookup(evaluator) if isinstance(evaluator, Scores) else evaluator
+    scored = Queries(space, source).scored
+    with progress("asking for scores", int((budget.fits & scored).sum())) as advance:
+        # One memory for all, beneath the counting of each.
+        memory = Queries(space, source, lambda count: advance(count, ""))
+        found = search(space, memory, budget, np.random.default_rng(seed), searcher)
+        candidates = [Candidate(name, "search", found)]
+        if exhaustive and name != "exhaustive":
+            best = search(space, memory, budget, np.random.default_rng(seed), "exhaustive")
+            candidates.append(Candidate("exhaustive", "reference", best))
+        candidates.append(Candidate(LARGEST, "reference", largest(budget, memory)))
+    return dataclasses.replace(
+        judge(candidates, budget, space, table, metric, run),
+        scored_by=scored_by,
+        num_unscored=int((budget.fits & ~scored).sum()),
+        seed=seed,
+        options=dataclasses.asdict(searcher) if dataclasses.is_dataclass(searcher) else {},
+        facts=facts or {},
+    )

@@ -1,0 +1,420 @@
+"""Score every sub-network of a supernet exactly, in a tenth of the work of running them one by one.
+
+Convolution is linear in its input channels, and normalisation, activation, depthwise filters and pooling act on each
+channel alone. So three things hold exactly in real arithmetic, and up to rounding in floating point:
+
+- **prefix**: a tensor depends only on the slots consumed so far; architectures that begin alike share it;
+- **nesting**: the channels that a layer writes at width k are the first k groups of what it writes at full width, as
+  long as its input does not depend on the width; they still are after normalisation and activation. A slot in this
+  state is *open*: one tensor stands for all its widths;
+- **cumulation**: a convolution that reads an open slot at width k is a sum over the first k groups; one pass over the
+  groups, adding up, gives all widths for the price of the widest.
+
+`Walk` goes through the layers once per architecture prefix, depth first. Where a layer reads an open slot the walk
+branches over its digits. On the right path the groups count from the other end. With a scale and shift per width
+(`Supernet.norm_per_width`) nesting ends at the normalisation, and the walk branches there. Siblings whose tensors have
+one shape travel as one tensor (bundles), because the networks of the mini spaces are too small to fill a core alone.
+
+`SupernetEvaluator` scores by it; ``share=False`` runs every sub-network from the image on, as the reference.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from channel_bench.errors import ArgumentError
+from channel_bench.space import NUM_SLOTS
+from channel_bench.space.layers import IMAGE, Layer
+from harness.supernet.network import PATHS, Supernet, batch_norm, convolve
+from harness.task import Task
+
+FloatArray = npt.NDArray[np.float64]
+BUNDLE_ELEMENTS = {"cpu": 2**18, "cuda": 2**27}
+"""Elements of a tensor up to which siblings travel together: a core's cache, a fraction of a GPU's memory."""
+
+
+class _Node(dict[int, Any]):
+    """Architectures that begin alike, by the digit of the next slot; after the last slot comes a row number.
+
+    Args:
+        rows: Architectures and their row numbers, sorted.
+        slot: The next slot.
+    """
+
+    def __init__(self, rows: Sequence[tuple[Sequence[int], int]], slot: int = 0) -> None:
+        is_last = slot == NUM_SLOTS - 1
+        for digit, members in itertools.groupby(rows, lambda row: row[0][slot]):
+            some = list(members)
+            self[digit] = some[0][1] if is_last else _Node(some, slot + 1)
+        below = () if is_last else map(max, zip(*(node._most for node in self.values()), strict=True))
+        self._most: tuple[int, ...] = (max(self), *below)
+
+    def most(self, slot: int) -> int:
+        """The largest digit of a slot that is still to come."""
+        return self._most[slot - NUM_SLOTS]
+
+
+@dataclass(frozen=True)
+class _Position:
+    """A layer in its place in the network."""
+
+    layer: Layer
+    block: tuple[Layer, ...]
+    """The layers of its block."""
+    free: bool
+    """Whether nothing after it asks for the width of the slot that it reads, so that siblings keep one shape."""
+
+
+class _Waiting(NamedTuple):
+    """Siblings that wait for their turn: at the input of a layer, or at the output of its convolution."""
+
+    number: int
+    """Position of the layer."""
+    x: Tensor
+    """(batch * siblings, channels, height, width), siblings innermost."""
+    skip: Tensor | None
+    """Input of the block where the block adds it, else None; like x, or with one sibling for several of x."""
+    nodes: list[_Node]
+    """The subtree of each sibling."""
+    digits: dict[int, int]
+    """Closed slots whose width later layers ask for."""
+    is_output: bool
+    """Whether x is what the convolution gave, not yet normalised, and not what it is to read."""
+
+
+class Walk:
+    """One pass over a set of sub-networks of a supernet, for one batch of images.
+
+    Args:
+        supernet: The weights.
+        path: "left" or "right".
+        calibration: Sizes of calibration batches that come first among the images (`network.batch_norm`).
+        bundle_elements: Elements of a tensor up to which siblings travel together; default by device.
+
+    Memory, in elements, beside the weights and a copy of one layer's: at any moment there are alive at most
+
+    - of every layer that reads an open slot, its output at four widths, or a bundle where that is more;
+    - of every block that adds its input to its output, that input, or a bundle where that is more;
+    - three tensors that are being worked on, each the size of the largest layer's output, or of a bundle.
+
+    It does not grow with the number of sub-networks. For 2,500 images in the full spaces that is 17 GB (ResNet) and
+    22 GB (MobileNet) in float32.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        path: str = "left",
+        calibration: Sequence[int] = (),
+        bundle_elements: int | None = None,
+    ) -> None:
+        """Look up what each layer reads, writes and leaves open."""
+        self.macs = 0
+        """Multiply-accumulates of convolutions and the classifier so far, over all images."""
+        self._net = supernet
+        self._path = path
+        self._calibration = tuple(calibration)
+        self._bundle_elements = bundle_elements
+        layers = supernet.layers
+        self._positions = [
+            _Position(
+                layer,
+                block,
+                free=layer.reads not in {layer.writes, supernet.feature_slot}
+                and all(layer.reads not in (later.reads, later.writes) for later in layers[number + 1 :]),
+            )
+            for number, (layer, block) in enumerate((layer, block) for block in supernet.blocks for layer in block)
+        ]
+
+    @torch.no_grad()
+    def run(self, images: Tensor, archs: npt.NDArray[np.int8], on_logits: Callable[[list[int], Tensor], None]) -> None:
+        """Run sub-networks.
+
+        Args:
+            images: Normalised float (batch, channels, height, width).
+            archs: int8 (n, 7), digits 1..4, without duplicates, n >= 1.
+            on_logits: Called with row numbers in archs and their logits (batch, rows, num_classes); together all rows,
+                each once.
+        """
+        self._num_images = len(images)
+        self._num_logits = len(images) - sum(self._calibration)
+        self._on_logits = on_logits
+        default = BUNDLE_ELEMENTS.get(images.device.type, BUNDLE_ELEMENTS["cpu"])
+        self._limit = default if self._bundle_elements is None else self._bundle_elements
+        root = _Node(sorted(zip(archs.tolist(), range(len(archs)), strict=True)))
+        self._waiting = [_Waiting(0, images, None, [root], {}, is_output=False)]
+        while self._waiting:
+            # Names are bound anew and no frame below outlives its step, so what was consumed is free at once.
+            number, x, skip, nodes, digits, is_output = self._waiting.pop()
+            if is_output:
+                x = self._finish(number, x, skip, len(nodes))
+                number += 1
+            self._enter(number, x, skip, nodes, digits)
+
+    def _finish(self, number: int, y: Tensor, skip: Tensor | None, siblings: int) -> Tensor:
+        """What follows a convolution: normalisation, sum, activation."""
+        layer = self._positions[number].layer
+        y = self._batch_norm(layer, y, siblings)
+        if layer.skip:
+            assert skip is not None
+            held = len(skip) // self._num_images
+            y = (
+                y.unflatten(0, (self._num_images, held, -1))
+                .add_(skip.unflatten(0, (self._num_images, held, 1)))
+                .flatten(0, 2)
+            )
+        return y.relu_() if layer.relu else y
+
+    def _enter(self, number: int, x: Tensor, skip: Tensor | None, nodes: list[_Node], digits: dict[int, int]) -> None:
+        """Run the convolution of a layer, at each digit of an open slot that it reads; or the classifier."""
+        if number == len(self._positions):
+            self._classify(x, nodes, digits)
+            return
+        position = self._positions[number]
+        layer = position.layer
+        if layer is position.block[0]:
+            skip = x if position.block[-1].skip else None
+        branches = layer.reads not in (IMAGE, layer.writes) and layer.reads not in digits
+        opens = layer.writes not in digits and layer.reads != layer.writes
+        if opens:
+            digit_out = max(node.most(layer.writes) for node in nodes)
+        else:
+            digit_out = self._width(x, layer.writes) if layer.depthwise else digits[layer.writes]
+        if len(nodes) > 1 and not self._stays_bundled(layer, x, nodes, digit_out, branches):
+            for sibling, node in enumerate(nodes):
+                part = self._pick(x, len(nodes), sibling)
+                kept = None if skip is None else self._pick(skip, len(nodes), sibling)
+                self._waiting.append(_Waiting(number, part, kept, [node], digits, is_output=False))
+            return
+        if not branches:
+            y = self._convolve(layer, x, digit_out, 0 if layer.reads == IMAGE else self._width(x, layer.reads))
+            self._wait(number, y, skip, nodes, digits, opens)
+            return
+        chosen = sorted(nodes[0], reverse=self._path == "right")
+        y = self._cumulate(layer, x, digit_out, chosen)
+        if position.free and y.numel() <= self._limit:
+            below = [node[digit] for node in nodes for digit in chosen]
+            self._wait(number, y.flatten(0, 1), skip, below, digits, opens)
+            return
+        for place, digit in enumerate(chosen):
+            below = [node[digit] for node in nodes]
+            if position.free:
+                self._wait(number, y[:, place], skip, below, digits, opens)
+            else:
+                cut = None if skip is None else self._narrow(skip, layer.reads, digit)
+                self._wait(number, y[:, place], cut, below, digits | {layer.reads: digit}, opens)
+
+    def _wait(
+        self, number: int, y: Tensor, skip: Tensor | None, nodes: list[_Node], digits: dict[int, int], opens: bool
+    ) -> None:
+        """Leave the output of a convolution for later; `opens` where it wrote a slot at all widths at once."""
+        slot = self._positions[number].layer.writes
+        if opens:
+            y = self._narrow(y, slot, max(node.most(slot) for node in nodes))
+        if not (opens and self._net.norm_per_width):
+            self._waiting.append(_Waiting(number, y, skip, nodes, digits, is_output=True))
+            return
+        # What is normalised by a pair per width is nested no longer: the slot closes here.
+        for sibling, node in enumerate(nodes):
+            part = self._pick(y, len(nodes), sibling)
+            kept = None if skip is None else self._pick(skip, len(nodes), sibling)
+            for digit, below in node.items():
+                cut = self._narrow(part, slot, digit)
+                self._waiting.append(_Waiting(number, cut, kept, [below], digits | {slot: digit}, is_output=True))
+
+    def _classify(self, x: Tensor, nodes: list[_Node], digits: dict[int, int]) -> None:
+        """Pooling and the linear layer; an open slot of features is cumulated like that of a convolution."""
+        net, slot = self._net, self._net.feature_slot
+        width = self._width(x, slot)
+        pooled = x.mean((2, 3)).unflatten(0, (self._num_images, len(nodes)))[-self._num_logits :]
+        weight = net.classifier_weight[:, net.channels_of(slot, width, self._path)]
+        self.macs += pooled.numel() * net.space.num_classes
+        if slot in digits:
+            self._on_logits(nodes, functional.linear(pooled, weight, net.classifier_bias))  # type: ignore[arg-type]
+            return
+        partial = torch.einsum("bsgc,kgc->bsgk", pooled.unflatten(2, (width, -1)), weight.unflatten(1, (width, -1)))
+        logits = (self._add_up(partial, 2) + net.classifier_bias).flatten(1, 2)
+        rows, places = [], []
+        for sibling, node in enumerate(nodes):
+            for place, digit in sorted((self._place(digit, width), digit) for digit in node):
+                rows.append(node[digit])
+                places.append(sibling * width + place)
+        self._on_logits(rows, logits if len(rows) == logits.shape[1] else logits[:, places])
+
+    def _stays_bundled(self, layer: Layer, x: Tensor, nodes: list[_Node], digit_out: int, branches: bool) -> bool:
+        """Whether siblings can go on together: a result of bearable size and, at a branch, the same digits below."""
+        if branches and any(node.keys() != nodes[0].keys() for node in nodes[1:]):
+            return False
+        channels = self._net.group_size(layer.writes) * digit_out
+        pixels = x.shape[2] * x.shape[3] // layer.stride**2
+        return len(x) * channels * pixels * (max(nodes[0]) if branches else 1) <= self._limit
+
+    def _convolve(self, layer: Layer, x: Tensor, digit_out: int, digit_in: int) -> Tensor:
+        y = convolve(layer, x, self._net.cut_weight(layer, digit_out, digit_in, self._path))
+        self.macs += y.numel() * layer.kernel**2 * (1 if layer.depthwise else x.shape[1])
+        return y
+
+    def _cumulate(self, layer: Layer, x: Tensor, digit_out: int, chosen: list[int]) -> Tensor:
+        """Convolution of an open slot at widths: (batch * siblings, len(chosen), channels, height, width)."""
+        num_groups = max(chosen)
+        weight = self._net.cut_weight(layer, digit_out, num_groups, self._path)
+        # Group g of the inputs to its own block of outputs: one grouped convolution for all partial sums.
+        blocks = weight.unflatten(1, (num_groups, -1)).transpose(0, 1).flatten(0, 1)
+        x = self._narrow(x, layer.reads, num_groups)
+        y = functional.conv2d(x, blocks, stride=layer.stride, padding=layer.kernel // 2, groups=num_groups)
+        self.macs += y.numel() * layer.kernel**2 * blocks.shape[1]
+        y = self._add_up(y.unflatten(1, (num_groups, -1)), 1)
+        return y if len(chosen) == num_groups else y[:, [self._place(digit, num_groups) for digit in chosen]]
+
+    def _add_up(self, partial: Tensor, dim: int) -> Tensor:
+        """Running sums over groups, in place; `_place` says where a width ends up."""
+        num_groups = partial.shape[dim]
+        places = [self._place(digit, num_groups) for digit in range(1, num_groups + 1)]
+        for before, after in zip(places, places[1:], strict=False):
+            partial.select(dim, after).add_(partial.select(dim, before))
+        return partial
+
+    def _place(self, digit: int, num_groups: int) -> int:
+        """Where among the groups of an open slot, in order of channels, those of a digit are complete."""
+        return digit - 1 if self._path == "left" else num_groups - digit
+
+    def _batch_norm(self, layer: Layer, y: Tensor, siblings: int) -> Tensor:
+        scale, shift = self._net.cut_norm(layer, self._width(y, layer.writes), self._path)
+        wide = y.reshape(self._num_images, siblings * y.shape[1], *y.shape[2:])
+        return batch_norm(wide, scale.repeat(siblings), shift.repeat(siblings), self._calibration).view(y.shape)
+
+    def _width(self, x: Tensor, slot: int) -> int:
+        """Groups of channels of a slot in a tensor: the digit of a closed slot, the largest one to come of an open."""
+        return x.shape[1] // self._net.group_size(slot)
+
+    def _narrow(self, x: Tensor, slot: int, digit: int) -> Tensor:
+        """Channels of a digit out of those of an open slot."""
+        size = self._net.group_size(slot) * digit
+        return x[:, :size] if self._path == "left" else x[:, x.shape[1] - size :]
+
+    def _pick(self, x: Tensor, siblings: int, sibling: int) -> Tensor:
+        """One of the siblings in a tensor, or of the fewer ones that it holds for them."""
+        held = len(x) // self._num_images
+        return x.unflatten(0, (self._num_images, held))[:, sibling * held // siblings]
+
+
+class SupernetEvaluator:
+    """Scores an architecture by its sub-network on the validation images.
+
+    Args:
+        supernet: The trained weights.
+        task: Gives the validation images in one fixed partition into equal batches; what normalises them (`Task.bn`)
+            and what the score is (`Task.score_by`).
+        paths: Paths whose results are averaged: ("left",), or ("left", "right") as in BCNet (Eq. 12).
+        share: Whether sub-networks share their work.
+        facts: What to write beside the scores.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        task: Task,
+        paths: tuple[str, ...] = ("left",),
+        share: bool = True,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Normalise the validation images once."""
+        if not paths or set(paths) - set(PATHS):
+            raise ArgumentError(f"paths {paths!r} are not among {', '.join(PATHS)}")
+        self.supernet = supernet
+        self.paths = paths
+        self.share = share
+        self.facts = facts or {}
+        self._score_by = task.score_by
+        self._calibration, self._batches = task.validation_batches()
+        self._last: tuple[bytes, dict[str, FloatArray]] = (b"", {})
+
+    def score(self, archs: npt.NDArray[np.int8]) -> FloatArray:
+        """Validation accuracy in percent, or the negative validation loss, mean over paths.
+
+        Args:
+            archs: int8 (n, 7), digits 1..4, in any order.
+
+        Returns:
+            float64 (n,), higher is better. Independent of the order and of each other but for rounding.
+        """
+        columns = self.columns(archs)
+        return columns["val_acc"].copy() if self._score_by == "accuracy" else -columns["val_loss"]
+
+    def columns(self, archs: npt.NDArray[np.int8]) -> dict[str, FloatArray]:
+        """Both scores of sub-networks, mean over paths.
+
+        Args:
+            archs: int8 (n, 7), digits 1..4, in any order.
+
+        Returns:
+            ``val_acc``, accuracy in percent, and ``val_loss``, mean cross-entropy in nats; float64 (n,) each.
+        """
+        key = archs.tobytes()
+        if self._last[0] != key:
+            distinct, inverse = np.unique(archs, axis=0, return_inverse=True)
+            sums = np.zeros((2, len(distinct)))
+            for images, labels in self._batches:
+                for path in self.paths:
+                    sums += self._sums(images, labels, distinct, path)
+            sums = sums[:, inverse.reshape(-1)] / (len(self.paths) * sum(len(labels) for _, labels in self._batches))
+            self._last = key, {"val_acc": 100 * sums[0], "val_loss": sums[1]}
+        return self._last[1]
+
+    @torch.no_grad()
+    def _sums(self, images: Tensor, labels: Tensor, archs: npt.NDArray[np.int8], path: str) -> FloatArray:
+        """Number of correct answers and sum of cross-entropies of each architecture, float64 (2, n)."""
+        if not len(archs):
+            return np.zeros((2, 0))
+        # Results stay on the device until the end, so that a GPU is never waited for in between.
+        rows: list[int] = []
+        parts: list[Tensor] = []
+
+        def keep(some: list[int], logits: Tensor) -> None:
+            rows.extend(some)
+            correct = (logits.argmax(2) == labels[:, None]).sum(0)
+            losses = functional.cross_entropy(
+                logits.flatten(0, 1), labels.repeat_interleave(len(some)), reduction="none"
+            ).view(len(labels), -1)
+            parts.append(torch.stack([correct.double(), losses.sum(0, dtype=torch.float64)]))
+
+        if self.share:
+            Walk(self.supernet, path, self._calibration).run(images, archs, keep)
+        else:
+            for row, arch in enumerate(archs.tolist()):
+                logits = self.supernet(images, arch, path, self._calibration)
+                keep([row], logits[-len(labels) :, None])
+        sums = np.empty((2, len(archs)))
+        sums[:, rows] = torch.cat(parts, 1).cpu().numpy()
+        return sums
+
+
+class _Count(Walk):
+    """A walk without normalisation, which counts nothing and takes long on tensors without data."""
+
+    def _batch_norm(self, layer: Layer, y: Tensor, siblings: int) -> Tensor:
+        return y
+
+
+def count_macs(supernet: Supernet, path: str = "left") -> int:
+    """Multiply-accumulates per image of all 16,384 sub-networks together, as `Walk` runs them.
+
+    The walk itself is run, on tensors without data: the count is of what is done, not of a formula. One by one it is
+    ``space.flops().sum()``.
+    """
+    net = Supernet(supernet.space, torch.Generator(), supernet.num_groups, supernet.norm_per_width).to("meta")
+    walk = _Count(net, path, bundle_elements=2**62)
+    walk.run(torch.empty(1, *net.space.input_shape, device="meta"), net.space.archs(), lambda rows, logits: None)
+    return walk.macs
+
+
+assert NUM_SLOTS == 7  # the branches of a walk are the slots, in their order
