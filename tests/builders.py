@@ -27,7 +27,7 @@ PLAN = ["resnet-mini", "--archs", "6", "--runs", "2", "--epochs", "2", "--device
 
 _SITE = """
 import fcntl, os, pathlib, time
-import channel_bench.store as store
+import channel_bench.builder.store as store
 add, link, sync = store.RunStore.add, os.link, os.fsync
 
 def noting_add(self, record):

@@ -50,7 +50,7 @@ def site(tmp_path_factory):
 def snip(site, monkeypatch):
     """The package's module, as if installed in this environment."""
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setattr(method_module, "_registry", dict(method_module._registry))
+    monkeypatch.setattr(method_module.METHODS, "_known", dict(method_module.METHODS._known))
     import channel_bench_snip
 
     assert Path(channel_bench_snip.__file__).parent == site

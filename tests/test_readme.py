@@ -36,10 +36,10 @@ def test_the_plug_in_example_fulfils_the_contract(monkeypatch, digits):
     from harness.ranking.run import rank
     from harness.task import make_task
 
-    monkeypatch.setattr(method, "_registry", {})
+    monkeypatch.setattr(method.METHODS, "_known", {})
     exec(next(block for block in blocks("python") if "@register" in block), {})
     task = make_task("resnet-mini", digits)
-    scores = rank("widest", method._registry["widest"].factory(), task)
+    scores = rank("widest", method.METHODS.find("widest").factory(), task)
     assert scores.values.tolist() == task.space.archs().sum(1).tolist()
 
 

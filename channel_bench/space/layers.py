@@ -4,7 +4,7 @@
     ['stem.0', 'block3.0']
 
 The one description of both skeletons, from which costs (cost.py), look-up tables of latency (latency.py), the memory of
-a run (packing.py), the compiled trainer (native/) and the weight-shared network (harness/supernet.py) follow.
+a run (builder/packing.py), the compiled trainer (native/) and the weight-shared network (harness/supernet) follow.
 channel_bench/models writes the same networks out as PyTorch modules; tests hold the two together.
 
 A network is a chain of blocks: the stem, four or five blocks of two or three convolutions, in MobileNet an output

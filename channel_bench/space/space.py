@@ -74,7 +74,7 @@ class Space:
     input_shape: tuple[int, int, int]
     """(channels, height, width) of an input image."""
     dataset: str
-    """Name of the data set that its ground truth is trained on (channel_bench/datasets.py)."""
+    """Name of the data set that its ground truth is trained on (channel_bench.training.datasets)."""
     recipe: str
     """Name of the recipe that its ground truth is trained with (channel_bench/recipe.py)."""
     num_classes: int = 10

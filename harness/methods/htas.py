@@ -11,7 +11,7 @@ as a share of the whole network. Measured latencies come from ``channel-bench la
 for each size of feature map to them.
 
 The paper's other half chooses which widths to search among: it scores a width by how much faster it is than the fit
-says and keeps the best of each group (harness/choices.py). This benchmark has four fixed widths per slot, so it cannot
+says and keeps the best of each group (htas_choices.py). This benchmark has four fixed widths per slot, so it cannot
 judge that choice.
 
 Score: as `tas`.

@@ -29,7 +29,7 @@ from channel_bench.record import CURVE_METRICS, RunRecord
 COLLECT = """
 import sys, time
 from pathlib import Path
-from channel_bench.collect import collect
+from channel_bench.builder.collect import collect
 started = time.perf_counter()
 table = collect(Path(sys.argv[1]), Path(sys.argv[2]))
 print(len(table), time.perf_counter() - started)

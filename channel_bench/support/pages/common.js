@@ -1,5 +1,5 @@
 "use strict";
-// What the scripts of all pages share: unpacking of channel_bench.page.pack_array, numbers as words, budgets, elements.
+// What the scripts of all pages share: unpacking of channel_bench.support.page.pack_array, numbers as words, budgets, elements.
 const common = (() => {
   const $ = (id) => document.getElementById(id);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

@@ -8,7 +8,7 @@ A step of a network with some hundred parameters is, in PyTorch, the overhead of
 difference has grown as chaotic systems let it, and results agree in distribution. A run depends on nothing but itself:
 not on what is trained beside it, nor on the number of threads.
 
-trainer.cpp is compiled on first use (channel_bench/compiled.py) by the C++ compiler of the machine.
+trainer.cpp is compiled on first use (`channel_bench.support.compiled`) by the C++ compiler of the machine.
 Where there is none, or for what the program does not do, `reason_not` says why and PyTorch trains.
 """
 

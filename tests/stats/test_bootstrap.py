@@ -15,7 +15,7 @@ from channel_bench.errors import ArgumentError, UnknownNameError
 from harness.stats.bootstrap import Metric, bootstrap, over_seeds
 from harness.stats.metrics import correlations, kendall, precision_at
 
-PERF = Path(__file__).parent / "perf"
+PERF = Path(__file__).parents[1] / "perf"
 
 
 def noisy_table(rng, num_archs, num_runs=3, run_std=0.6):

@@ -245,7 +245,7 @@ def test_a_method_of_another_package_is_found_by_its_entry_point(tmp_path, monke
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: far-away\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[channel_bench.methods]\nwidest = far_away:Widest\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(method_module, "_registry", dict(method_module._registry))
+    monkeypatch.setattr(method_module.METHODS, "_known", dict(method_module.METHODS._known))
     found = {entry.name: entry for entry in list_methods()}["widest"]
     assert found.summary == "Ranks by the sum of digits."
     scores = rank("widest", get_method("widest"), short_task(digits))

@@ -29,7 +29,7 @@ from harness.supernet import training
 from harness.task import make_task, supernet_recipe
 
 SPACE = cb.get_space("resnet-mini")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Interrupted(Exception):
@@ -275,7 +275,7 @@ def run_rank(run_cli, plug_ins, monkeypatch):
     """Rank on the CPU, from this process: (methods, folder, *words) -> (exit code, output, errors)."""
     monkeypatch.syspath_prepend(plug_ins)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{plug_ins}")  # for the processes that it starts
-    monkeypatch.setattr(method, "_registry", dict(method._registry))
+    monkeypatch.setattr(method.METHODS, "_known", dict(method.METHODS._known))
 
     def run(methods, out, *words):
         command = ("rank", methods, "--space", "resnet-mini", "--device", "cpu", "--epochs", "1", "-o", out, *words)

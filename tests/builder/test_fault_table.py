@@ -34,7 +34,7 @@ from channel_bench.support.processes import is_gone, this_process
 
 SPACE = cb.get_space("resnet-mini")
 ARCHS = pick_archs(SPACE, "6")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLANNED = sorted(f"{arch}-{run}" for arch in ARCHS for run in range(2))
 
 

@@ -29,7 +29,7 @@ def test_what_is_added_is_read_back_and_stays_what_it_was(store):
 RACER = """
 import json, sys, time
 from pathlib import Path
-from channel_bench.durable import publish_once
+from channel_bench.support.durable import publish_once
 folder, writer = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 while not (folder / "go").exists():

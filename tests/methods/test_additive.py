@@ -420,7 +420,7 @@ class Counting:
 
 @pytest.fixture
 def counting(monkeypatch):
-    monkeypatch.setattr(method_module, "_registry", dict(method_module._registry))
+    monkeypatch.setattr(method_module.METHODS, "_known", dict(method_module.METHODS._known))
     return register("counting", paper="none", summary="counts")(Counting)
 
 
@@ -590,7 +590,7 @@ def test_released_scores_gain_by_each_form(published, scores_dir, run_cli):
 
 # -- the ablation -----------------------------------------------------------------------------------------------
 
-SCRIPT = Path(__file__).parents[1] / "data" / "scripts" / "ablation.py"
+SCRIPT = Path(__file__).parents[2] / "data" / "scripts" / "ablation.py"
 
 
 @pytest.fixture

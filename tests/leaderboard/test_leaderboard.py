@@ -36,7 +36,7 @@ from harness.leaderboard.entries import (
 from harness.scores import make_scores, write_scores
 
 pytestmark = pytest.mark.xdist_group("leaderboard")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPACE = cb.get_space("resnet-mini")
 EVERYTHING = np.arange(16384)
 

@@ -1,11 +1,9 @@
 """The explorer page: its data are the table's, it loads nothing, and in a browser it shows what `Table` says."""
 
 import base64
-import configparser
 import json
 import re
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +18,7 @@ from channel_bench.builder.collect import collect
 from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError
 from channel_bench.recipe import get_recipe
+from channel_bench.support.page import common_parts
 from channel_bench.support.terminal import parse_quantity
 from channel_bench.table import Table, explore
 
@@ -180,7 +179,7 @@ def test_a_name_cannot_break_out_of_the_page(pages):
 
 def test_text_stands_out_in_both_themes():
     """WCAG 2.1: 4.5 to 1 for text, 3 to 1 for borders of controls and what is drawn."""
-    style = (Path(explore.__file__).parent / "pages" / "common.css").read_text()
+    style = common_parts()["common_style"]
     light, dark = (
         dict(re.findall(r"--(\w[\w-]*): (#\w{6});", block)) for block in re.findall(r"{(.*?)}", style, re.DOTALL)[:2]
     )
@@ -192,15 +191,6 @@ def test_text_stands_out_in_both_themes():
             assert min(contrast(theme[name], theme[ground]) for ground in ("page", "panel")) >= 4.5, name
         for name in ("border", "accent", "point", "front", "chosen", "outside", "width1", "width2", "width3", "width4"):
             assert contrast(theme[name], theme["page"]) >= 3, name
-
-
-def test_the_files_of_the_page_are_installed():
-    root = Path(explore.__file__).parents[1]
-    config = configparser.ConfigParser()
-    config.read(root / "setup.cfg")
-    patterns = [pattern.strip() for pattern in config["options.package_data"]["channel_bench"].split(",")]
-    listed = {path for pattern in patterns for path in (root / "channel_bench").glob(pattern)}
-    assert set((root / "channel_bench" / "pages").iterdir()) <= listed
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------

@@ -25,12 +25,11 @@ from channel_bench.errors import (
 from channel_bench.space import cost
 from channel_bench.table import Table
 from harness import method as method_module
-from harness import searcher as search_module
 from harness.scores import make_scores, read_scores, write_scores
 from harness.search.regret import Candidate, judge, search_and_judge
 from harness.search.run import search
-from harness.searcher import Budget, Found, Lookup, Queries, register_searcher
-from harness.searchers import SEARCHERS, fur, get_searcher, list_searchers, prior
+from harness.searcher import SEARCHERS, Budget, Found, Lookup, Queries, register_searcher
+from harness.searchers import fur, get_searcher, list_searchers, prior
 from harness.searchers.expectation import expected_cost, slot_costs
 
 SPACE = cb.get_space("resnet-mini")
@@ -137,7 +136,7 @@ def test_every_architecture_is_asked_for_once_and_counted_once():
     assert (above.slot_effects() == evaluator.terms).all()
 
 
-@pytest.mark.parametrize("searcher", sorted(set(SEARCHERS) - {"argmax"}))
+@pytest.mark.parametrize("searcher", sorted(set(SEARCHERS.built_in) - {"argmax"}))
 def test_a_search_counts_what_the_evaluator_was_asked_for(searcher):
     evaluator = additive(1)
     found = run(searcher, evaluator, flops_budget(0.4), **({"generations": 4} if searcher == "evolutionary" else {}))
@@ -503,7 +502,7 @@ def test_fur_moves_flops_to_where_they_are_used_and_returns_its_best_iterate():
 
 
 def test_searchers_are_found_by_name_and_refuse_unknown_options():
-    assert set(list_searchers()) >= set(SEARCHERS)
+    assert set(list_searchers()) >= set(SEARCHERS.built_in)
     with pytest.raises(UnknownNameError, match="unknown searcher 'gredy': .*did you mean 'greedy'"):
         get_searcher("gredy")
     with pytest.raises(ArgumentError, match="searcher 'greedy' has no option 'steps': it has none"):
@@ -534,7 +533,7 @@ def test_searchers_are_found_by_name_and_refuse_unknown_options():
 
 
 def test_a_searcher_of_ones_own_is_held_to_the_contract(monkeypatch):
-    monkeypatch.setattr(search_module, "_registry", dict(search_module._registry))
+    monkeypatch.setattr(SEARCHERS, "_known", dict(SEARCHERS._known))
 
     @register_searcher("widest")
     class Widest:
@@ -701,7 +700,7 @@ def test_the_command_takes_several_budgets_options_and_latencies(run_cli, score_
 
 
 def test_the_command_trains_a_method_and_asks_it_only_for_what_the_search_needs(run_cli, monkeypatch):
-    monkeypatch.setattr(method_module, "_registry", dict(method_module._registry))
+    monkeypatch.setattr(method_module.METHODS, "_known", dict(method_module.METHODS._known))
     evaluator = additive(0)
 
     @method_module.register("known", paper="none", summary="scores that are known")
@@ -726,7 +725,7 @@ def test_the_command_trains_a_method_and_asks_it_only_for_what_the_search_needs(
 
 def test_the_help_of_the_command_names_every_searcher(run_cli):
     code, out, _ = run_cli(HARNESS, "search", "--help")
-    assert code == 0 and all(name in out for name in SEARCHERS)
+    assert code == 0 and all(name in out for name in SEARCHERS.built_in)
 
 
 BAD_INPUT = [

@@ -1,12 +1,10 @@
 """The page of a report: it holds the report's numbers, loads nothing, and filters by budget as Python does."""
 
 import base64
-import configparser
 import dataclasses
 import json
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,15 +229,6 @@ def test_lines_stand_out_in_both_themes():
     for theme, lines in zip(common, own, strict=True):
         assert set(lines) == {"free", *(f"row{number}" for number in range(9))}
         assert min(contrast(colour, theme["page"]) for colour in lines.values()) >= 3
-
-
-def test_the_files_of_the_page_are_installed():
-    root = Path(page_module.__file__).parents[1]
-    config = configparser.ConfigParser(interpolation=None)
-    config.read(root / "setup.cfg")
-    patterns = [pattern.strip() for pattern in config["options.package_data"]["harness"].split(",")]
-    listed = {path for pattern in patterns for path in (root / "harness").glob(pattern)}
-    assert set((root / "harness" / "pages").iterdir()) <= listed
 
 
 # -- in a browser ----------------------------------------------------------------------------------------------------
