@@ -3,8 +3,8 @@
     >>> rankings = Rankings([scores, flops])
     >>> rankings.kendall(Ordered(accuracies), copies)        # as `metrics.kendall` of arrays with these copies
 
-The work is done by concordance.cpp, compiled on first use (`channel_bench.support.compiled`), several times as fast as NumPy
-does it; without a compiler by `ranks.kendall_of_ranks`. Both count pairs in integers, so the results are the same.
+The work is done by concordance.cpp, compiled on first use (`channel_bench.support.compiled`), several times as fast
+as NumPy does it; without a compiler by `ranks.kendall_of_ranks`. Both count pairs in integers, so the results are the same.
 """
 
 from __future__ import annotations

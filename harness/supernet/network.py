@@ -11,8 +11,8 @@ channel id (or, as TAS has it, per channel id and width). Averages that were acc
 to any one of them. What can be had instead is recalibration: `calibration` splits a batch into images that only give
 statistics, and images that are normalised by the mean of those.
 
-The layers are those of `channel_bench.space.layers`: the forward pass here runs them for one sub-network, exhaustive.py for
-all of them at once.
+The layers are those of `channel_bench.space.layers`: the forward pass here runs them for one sub-network,
+exhaustive.py for all of them at once.
 """
 
 from __future__ import annotations
