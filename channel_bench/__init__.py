@@ -26,7 +26,7 @@ __all__ = ["ChannelBenchError", "Result", "Space", "Table", "__version__", "get_
 def __getattr__(name: str) -> Any:
     # Table needs pyarrow (about 0.1 s to import); a program that only asks for costs need not pay for it.
     if name in {"Result", "Table", "load"}:
-        from channel_bench.table import table
+        from channel_bench import table
 
-        return getattr(table, name)
+        return getattr(table, name)  # not kept here: see table/__init__.py
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """What a method must not touch while it is checked: the table, the process's random generators and settings.
 
-Three context managers, used by check.py: `blocked_table` refuses every usual way to the trained truth,
+Three context managers, used by checker.py: `blocked_table` refuses every usual way to the trained truth,
 `watched_globals` tells what a block changed and puts it back, `ConvolutionDevices` notes where networks run. They find
 mistakes, not malice: nothing here withstands code that means to get around it.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from channel_bench.errors import MethodError
-from channel_bench.table import published, shipped, table
+from channel_bench.table import Table, published, shipped, sources
 from harness.locate import CodePosition, positions
 
 
@@ -50,9 +50,9 @@ _TABLE_SUFFIXES = (".parquet", ".h5", ".json")
 def blocked_table() -> Iterator[list[TableAccess]]:
     """Refuse the table for the duration of the block, to this whole process.
 
-    Refused are `channel_bench.load` and all else in table.py, published.py and shipped.py that finds or makes a table,
-    any use of a Table that is already there, and opening a table file (Parquet, HDF5 or JSON in the folders of the
-    shipped and the downloaded tables) by Python, pandas, PyArrow or h5py.
+    Refused are `channel_bench.load` and all else in sources.py, published.py and shipped.py that finds or makes a
+    table, any use of a Table that is already there, and opening a table file (Parquet, HDF5 or JSON in the folders of
+    the shipped and the downloaded tables) by Python, pandas, PyArrow or h5py.
 
     Yields:
         The tries so far. Each also raises TableAccessError where it happens, which the method may swallow.
@@ -91,16 +91,16 @@ def blocked_table() -> Iterator[list[TableAccess]]:
 
     with contextlib.ExitStack() as replaced:
         for module, names in (
-            (table, ("load", "find_table")),
+            (sources, ("load", "find_table")),
             (published, ("install", "convert", "table_path")),
             (shipped, ("shipped_path",)),
         ):
             for name in names:
                 replaced.enter_context(_replaced(module, name, refused(f"{module.__name__}.{name}()")))
         # A table that was loaded before, say while the method's module was imported, answers nothing either.
-        replaced.enter_context(_replaced(table.Table, "__getattribute__", refused("a loaded Table")))
-        replaced.enter_context(_replaced(table.Table, "__init__", refused("Table()")))
-        replaced.enter_context(_replaced(table.Table, "read", refused("Table.read()")))
+        replaced.enter_context(_replaced(Table, "__getattribute__", refused("a loaded Table")))
+        replaced.enter_context(_replaced(Table, "__init__", refused("Table()")))
+        replaced.enter_context(_replaced(Table, "read", refused("Table.read()")))
         for owner, name in (
             (builtins, "open"),
             (io, "open"),

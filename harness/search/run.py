@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from channel_bench.errors import MethodError, MissingDataError
@@ -16,7 +18,9 @@ from harness.method import Evaluator
 from harness.scores import Scores
 from harness.searcher import Budget, Found, Lookup, Queries, Searcher
 from harness.searchers import get_searcher
-from harness.task import Task
+
+if TYPE_CHECKING:
+    from harness.task import Task
 
 
 def search(

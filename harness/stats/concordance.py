@@ -4,7 +4,7 @@
     >>> rankings.kendall(Ordered(accuracies), copies)        # as `metrics.kendall` of arrays with these copies
 
 The work is done by concordance.cpp, compiled on first use (`channel_bench.support.compiled`), several times as fast
-as NumPy does it; without a compiler by `ranks.kendall_of_ranks`. Both count pairs in integers, so the results are the same.
+as NumPy; without a compiler by `ranks.kendall_of_ranks`. Both count pairs in integers, so the results are the same.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, m
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     fails, is_trained = sorted(ARCHS[:2], key=SPACE.flops)  # the costliest comes first
     (tmp_path / "sitecustomize.py").write_text(
-        "import channel_bench.training.run as train\n"
+        "import channel_bench.training.backends as train\n"
         "whole = train.train_jobs\n"
         "def train_jobs(space, jobs, *rest, **more):\n"
         f"    if jobs[0].arch == {fails!r}:\n"

@@ -680,9 +680,8 @@ def test_the_command_searches_a_file_of_scores(run_cli, score_file, small_table_
 
 def test_the_command_takes_several_budgets_options_and_latencies(run_cli, score_file, tmp_path, monkeypatch):
     times = np.random.default_rng(0).random(len(ALL)) + DIGITS.sum(1)
-    latency = types.ModuleType("channel_bench.latency.model")
-    latency.load_latency = lambda path, space: types.SimpleNamespace(predict=lambda archs: times[SPACE.index(archs)])
-    monkeypatch.setitem(sys.modules, "channel_bench.latency.model", latency)
+    model = types.SimpleNamespace(predict=lambda archs: times[SPACE.index(archs)])
+    monkeypatch.setattr("channel_bench.latency.load_latency", lambda path, space: model)
     code, out, err = run_cli(
         *(HARNESS, "search", score_file, "--space", "resnet-mini", "--no-truth", "--json", "--max-flops", "40k"),
         *("--max-params", "0.5x", "--max-latency", "0.7x", "--latency", tmp_path / "l.json", "--searcher", "random"),

@@ -87,18 +87,20 @@ def test_the_manifest_describes_the_files_to_the_byte():
 
 
 def test_a_manifest_is_made_of_tables_that_check_out(tmp_path):
-    from conftest import make_record
+    from conftest import SCRIPTS, load_script, make_record
+
+    ship = load_script(SCRIPTS / "ship.py")
 
     space, recipe = cb.get_space("resnet-mini"), get_recipe("mini", epochs=2)
     store = RunStore.create(tmp_path / "runs", space, recipe, "digits", "d1")
     store.add(make_record())
     collect(store.folder, tmp_path / "resnet-mini.v1.parquet")
-    manifest = shipped.make_manifest(tmp_path)
+    manifest = ship.make_manifest(tmp_path)
     (facts,) = manifest["tables"].values()
     assert facts["num_rows"] == 1 and set(facts["files"]) == {"resnet-mini.v1.parquet", "resnet-mini.v1.h5"}
     (tmp_path / "resnet-mini.v1.parquet").write_bytes(b"PAR1")
     with pytest.raises(CorruptFileError):
-        shipped.write_manifest(tmp_path)
+        ship.write_manifest(tmp_path)
     assert not (tmp_path / shipped.MANIFEST).exists()
 
 
