@@ -11,6 +11,7 @@ decides (seconds, host, file paths) is left out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -18,41 +19,48 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 BENCH = "channel_bench.cli"
 HARNESS = "harness.cli"
 METHODS = "autoslim,bcnet,bcnet_v2,fair,fur,htas,mask_gumbel,tas,uniform"
 SPACES = ("resnet-mini", "mobilenet-mini")
-CLOCKED = {"fit_s", "score_s", "train_s", "seconds", "train_seconds", "host", "device_name", "started", "finished"}
+CLOCKED = {"fit_s", "score_s", "train_s"}
+"""Seconds: of a run, of fitting, of scoring."""
+OF_SECONDS = {"content_sha256", "info_sha256"}
+"""Hashes of a table that was built here: they hold its seconds."""
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "published"
 
 
-def run(folder: Path, name: str, module: str, *words: str) -> None:
-    """Run a command line; keep what it prints as NAME.json where that is JSON."""
+def run(folder: Path, name: str, module: str, *words: str) -> str:
+    """Run a command line; keep what it prints as NAME.json where that is JSON and it has a name."""
     env = os.environ | {"CHANNEL_BENCH_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", module, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(f"{name}: exit code {done.returncode}: {done.stderr[-500:]}")
-    if "--json" in words:
+    if "--json" in words and name:
         (folder / f"{name}.json").write_text(json.dumps(unclocked(json.loads(done.stdout)), indent=1, sort_keys=True))
+    return done.stdout
 
 
 def unclocked(value: Any) -> Any:
     """A JSON value without what a clock or the place decides."""
     if isinstance(value, dict):
-        return {key: unclocked(inner) for key, inner in value.items() if key not in CLOCKED}
+        return {key: unclocked(inner) for key, inner in value.items() if key not in CLOCKED | OF_SECONDS}
     return [unclocked(inner) for inner in value] if isinstance(value, list) else value
 
 
-def scores_of(path: Path) -> dict[str, Any]:
-    """A score file as JSON can hold it: every column bit for bit (as hex), and its facts."""
+def contents_of(path: Path) -> dict[str, Any]:
+    """A Parquet file as JSON can hold it: every column bit for bit (numbers as hex), and its facts."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
     columns = {
         name: [value.hex() if isinstance(value, float) else value for value in table[name].to_pylist()]
         for name in table.column_names
+        if name not in CLOCKED
     }
     metadata = {
         key.decode(): unclocked(json.loads(value))
@@ -60,6 +68,23 @@ def scores_of(path: Path) -> dict[str, Any]:
         if value[:1] == b"{" and key != b"pandas"
     }
     return {"columns": columns, "metadata": metadata}
+
+
+def curves_of(path: Path) -> dict[str, Any]:
+    """The learning curves of a table, by metric, as the SHA-256 of their bytes."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return {name: hashlib.sha256(np.ascontiguousarray(file[name][:]).tobytes()).hexdigest() for name in file}
+
+
+def keep_contents(folder: Path) -> None:
+    """Describe every Parquet and HDF5 file of a folder of results in a JSON file."""
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("scores-*/*.parquet")]):
+        name = str(path.relative_to(folder)).replace("/", "-")
+        (folder / f"{name}.json").write_text(json.dumps(contents_of(path)))
+    for path in sorted(folder.glob("*.h5")):
+        (folder / f"{path.name}.json").write_text(json.dumps(curves_of(path)))
 
 
 def make_results(folder: Path) -> None:
@@ -85,8 +110,6 @@ def make_results(folder: Path) -> None:
             f"scores-{space}/additive-seed0.parquet", "--option", "samples=256",
         )  # fmt: skip
         files = sorted(str(path.relative_to(folder)) for path in folder.glob(f"scores-{space}/*.parquet"))
-        for file in files:
-            (folder / f"{file.replace('/', '-')}.json").write_text(json.dumps(scores_of(folder / file)))
         judged = ("--space", space, "--json")
         run(
             folder,
@@ -108,12 +131,15 @@ def make_results(folder: Path) -> None:
                 folder, f"search-{searcher}-{space}", HARNESS, "search", files[-1], *judged,
                 "--max-flops", "0.4x", "--searcher", searcher,
             )  # fmt: skip
+        shipped = json.loads(run(folder, "", BENCH, "verify", space, "--json"))
+        (folder / f"shipped-{space}.json").write_text(json.dumps(shipped))
     run(folder, "leaderboard", HARNESS, "leaderboard", "--json", "--replicates", "50")
     if PUBLISHED.exists():
         run(folder, "download", BENCH, "download", "--from", str(PUBLISHED))
         for space in ("resnet", "mobilenet"):
             run(folder, f"query-{space}", BENCH, "query", space, "4344424", "1111111", "--json")
             run(folder, f"baselines-{space}", HARNESS, "baselines", "--space", space, "--json")
+    keep_contents(folder)
 
 
 if __name__ == "__main__":

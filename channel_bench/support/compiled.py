@@ -4,10 +4,14 @@
 
 The compiler of the machine ($CXX, else c++ or g++) makes a shared library in the user's cache folder, under a name that
 changes with source, flags and compiler. Whoever uses one has a slower path for machines without a compiler.
+
+A library runs as this user, so it is loaded only from a folder and a file that belong to this user and that nobody else
+can write. A cache that does not load, or that others could have written, is compiled anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -15,6 +19,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -48,16 +53,16 @@ def load_library(source: Path, what: str) -> ctypes.CDLL:
         ).stdout
         key = hashlib.sha256(b"\0".join([source.read_bytes(), version, *(flag.encode() for flag in flags)]))
         path = _cache_dir() / f"{source.stem}-{key.hexdigest()[:16]}.so"
-        if not path.exists():
-            with tempfile.TemporaryDirectory() as folder:
-                built = Path(folder) / "built.so"
-                subprocess.run(
-                    [*compiler, *flags, str(source), "-o", str(built)],
-                    capture_output=True,
-                    timeout=_COMPILE_LIMIT_S,
-                    check=True,
-                )
-                write_atomic((path, built.read_bytes()))
+        if _is_private(path):
+            with contextlib.suppress(OSError):  # cut short by a full disk, or of another machine: compiled anew below
+                return ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / "built.so"
+            command = [*compiler, *flags, str(source), "-o", str(built)]
+            subprocess.run(command, capture_output=True, timeout=_COMPILE_LIMIT_S, check=True)
+            path.unlink(missing_ok=True)  # the name of a link to elsewhere, too, is free again
+            write_atomic((path, built.read_bytes()))
+            path.chmod(0o600)  # whatever the umask, or the next process would not load it
         return ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or b"").decode(errors="replace").strip().splitlines() or [""]
@@ -68,6 +73,30 @@ def load_library(source: Path, what: str) -> ctypes.CDLL:
 
 
 def _cache_dir() -> Path:
+    """The folder of compiled libraries, made for this user alone.
+
+    Raises:
+        ArgumentError: It belongs to another user, or others can write it.
+    """
     from platformdirs import user_cache_path
 
-    return user_cache_path("channel-bench") / "native"
+    folder = user_cache_path("channel-bench") / "native"
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.getuid():
+        folder.chmod(0o700)
+    if not _is_private(folder):
+        raise ArgumentError(
+            f"cache folder {str(folder)!r} is not this user's alone, so no code is loaded from it: set $XDG_CACHE_HOME"
+            " to a folder of your own"
+        )
+    return folder
+
+
+def _is_private(path: Path) -> bool:
+    """Whether a file or folder is there, is no link, belongs to this user, and can be written by nobody else."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    others_write = stat.S_IWGRP | stat.S_IWOTH
+    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & others_write

@@ -26,6 +26,8 @@ def write_atomic(*files: tuple[Path, bytes]) -> None:
     """Write files, replacing those that are there.
 
     Several files are all written out before the first is moved into place, so that a full disk changes none of them.
+    They are moved in the order given: put last the one that says that the others are there, because a kill between two
+    moves leaves the first ones only. Temporary files that killed commands of this machine left in the same folders go.
 
     Args:
         *files: Pairs of a path and its contents.
@@ -42,6 +44,11 @@ def write_atomic(*files: tuple[Path, bytes]) -> None:
         for temporary, (path, _) in zip(temporaries, files, strict=True):
             os.replace(temporary, path)
             sync_folder(path.parent)
+    for folder in {path.parent for path, _ in files}:
+        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            if is_gone(_writer(leftover)):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -119,10 +126,14 @@ def remove_leftovers(folder: Path) -> None:
         _write_synced(probe, b"")
         now = probe.stat().st_mtime
     for leftover in leftovers:
-        process = leftover.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
         with contextlib.suppress(FileNotFoundError):
-            if is_gone(process) or now - leftover.stat().st_mtime > LEFTOVER_AGE_S:
+            if is_gone(_writer(leftover)) or now - leftover.stat().st_mtime > LEFTOVER_AGE_S:
                 leftover.unlink()
+
+
+def _writer(temporary: Path) -> str:
+    """The process that writes a temporary file, as `this_process` names it."""
+    return temporary.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from channel_bench.builder.store import RunStore
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError
 from channel_bench.recipe import get_recipe
 from channel_bench.support.durable import TEMPORARY_PREFIX, publish_once, write_atomic
+from channel_bench.support.processes import this_process
 
 SPACE = cb.get_space("resnet-mini")
 
@@ -141,3 +142,15 @@ def test_several_files_change_together_or_not_at_all(tmp_path):
         write_atomic((tmp_path / "a", b"2"), (tmp_path / "folder", b"2"))
     assert (tmp_path / "a").read_bytes() == b"1"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "folder"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_what_a_living_one_writes_stays(tmp_path):
+    dead = subprocess.run(
+        [sys.executable, "-c", "from channel_bench.support.processes import this_process; print(this_process())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    left = {name: tmp_path / f"{TEMPORARY_PREFIX}{name}-0" for name in (dead, this_process(), "other-machine.1.2")}
+    for path in left.values():
+        path.write_bytes(b"half")
+    write_atomic((tmp_path / "result", b"whole"))
+    assert not left.pop(dead).exists() and all(path.exists() for path in left.values())
