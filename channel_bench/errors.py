@@ -8,11 +8,33 @@ all of them. What only a defect of this package can cause is an ``assert``, neve
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of writing: with them a text shows as another one."""
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal obeys: control characters, lone surrogates, changes of direction become U+FFFD.
+
+    File names, table metadata and leaderboard entries come from others, and an escape sequence in one of them could
+    rewrite what the terminal shows. Line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        "\ufffd" if char in _TURNS or (char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cs")) else char
+        for char in text
+    )
 
 
 class ChannelBenchError(Exception):
-    """Base of all errors raised on purpose by channel-bench."""
+    """Base of all errors raised on purpose by channel-bench; its text is one printable line."""
+
+    def __str__(self) -> str:
+        """The message, with what came from outside made harmless."""
+        return " ".join(printable(super().__str__()).split())
 
 
 class ArgumentError(ChannelBenchError, ValueError):

@@ -11,19 +11,22 @@ import json
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from channel_bench._version import __version__
-from channel_bench.errors import ArgumentError, ChannelBenchError
+from channel_bench.errors import ArgumentError, ChannelBenchError, printable
 
 # Typer carries a copy of Click since 0.26 and used the real one before; this is the base of usage errors in both.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+LINE_EVERY_S = 60.0
+"""Between two lines of progress in a log."""
 
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 
@@ -86,7 +89,7 @@ def main_of(app: typer.Typer, name: str) -> NoReturn:
 
 
 def _fail(name: str, message: str) -> NoReturn:
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    say(f"{name}: {' '.join(message.split())}")
     raise SystemExit(EXIT_BAD_INPUT)
 
 
@@ -118,16 +121,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, column in enumerate(columns):
         is_text = all(isinstance(row[position], str) for row in rows)
-        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
+        table.add_column(printable(column), justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, str) else "-" if cell is None else f"{cell:,}" for cell in row))
+        table.add_row(
+            *(printable(cell) if isinstance(cell, str) else "-" if cell is None else f"{cell:,}" for cell in row)
+        )
     natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
     console.width = max(console.width, natural)
     if title:
-        console.print(title, style="bold", markup=False, soft_wrap=True)
+        console.print(printable(title), style="bold", markup=False, soft_wrap=True)
     console.print(table)
     if caption:
-        console.print(caption, style="dim", markup=False, soft_wrap=True)
+        console.print(printable(caption), style="dim", markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -138,8 +143,13 @@ def duration(seconds: float) -> str:
 
 
 def say(message: str) -> None:
-    """A line for people, on standard error so that standard output stays clean."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line for people, on standard error so that standard output stays clean."""
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def show(message: str) -> None:
+    """Print a result for people on standard output."""
+    print(printable(message))
 
 
 @contextlib.contextmanager
@@ -154,15 +164,17 @@ def resumable(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar with rate and time left where standard error is a terminal; nothing elsewhere.
+    """Show a bar with rate and time left where standard error is a terminal; elsewhere a line a minute.
 
     Yields:
         A function that advances the bar by a number and sets the note behind it.
     """
+    if not sys.stderr.isatty():
+        yield _Lines(description, total, done).advance
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -170,9 +182,31 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
-        yield lambda steps, note: bar.update(task, advance=steps, note=note)
+        yield lambda steps, note: bar.update(task, advance=steps, note=printable(note))
+
+
+class _Lines:
+    """Progress in a log: done, rate and time left, at most one line in `LINE_EVERY_S`."""
+
+    def __init__(self, description: str, total: int, done: int) -> None:
+        self._description, self._total, self._done = description, total, done
+        self._begun = self._said = time.monotonic()
+        self._num_now = 0
+
+    def advance(self, steps: int, note: str) -> None:
+        now = time.monotonic()
+        self._done += steps
+        # What an earlier command did comes at once; counted as work it would promise too high a rate.
+        self._num_now += steps if now - self._begun > 1 else 0
+        if now - self._said < LINE_EVERY_S or self._num_now <= 0:
+            return
+        self._said = now
+        rate = self._num_now / (now - self._begun)
+        left = duration(max(self._total - self._done, 0) / rate)
+        behind = f"; {note}" if note else ""
+        say(f"{self._description}: {self._done:,} of {self._total:,}, {rate * 3600:,.0f} per hour, {left} left{behind}")
 
 
 def parse_quantity(text: str | None, most: float, what: str) -> float | None:
