@@ -3,9 +3,9 @@
     >>> data = read_file(path, "score file", 64 * MIB)
     >>> entry = parse_json(data, "entry 'mine.json'")
 
-A path can be a pipe that never answers, a link to an endless device, or larger than memory; JSON can hold a key twice,
-a number of thousands of digits, or half a surrogate pair that no output takes. All of that ends in one line here, before
-it is used.
+A path can be a pipe that never answers, a link to an endless device, or larger than memory. JSON can hold a key twice,
+a number of thousands of digits, or half a surrogate pair that no output takes. All of that is one line here, before
+anything uses it.
 """
 
 from __future__ import annotations
