@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArchError, ArgumentError, MissingDataError
 from channel_bench.record import column_values, valid_rows
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Space, get_space, list_spaces
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray, Space, get_space, list_spaces
 from channel_bench.table import Result, Table, load
 
 MILLION = 1e6
@@ -123,7 +122,7 @@ class ChannelSize:
         self._metric = metric
         self._search_on = search_on
         self._assumed_train_s = assumed_train_s
-        self._columns: dict[str, npt.NDArray[np.float64]] = {metric: table.cells(metric)}
+        self._columns: dict[str, FloatArray] = {metric: table.cells(metric)}
         self._used_time = 0.0
 
     # -- architectures ------------------------------------------------------------------------------------------
@@ -408,7 +407,7 @@ class ChannelSize:
         values = self._cells(name)[index, runs]
         return float(values.mean()) if len(values) else math.nan
 
-    def _cells(self, name: str) -> npt.NDArray[np.float64]:
+    def _cells(self, name: str) -> FloatArray:
         """A column of the table, float64 (16384, num_runs); NaN where missing."""
         if name not in self._columns:
             arrow = self.table.arrow

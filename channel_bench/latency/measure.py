@@ -18,14 +18,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.latency.model import Agreement, Check, Conditions, LatencyModel
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Arch, Space
-from channel_bench.space.layers import Layer, layers_of
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Arch, FloatArray, Space
+from channel_bench.space.layers import Layer
 
-FloatArray = npt.NDArray[np.float64]
 Plan = list[tuple[Layer | None, tuple[int, ...]]]
 """What is timed in a round: a layer and the digits of its slots, or no layer and those of a whole network."""
 
@@ -89,7 +87,7 @@ def measure(
     archs = [tuple(digits) for digits in space.sample(num_networks, rng).tolist()]
     plan: Plan = [
         (layer, digits)
-        for layer in layers_of(space)
+        for layer in space.layers
         for digits in itertools.product(range(1, NUM_WIDTHS + 1), repeat=len(layer.slots))
     ]
     plan += [(None, arch) for arch in archs]
@@ -135,7 +133,7 @@ def _time_rounds(
 
 def num_samples(space: Space, num_repeats: int, num_networks: int) -> int:
     """How many timings `measure` takes."""
-    return (1 + num_repeats) * (sum(NUM_WIDTHS ** len(layer.slots) for layer in layers_of(space)) + num_networks)
+    return (1 + num_repeats) * (sum(NUM_WIDTHS ** len(layer.slots) for layer in space.layers) + num_networks)
 
 
 def check_plan(num_repeats: int, num_networks: int, seed: int = 0) -> None:

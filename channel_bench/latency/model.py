@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench._version import __version__
 from channel_bench.errors import (
@@ -32,11 +31,8 @@ from channel_bench.errors import (
     StorageError,
     os_reason,
 )
-from channel_bench.space import NUM_WIDTHS, Space, get_space, is_batch
-from channel_bench.space.layers import layers_of
+from channel_bench.space import NUM_WIDTHS, FloatArray, Space, get_space, is_batch
 from channel_bench.support.durable import write_atomic
-
-FloatArray = npt.NDArray[np.float64]
 
 FORMAT = 1
 
@@ -122,7 +118,7 @@ class LatencyModel:
         Raises:
             ArgumentError: A layer is missing or unknown, a table has another shape, or a latency is not positive.
         """
-        layers = {layer.name: layer for layer in layers_of(self.space)}
+        layers = {layer.name: layer for layer in self.space.layers}
         if set(self.layers_ms) != set(layers):
             differ = ", ".join(sorted(set(self.layers_ms) ^ set(layers)))
             raise ArgumentError(f"latencies are not those of the layers of {self.space.name!r}: {differ}")
@@ -155,7 +151,7 @@ class LatencyModel:
         """Bare sums of look-ups, without the correction; arguments, returns, raises: as `predict`."""
         digits = self.space.archs() if archs is None else self.space.digits(archs)
         sums = np.zeros(len(digits))
-        for layer in layers_of(self.space):
+        for layer in self.space.layers:
             sums += self.layers_ms[layer.name][tuple(digits[:, slot] - 1 for slot in layer.slots)]
         return sums if archs is None or is_batch(archs) else float(sums[0])
 
@@ -176,7 +172,7 @@ class LatencyModel:
             "space": self.space.name,
             "space_fingerprint": self.space.fingerprint,
             "unit": "ms",
-            "layer_slots": {layer.name: layer.slots for layer in layers_of(self.space)},
+            "layer_slots": {layer.name: layer.slots for layer in self.space.layers},
             "layers_ms": {name: values.tolist() for name, values in self.layers_ms.items()},
             "scale": self.scale,
             "offset_ms": self.offset_ms,

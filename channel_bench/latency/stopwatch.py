@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from channel_bench.errors import ArgumentError
 from channel_bench.latency.model import Conditions
 from channel_bench.space import NUM_WIDTHS, Arch, Space
-from channel_bench.space.layers import CLASSES, IMAGE, Layer, layers_of
+from channel_bench.space.layers import CLASSES, IMAGE, Layer
 from channel_bench.training.models import blank_model, build_model
 from channel_bench.training.step import arithmetic
 
@@ -70,7 +70,7 @@ class TorchStopwatch:
             raise ArgumentError(f"batch size is {batch_size}: allowed are 1..{MAX_BATCH_SIZE}")
         self._space, self._device, self._batch_size = space, device, batch_size
         self._generator = torch.Generator().manual_seed(seed)
-        self._layers = {layer.name: layer for layer in layers_of(space)}
+        self._layers = {layer.name: layer for layer in space.layers}
         widest = build_model(space, (NUM_WIDTHS,) * len(space.max_channels), self._generator).eval()
         self._widest = {name: _folded(widest, name) for name in self._layers}
         self._modules: dict[tuple[str, tuple[int, ...]], nn.Conv2d | nn.Linear] = {}

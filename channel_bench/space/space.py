@@ -43,8 +43,10 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArchError, ArgumentError, unknown_name
 from channel_bench.space import cost
+from channel_bench.space.layers import Layer, blocks_of, layers_of
 
 Arch = tuple[int, ...]
+FloatArray = npt.NDArray[np.float64]
 Int8Array = npt.NDArray[np.int8]
 IntArray = npt.NDArray[np.int64]
 
@@ -68,7 +70,7 @@ class Space:
     name: str
     """Unique name, also in file metadata."""
     family: str
-    """Skeleton of the network: "resnet" or "mobilenet" (channel_bench/models)."""
+    """Skeleton of the network: "resnet" or "mobilenet" (channel_bench/training/models)."""
     max_channels: tuple[int, ...]
     """Channels of each slot at digit 4; all divisible by 4."""
     input_shape: tuple[int, int, int]
@@ -223,7 +225,18 @@ class Space:
             raise ArgumentError(f"cannot sample {num_archs} distinct architectures: allowed are 1..{NUM_ARCHS}")
         return self.archs()[rng.choice(NUM_ARCHS, num_archs, replace=False)]
 
-    # -- costs --------------------------------------------------------------------------------------------------
+    # -- layers and costs ---------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of its networks, in the order of the forward pass; the last one is the classifier."""
+        _, height, width = self.input_shape
+        return layers_of(self.family, (height, width))
+
+    @functools.cached_property
+    def blocks(self) -> tuple[tuple[Layer, ...], ...]:
+        """The layers without the classifier, by block."""
+        return blocks_of(self.layers)
 
     def flops(self, archs: Any = None) -> Any:
         """Multiply-accumulates of one image (convolutions and linear layer; see cost.py).
@@ -242,7 +255,7 @@ class Space:
 
     def _cost(self, count: Any, archs: Any) -> Any:
         channels = self.channel_counts(self.archs() if archs is None else archs)
-        counts = count(self, channels)
+        counts = count(self.layers, [*channels.T, self.input_shape[0], self.num_classes])
         return counts if archs is None or is_batch(archs) else int(counts[0])
 
     @property

@@ -32,10 +32,9 @@ from channel_bench.errors import (
     unknown_name,
 )
 from channel_bench.recipe import Recipe
-from channel_bench.space import Space
+from channel_bench.space import FloatArray, IntArray, Space
 
 UInt8Array = npt.NDArray[np.uint8]
-IntArray = npt.NDArray[np.int64]
 
 NUM_TRAIN_DIGITS = 1200
 _NAMES = ("digits", "cifar10")
@@ -264,7 +263,7 @@ def _digits(device: torch.device | str) -> Dataset:
     return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)
 
 
-def _read_digits() -> tuple[npt.NDArray[np.float64], IntArray]:
+def _read_digits() -> tuple[FloatArray, IntArray]:
     """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
     found = importlib.util.find_spec("sklearn")
     file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None

@@ -29,7 +29,6 @@ from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
 from channel_bench.space import Space
-from channel_bench.space.layers import blocks_of
 from channel_bench.support.compiled import load_library
 from channel_bench.training.datasets import Dataset, TrainLoader, normalise
 
@@ -38,7 +37,7 @@ LANES = 16
 BACKEND = "native"
 
 _SOURCE = Path(__file__).with_name("trainer.cpp")
-FloatArray = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
 class _UnitSpec(ctypes.Structure):
@@ -74,9 +73,9 @@ class NativeRun:
 
     curves: dict[str, list[float]]
     """One value per epoch for each of CURVE_METRICS."""
-    parameters: FloatArray
+    parameters: Float32Array
     """float32 (num_params,), all trained parameters in the order of the module's `parameters()`."""
-    statistics: FloatArray
+    statistics: Float32Array
     """float32, running mean and variance of every batch normalisation in turn."""
 
 
@@ -140,7 +139,7 @@ def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
     return records
 
 
-def initial_parameters(space: Space, arch: str, generator: torch.Generator) -> FloatArray:
+def initial_parameters(space: Space, arch: str, generator: torch.Generator) -> Float32Array:
     """The weights that `models.build_model` would draw, without making a module of them.
 
     Returns:
@@ -204,7 +203,7 @@ class NativeTrainer:
             "weight_decay": recipe.weight_decay,
         }
 
-    def train(self, arch: str, parameters: FloatArray, generator: torch.Generator) -> NativeRun:
+    def train(self, arch: str, parameters: Float32Array, generator: torch.Generator) -> NativeRun:
         """Train one network.
 
         Args:
@@ -242,7 +241,7 @@ def _units(space: Space, arch: str) -> list[_UnitSpec]:
     """The network as a list of convolutions, in the order of the module's parameters."""
     widths = (*space.channels(arch), space.input_shape[0])
     units: list[_UnitSpec] = []
-    for block in blocks_of(space):
+    for block in space.blocks:
         entry = len(units) - 1
         for layer in block:
             units.append(
