@@ -1,4 +1,4 @@
-"""Commands that hold a table against itself, new runs, or another table: verify, compare."""
+"""Commands that check a table against itself, new runs, or another table: verify, compare."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
 def verify(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="Table file, or a space for its default table.")],
-    retrain: Annotated[
-        int | None, typer.Option(help="Also train so many of its architectures again, with new seeds.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Which architectures are trained again, and with which seeds.")] = 0,
+    retrain: Annotated[int | None, typer.Option(help="Retrain this many of its architectures, with new seeds.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides which architectures are retrained, and their new seeds.")] = 0,
     precision: PrecisionOption = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Its images, where the table's name for them is not enough.")
+        str | None, typer.Option("--dataset", help="Images to retrain on [default: the data set that the table names].")
     ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Check a table file: schema, content hash, keys, costs, accuracies, curves; with --retrain also what it says.
+    """Check a table file, optionally by retraining.
 
-    Exit code 0 where all is well, 1 where new runs do not fit the table, 2 where the file is damaged or cannot be
-    checked.
+    Checked are schema, content hash, keys, costs, accuracies and learning curves. With --retrain, some architectures
+    are trained again, and the new accuracies are compared with the table's.
+
+    Exit code: 0 if all is well, 1 if the new runs do not fit the table, 2 if the file is damaged or cannot be checked.
     """
     from channel_bench.table.verify import verify as run_verify
 
@@ -106,7 +106,7 @@ def _print_audit(found: Audit) -> None:
     print_table(
         ["arch", "new", "runs of the table", "mean", "std of a run", "z", "band"],
         rows,
-        title=f"{len(rows)} architectures trained anew with new seeds, data set {found.dataset}, recipe {found.recipe}",
+        title=f"{len(rows)} architectures retrained with new seeds, data set {found.dataset}, recipe {found.recipe}",
         caption="best_test_acc, percent; std of a run is pooled over architectures of similar accuracy",
     )
     print(
@@ -131,7 +131,10 @@ def compare(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Say how far two tables of a space agree, beside what seeds alone would leave of their agreement."""
+    """Compare two tables of one space.
+
+    Printed are their correlations and mean difference, beside the values to expect if only the seeds differed.
+    """
     from channel_bench.table import Table
     from channel_bench.table.compare import compare_tables
 
@@ -149,7 +152,7 @@ def compare(
     if found.shared_runs:
         notes.append(f"NOT independent: {found.shared_runs:,} runs are in both, so the expectation does not apply")
     print_table(
-        ["agreement", "found", "expected from seeds alone"],
+        ["agreement", "measured", "expected from seeds alone"],
         [
             ["Kendall tau-b", decimals(found.kendall), decimals(found.expected_kendall)],
             ["Pearson", decimals(found.pearson), decimals(found.expected_pearson)],

@@ -28,17 +28,18 @@ def latency(
     device: DeviceOption = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Images per forward pass [default: 1024 on a GPU; on a CPU 4, mini spaces 256]."),
+        typer.Option(help="Images per forward pass [default: 1024 on a GPU; on a CPU 4, or 256 in mini spaces]."),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Rounds; each times everything once.")] = 30,
-    networks: Annotated[int, typer.Option(help="Whole networks to check the sum of layers on.")] = 32,
+    repeats: Annotated[int, typer.Option(help="Rounds; each round times every layer and network once.")] = 30,
+    networks: Annotated[int, typer.Option(help="Whole networks to time, which check the sums of layers.")] = 32,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads.")] = 1,
-    seed: Annotated[int, typer.Option(help="Which networks, and the order of timings.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which networks are timed, and the order of all timings.")] = 0,
     json_output: JsonOption = False,
 ) -> None:
-    """Measure the latency of every layer on this machine, so that sums of look-ups give that of any architecture.
+    """Measure the latency of layers on this machine.
 
-    Whole networks are timed as well, and the file says how far off the sums are. Interrupted, it writes nothing.
+    The sum over its layers then predicts the latency of any architecture. Whole networks are timed as well, and the
+    file says how far off the sums are. If it is interrupted, nothing is written.
     """
     from channel_bench.latency.measure import NOISY_PERCENT, check_plan, measure, num_samples
     from channel_bench.support.durable import check_writable
@@ -90,7 +91,9 @@ def _print_latency(model: LatencyModel) -> None:
         )
     ]
     correction = (
-        f"{model.offset_ms:+.4g} ms, x {model.scale:.4g}" if check.is_corrected else "NOT used, it does not help"
+        f"{model.offset_ms:+.4g} ms, x {model.scale:.4g}"
+        if check.is_corrected
+        else "NOT used, because it does not help"
     )
     print_table(
         ["whole networks against", "n", "Pearson", "Kendall", "error %", "bias %"],

@@ -24,7 +24,7 @@ from channel_bench.latency.model import Agreement, Check, Conditions, LatencyMod
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Arch, FloatArray, Space
 from channel_bench.space.layers import Layer
 
-Plan = list[tuple[Layer | None, tuple[int, ...]]]
+Schedule = list[tuple[Layer | None, tuple[int, ...]]]
 """What is timed in a round: a layer and the digits of its slots, or no layer and those of a whole network."""
 
 MIN_NETWORKS = 6
@@ -85,14 +85,14 @@ def measure(
     check_plan(num_repeats, num_networks, seed)
     rng = np.random.default_rng(seed)
     archs = [tuple(digits) for digits in space.sample(num_networks, rng).tolist()]
-    plan: Plan = [
+    schedule: Schedule = [
         (layer, digits)
         for layer in space.layers
         for digits in itertools.product(range(1, NUM_WIDTHS + 1), repeat=len(layer.slots))
     ]
-    plan += [(None, arch) for arch in archs]
+    schedule += [(None, arch) for arch in archs]
     load_average, start_s = _load_average(), time.monotonic()
-    rounds = _time_rounds(stopwatch, plan, 1 + num_repeats, rng, on_sample)[1:]
+    rounds = _time_rounds(stopwatch, schedule, 1 + num_repeats, rng, on_sample)[1:]
     conditions = dataclasses.replace(
         stopwatch.conditions,
         input_shape=space.input_shape,
@@ -103,7 +103,7 @@ def measure(
         load_average=load_average,
     )
     layers_ms: dict[str, FloatArray] = {}
-    for (layer, digits), value in zip(plan, _summary(rounds), strict=True):
+    for (layer, digits), value in zip(schedule, _summary(rounds), strict=True):
         if layer is not None:
             values = layers_ms.setdefault(layer.name, np.empty((NUM_WIDTHS,) * len(digits)))
             values[tuple(digit - 1 for digit in digits)] = value
@@ -112,16 +112,16 @@ def measure(
 
 def _time_rounds(
     stopwatch: Stopwatch,
-    plan: Plan,
+    schedule: Schedule,
     num_rounds: int,
     rng: np.random.Generator,
     on_sample: Callable[[int, str], None] | None,
 ) -> FloatArray:
-    """Milliseconds (num_rounds, len(plan)); each round in an order of its own."""
-    rounds = np.empty((num_rounds, len(plan)))
+    """Milliseconds (num_rounds, len(schedule)); each round in an order of its own."""
+    rounds = np.empty((num_rounds, len(schedule)))
     for latencies in rounds:
-        for position in rng.permutation(len(plan)).tolist():
-            layer, digits = plan[position]
+        for position in rng.permutation(len(schedule)).tolist():
+            layer, digits = schedule[position]
             found = stopwatch.time_network(digits) if layer is None else stopwatch.time_layer(layer, digits)
             if not 0 < found < math.inf:
                 raise ArgumentError(f"the stopwatch gave a latency of {found} ms: allowed are positive numbers")

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from channel_bench.builder.engines import MAX_RETRIES, READY, TRAINER, Outcome, Retries, Task, Work, look_up
+from channel_bench.builder.engines import MAX_RETRIES, READY, TRAINER, Attempt, Outcome, Retries, Work, look_up
 from channel_bench.builder.store import RunStore
 from channel_bench.errors import BuildError
 from channel_bench.record import Job
@@ -139,14 +139,14 @@ class LocalEngine:
     def _train(self, slot: _Slot, jobs: Sequence[Job], events: queue.SimpleQueue[Outcome | Exception | None]) -> None:
         """Try a stack, and what failed of it again, until each job has its outcome."""
         pending = dict.fromkeys(jobs)
-        tasks = deque([Task(jobs)])
+        attempts = deque([Attempt(jobs)])
         try:
-            while tasks and not self._stopping.is_set():
-                task = tasks.popleft()
-                final = self._retries.refuse(task)
+            while attempts and not self._stopping.is_set():
+                attempt = attempts.popleft()
+                final = self._retries.refuse(attempt)
                 if final is None:
-                    final, again = self._retries.settle(task, self._try(slot, task.jobs))
-                    tasks.extend(again)
+                    final, again = self._retries.settle(attempt, self._try(slot, attempt.jobs))
+                    attempts.extend(again)
                 for outcome in final:
                     del pending[outcome.job]
                     events.put(outcome)
