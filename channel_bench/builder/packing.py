@@ -56,7 +56,7 @@ def _num_activations(space: Space, arch: str) -> int:
 
 
 def runs_per_gpu(space: Space, memory_bytes: int, *, batch_size: int = 256, num_images: int = 60_000) -> int:
-    """Processes to put on a GPU: enough that a network of median size keeps it busy, as many as surely fit.
+    """Processes to put on a GPU: enough to keep it busy with networks of median size, few enough to fit.
 
     Args:
         space: The search space.

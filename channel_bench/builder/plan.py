@@ -152,7 +152,7 @@ class Workers:
         if not 0 <= self.max_retries <= MAX_COUNT:
             raise ArgumentError(f"number of retries is {self.max_retries}: allowed are 0..{MAX_COUNT}")
         if self.engine == "local" and self.address is not None:
-            raise ArgumentError(f"address {self.address!r} is of a Ray cluster: add --engine ray")
+            raise ArgumentError(f"address {self.address!r} is for a Ray cluster: add --engine ray")
         if self.backend not in BACKENDS:
             raise ArgumentError(f"backend is {self.backend!r}: allowed are {', '.join(BACKENDS)}")
 
@@ -200,7 +200,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def shard_archs(space: Space, archs: Sequence[str], number: int, total: int) -> list[str]:
-    """The architectures of one shard: as many as in the others to within one, and as costly, whoever computes it.
+    """The architectures of one shard; the same on every machine, and all shards have about the same size and cost.
 
     The costliest first, each goes to the shard that has cost the least so far and still has room.
 

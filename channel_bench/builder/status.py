@@ -17,7 +17,7 @@ from channel_bench.builder.store import Failure, RunStore
 from channel_bench.errors import CorruptFileError
 
 RECENT_S = 600.0
-"""The rate is that of the runs that ended within so many seconds before the last one."""
+"""Seconds before the end of the last run; the rate counts the runs that ended within them."""
 
 
 @dataclass(frozen=True)

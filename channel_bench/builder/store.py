@@ -132,7 +132,7 @@ class RunStore:
         try:
             info = StoreInfo(**json.loads(path.read_text()))
             if info.hashed() != info or info.format != StoreInfo.format:
-                raise ValueError("it was changed after the first run, or is of another version")
+                raise ValueError("it was changed after the first run, or written by another version")
             return cls(folder, info)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingDataError(f"{str(folder)!r} is not a folder of runs: it has no store.json") from None
@@ -246,27 +246,27 @@ class RunStore:
 
     def failures(self) -> list[Failure]:
         """Failed runs on record that have no part, in order of (architecture, run)."""
-        found = []
+        failures = []
         for path in sorted(self.folder.glob("failed/*.json")):
             try:
                 failure = Failure(**json.loads(path.read_text()))
             except (OSError, ValueError, TypeError):
                 continue  # just removed, or no record of ours; a run without a part is missing in any case
             if not self.path((failure.arch, failure.run)).exists():
-                found.append(failure)
-        return found
+                failures.append(failure)
+        return failures
 
     def _failure_path(self, key: RunKey) -> Path:
         return self.folder / "failed" / f"{key[0]}-{key[1]}.json"
 
     def keys(self) -> set[RunKey]:
         """All runs that have a part, by file name."""
-        found = set()
+        keys = set()
         for path in self.folder.glob("parts/[1-4][1-4]/*.json"):
             name = _PART_NAME.fullmatch(path.name)
             if name is not None and path.parent.name == name[1][:2]:
-                found.add((name[1], int(name[2])))
-        return found
+                keys.add((name[1], int(name[2])))
+        return keys
 
     def records(self) -> Iterator[RunRecord]:
         """All runs in order of (architecture, run).
@@ -295,7 +295,7 @@ class RunStore:
             raise CorruptFileError(f"run {str(path)!r} is damaged: its checksum differs; build again to redo it")
         record = RunRecord.from_json(body)
         if (record.arch, record.run) != key:
-            raise CorruptFileError(f"run {str(path)!r} is of {record.arch} run {record.run}; build again to redo it")
+            raise CorruptFileError(f"run {str(path)!r} contains {record.arch} run {record.run}; build again to redo it")
         if record.seed != self.info.base_seed + record.run:
             raise CorruptFileError(
                 f"run {str(path)!r} has seed {record.seed}, not that of its run; build again to redo it"
@@ -320,7 +320,7 @@ class RunStore:
         moved = []
         for key in sorted(key for key in self.keys() if self._is_corrupt(key)):
             if not leases.take([key]):
-                continue  # whoever has it is at work on it
+                continue  # the builder that holds it is still at work on it
             try:
                 moved += self.set_aside(key)
             finally:

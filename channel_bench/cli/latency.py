@@ -44,7 +44,7 @@ def latency(
     from channel_bench.latency.measure import NOISY_PERCENT, check_plan, measure, num_samples
     from channel_bench.support.durable import check_writable
 
-    found = get_space(space)
+    chosen_space = get_space(space)
     check_plan(repeats, networks, seed)
     if out.suffix != ".json":
         raise ArgumentError(f"latency file {str(out)!r} must end in .json")
@@ -56,9 +56,13 @@ def latency(
     target = pick_device(device)
     if target.type not in ("cpu", "cuda"):
         raise ArgumentError(f"device {device!r} cannot be timed: allowed are 'cpu', 'cuda', 'cuda:1' ...")
-    stopwatch = TorchStopwatch(found, target, default_batch_size(found, target) if batch_size is None else batch_size)
-    with progress(f"timing {found.name}", num_samples(found, repeats, networks)) as advance:
-        model = measure(found, stopwatch, num_repeats=repeats, num_networks=networks, seed=seed, on_sample=advance)
+    stopwatch = TorchStopwatch(
+        chosen_space, target, default_batch_size(chosen_space, target) if batch_size is None else batch_size
+    )
+    with progress(f"timing {chosen_space.name}", num_samples(chosen_space, repeats, networks)) as advance:
+        model = measure(
+            chosen_space, stopwatch, num_repeats=repeats, num_networks=networks, seed=seed, on_sample=advance
+        )
     model.write(out)
     if json_output:
         print_json({**model.facts(), "predicted_ms": _predicted_range(model), "file": str(out)})
@@ -78,13 +82,13 @@ def _print_latency(model: LatencyModel) -> None:
     rows = [
         [
             name,
-            found.num_archs,
-            decimals(found.pearson),
-            decimals(found.kendall),
-            f"{found.mape:.2f}",
-            f"{found.bias:+.2f}",
+            agreement.num_archs,
+            decimals(agreement.pearson),
+            decimals(agreement.kendall),
+            f"{agreement.mape:.2f}",
+            f"{agreement.bias:+.2f}",
         ]
-        for name, found in (
+        for name, agreement in (
             ("sum of layers", check.sums),
             ("corrected sum", check.corrected),
             ("measured again", check.repeat),

@@ -55,11 +55,11 @@ def train(
 
     On a terminal a progress bar shows every epoch.
     """
-    found = get_space(space)
-    text = found.text(arch)
+    chosen_space = get_space(space)
+    text = chosen_space.text(arch)
     from channel_bench.recipe import get_recipe
 
-    chosen = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
+    chosen = get_recipe(recipe or chosen_space.recipe, epochs=epochs, precision=precision)
     from channel_bench.record import Job
     from channel_bench.training.backends import pick_backend, train_jobs
     from channel_bench.training.datasets import load_dataset
@@ -68,13 +68,13 @@ def train(
 
     use_threads(threads)
     target = pick_device(device)
-    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
-    if pick_backend(found, chosen, data, backend)[0] == "native":
-        (record,) = train_jobs(found, [Job(text, 0, seed)], chosen, data, backend="native")
+    data = load_dataset(dataset or chosen_space.dataset, data_dir=data_dir, download=download_data, device=target)
+    if pick_backend(chosen_space, chosen, data, backend)[0] == "native":
+        (record,) = train_jobs(chosen_space, [Job(text, 0, seed)], chosen, data, backend="native")
     else:
-        with progress(f"{found.name} {text}", chosen.epochs) as advance:
+        with progress(f"{chosen_space.name} {text}", chosen.epochs) as advance:
             record = train_run(
-                found,
+                chosen_space,
                 text,
                 chosen,
                 seed,
@@ -84,14 +84,14 @@ def train(
             )
     if json_output:
         print_json(
-            {"space": found.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
+            {"space": chosen_space.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
         )
         return
     rows = [[name, _shown(value)] for name, value in record.row().items()]
     print_table(
         ["field", "value"],
         rows,
-        title=f"{found.name} {text}, data set {data.name}, recipe {chosen.name}",
+        title=f"{chosen_space.name} {text}, data set {data.name}, recipe {chosen.name}",
         caption="accuracies in percent, losses in nats, times in seconds; best_test_acc is the maximum over epochs",
     )
 
@@ -229,30 +229,30 @@ def status(
     from channel_bench.builder.status import status as run_status
     from channel_bench.builder.store import RunStore
 
-    found = run_status(RunStore.open(runs))
+    state = run_status(RunStore.open(runs))
     if json_output:
-        print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(state))
         return
-    print(f"{runs}: {found.space}, recipe {found.recipe}, data set {found.dataset}")
-    extra = f"; {found.num_unplanned:,} more runs are there but not planned" if found.num_unplanned else ""
+    print(f"{runs}: {state.space}, recipe {state.recipe}, data set {state.dataset}")
+    extra = f"; {state.num_unplanned:,} more runs are there but not planned" if state.num_unplanned else ""
     print(
-        f"{found.num_done:,} of {found.num_planned:,} planned runs done ({found.num_diverged:,} diverged),"
-        f" {found.num_missing:,} missing{extra}"
+        f"{state.num_done:,} of {state.num_planned:,} planned runs done ({state.num_diverged:,} diverged),"
+        f" {state.num_missing:,} missing{extra}"
     )
-    for path in found.corrupt:
+    for path in state.corrupt:
         print(f"damaged: {path}")
-    for failure in found.failed[:10]:
+    for failure in state.failed[:10]:
         tried = f"{failure.tries} {'try' if failure.tries == 1 else 'tries'} on {failure.host}"
         print(f"failed: {failure.arch} run {failure.run} after {tried}: {' '.join(failure.error.split())}")
-    if found.failed:
-        more = f"{len(found.failed) - 10:,} more failed; " if len(found.failed) > 10 else ""
-        print(f"{more}{len(found.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
-    if found.runs_per_hour is not None and found.time_left_s is not None and found.idle_s is not None:
-        left = f", {duration(found.time_left_s)} left at that rate" if found.num_missing else ""
-        print(f"{found.runs_per_hour:,.0f} runs per hour, the last one {duration(found.idle_s)} ago{left}")
-    for builder in found.builders:
+    if state.failed:
+        more = f"{len(state.failed) - 10:,} more failed; " if len(state.failed) > 10 else ""
+        print(f"{more}{len(state.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
+    if state.runs_per_hour is not None and state.time_left_s is not None and state.idle_s is not None:
+        left = f", {duration(state.time_left_s)} left at that rate" if state.num_missing else ""
+        print(f"{state.runs_per_hour:,.0f} runs per hour, the last one {duration(state.idle_s)} ago{left}")
+    for builder in state.builders:
         print(f"builder at work: {builder}")
-    print(f"builders hold {found.num_running:,} runs now" if found.builders else "no builder is at work")
+    print(f"builders hold {state.num_running:,} runs now" if state.builders else "no builder is at work")
 
 
 def collect(

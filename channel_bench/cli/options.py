@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from channel_bench.errors import ArgumentError
+from channel_bench.recipe import list_recipes
 from channel_bench.space import list_spaces
 from channel_bench.support.terminal import parse_quantity
 
@@ -31,7 +32,7 @@ MetricOption = Annotated[
     str, typer.Option("--metric", help="Accuracy: best_test_acc (best epoch) or test_acc (last epoch).")
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", help="Training recipe, by name [default: the space's own].")
+    str | None, typer.Option("--recipe", help=f"Recipe: one of {', '.join(list_recipes())} [default: the space's own].")
 ]
 DatasetOption = Annotated[
     str | None,

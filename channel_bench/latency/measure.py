@@ -122,10 +122,10 @@ def _time_rounds(
     for latencies in rounds:
         for position in rng.permutation(len(schedule)).tolist():
             layer, digits = schedule[position]
-            found = stopwatch.time_network(digits) if layer is None else stopwatch.time_layer(layer, digits)
-            if not 0 < found < math.inf:
-                raise ArgumentError(f"the stopwatch gave a latency of {found} ms: allowed are positive numbers")
-            latencies[position] = found
+            latency_ms = stopwatch.time_network(digits) if layer is None else stopwatch.time_layer(layer, digits)
+            if not 0 < latency_ms < math.inf:
+                raise ArgumentError(f"the stopwatch gave a latency of {latency_ms} ms: allowed are positive numbers")
+            latencies[position] = latency_ms
             if on_sample is not None:
                 on_sample(1, f"{layer.name if layer else 'network'} {''.join(map(str, digits))}")
     return rounds

@@ -88,7 +88,7 @@ class Check:
     archs: tuple[str, ...]
     measured_ms: tuple[float, ...]
     num_fitted: int
-    """The first so many fitted the correction; the others only tested it."""
+    """Number of networks, counted from the first, that fitted the correction; the others only tested it."""
     sums: Agreement
     """Bare sums of layers, on the tested networks."""
     corrected: Agreement
@@ -199,7 +199,7 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
         text = Path(path).read_text("utf-8")
     except FileNotFoundError:
         raise MissingDataError(
-            f"latency file {shown} does not exist: 'channel-bench latency SPACE -o FILE' measures one"
+            f"latency file {shown} does not exist: measure one with 'channel-bench latency SPACE -o FILE'"
         ) from None
     except UnicodeDecodeError:
         raise CorruptFileError(f"{shown} is not a latency file: it is not text") from None
@@ -220,9 +220,11 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
     except (ChannelBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptFileError(f"latency file {shown} cannot be read by this version: {error}") from None
     if not same:
-        raise CorruptFileError(f"latency file {shown} is of other networks under the name {model.space.name!r}")
+        raise CorruptFileError(
+            f"latency file {shown} was measured on other networks under the name {model.space.name!r}"
+        )
     if space is not None and model.space != get_space(space):
-        raise ArgumentError(f"latency file {shown} is of space {model.space.name!r}, not {get_space(space).name!r}")
+        raise ArgumentError(f"latency file {shown} is for space {model.space.name!r}, not {get_space(space).name!r}")
     return model
 
 

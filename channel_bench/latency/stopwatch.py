@@ -34,7 +34,7 @@ MAX_BATCH_SIZE = 65_536
 SAMPLE_MS = 1.0
 """A sample is an odd number of calls that take at least this long together ..."""
 MIN_CALLS = 3
-"""... and at least so many, so that their median can drop one that was interrupted ..."""
+"""... and at least this many, so that their median can drop one that was interrupted ..."""
 LONG_MS = 10.0
 """... but for a call of this length, within which the scheduler's interruptions average out."""
 _OUT_OF_MEMORY = ("out of memory", "allocate memory")

@@ -275,7 +275,9 @@ class Space:
         if "," in text:
             parts = [part.strip() for part in text.split(",")]
             if not all(_NUMBER.fullmatch(part) for part in parts):
-                raise ArchError(f"{_shown(text)} is not an architecture: between the commas stand integers or ratios")
+                raise ArchError(
+                    f"{_shown(text)} is not an architecture: between commas, only integers and ratios are allowed"
+                )
             return self._parse_sequence([float(part) if "." in part else int(part) for part in parts])
         if len(text) != NUM_SLOTS or text.strip("1234"):
             raise ArchError(
@@ -309,7 +311,7 @@ class Space:
         if len(values) != NUM_SLOTS:
             raise ArchError(
                 f"an architecture has {NUM_SLOTS} slots, got {len(values)} values {_shown(values)}"
-                "; a batch of indices is written {'index': values}"
+                "; write a batch of indices as {'index': values}"
             )
         for slot, number in enumerate(values):
             if isinstance(number, bool) or not isinstance(number, (int, float)):
@@ -320,9 +322,7 @@ class Space:
             allowed = self._allowed(kind, slot)
             if number not in allowed:
                 hint = (
-                    "; channels are written {'channels': values}"
-                    if kind == "digits" and self._looks_like_digits
-                    else ""
+                    "; write channels as {'channels': values}" if kind == "digits" and self._looks_like_digits else ""
                 )
                 raise ArchError(
                     f"{kind.rstrip('s')} {_shown(number)} of slot {slot} is not one of"
@@ -341,8 +341,8 @@ class Space:
         if not all(isinstance(number, int) for number in values):
             if all(number == 1 for number in values):
                 raise ArchError(
-                    "7 times 1.0 is the ratio of the widest and the digit of the narrowest: write {'ratios': values} or"
-                    " {'digits': values}"
+                    "7 times 1.0 could mean the ratios of the widest or the digits of the narrowest: write"
+                    " {'ratios': values} or {'digits': values}"
                 )
             return "ratios"
         if self._looks_like_digits or all(1 <= number <= NUM_WIDTHS for number in values):
@@ -364,7 +364,7 @@ class Space:
         for number, row in enumerate(rows):
             try:
                 if isinstance(_plain(row), numbers.Number):
-                    raise ArchError(f"a batch of indices is written {{'index': values}}, got {_shown(row)}")
+                    raise ArchError(f"write a batch of indices as {{'index': values}}, got {_shown(row)}")
                 digits[number] = self.arch(row)
             except ArchError as error:
                 raise ArchError(f"row {number}: {error}") from None

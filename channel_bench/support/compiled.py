@@ -38,7 +38,7 @@ def load_library(source: Path, what: str) -> ctypes.CDLL:
     """
     compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++") or ""]
     if not compiler[0]:
-        raise ArgumentError(f"there is no C++ compiler (c++, or what $CXX names) to compile {what}")
+        raise ArgumentError(f"no C++ compiler was found (c++, or the one that $CXX names) to compile {what}")
     # Not -march=native: a fixed instruction set gives the same bits on every machine that has it.
     target = ["-march=x86-64-v3"] if platform.machine() in ("x86_64", "AMD64") else []
     flags = ["-std=c++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", *target]

@@ -49,7 +49,9 @@ def verify(path: str | Path) -> dict[str, Any]:
                 f" recipe has {num_epochs}"
             )
         if row["seed"] is not None and (twin := seeds.setdefault((row["arch"], row["seed"]), row["run"])) != row["run"]:
-            raise CorruptFileError(f"table {str(path)!r}: runs {twin} and {row['run']} of {row['arch']} have one seed")
+            raise CorruptFileError(
+                f"table {str(path)!r}: runs {twin} and {row['run']} of {row['arch']} have the same seed"
+            )
     if table.info.curves_file is not None:
         _verify_curves(table)
     per_arch = np.bincount(table.space.index(table.arrow.column("arch").to_pylist()))

@@ -265,8 +265,8 @@ def _digits(device: torch.device | str) -> Dataset:
 
 def _read_digits() -> tuple[FloatArray, IntArray]:
     """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
-    found = importlib.util.find_spec("sklearn")
-    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    package = importlib.util.find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
     if file is None or not file.exists():
         from sklearn.datasets import load_digits
 
@@ -281,7 +281,7 @@ def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) 
         from torchvision.datasets import CIFAR10
     except (ImportError, RuntimeError) as error:
         raise MissingDataError(
-            f"data set 'cifar10' needs a torchvision that imports beside this torch: {error}"
+            f"data set 'cifar10' needs a torchvision that works with the installed torch: {error}"
         ) from None
     from channel_bench.support.folders import default_data_dir
 

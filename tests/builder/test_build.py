@@ -321,7 +321,7 @@ def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tm
         collect(tmp_path / "runs", tmp_path / "t.parquet")
     rows = Table.read(built / "table.parquet").arrow.to_pylist()
     rows[1]["seed"] = 0
-    with pytest.raises(CorruptFileError, match="runs 0 and 1 of .* have one seed"):
+    with pytest.raises(CorruptFileError, match="runs 0 and 1 of .* have the same seed"):
         verify(write_table(tmp_path / "t.parquet", rows, make_info(SPACE)))
     (tmp_path / "t.parquet").unlink()
     store.path(second).unlink()
@@ -354,7 +354,7 @@ def test_damaged_curves_do_not_pass_verification(built, tmp_path):
 @shares_built
 def test_collect_replaces_nothing_that_is_not_its_own(built, tmp_path):
     (tmp_path / "notes.h5").write_text("mine")
-    with pytest.raises(StorageError, match="notes.h5' is there and not of a table"):
+    with pytest.raises(StorageError, match="notes.h5' exists and does not belong to a table"):
         collect(built / "runs", tmp_path / "notes.parquet")
     (tmp_path / "d.parquet").mkdir()
     with pytest.raises(StorageError, match="it is a folder"):

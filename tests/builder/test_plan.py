@@ -42,7 +42,7 @@ def test_a_plan_refuses_what_is_no_architecture():
         ({"runs_per_gpu": None, "engine": "ray"}, ArgumentError, "with engine ray, give a number"),
         ({"max_retries": -1}, ArgumentError, "number of retries is -1: allowed are 0..32767"),
         ({"engine": "slurm"}, UnknownNameError, "slurm"),
-        ({"address": "auto"}, ArgumentError, "address 'auto' is of a Ray cluster: add --engine ray"),
+        ({"address": "auto"}, ArgumentError, "address 'auto' is for a Ray cluster: add --engine ray"),
         ({"backend": "numpy"}, ArgumentError, "allowed are auto, native, torch"),
     ],
 )

@@ -312,7 +312,7 @@ def test_top_takes_a_model_or_its_predictions(small_table_path, model):
     other = cb.get_space("mobilenet-mini")
     wrong = measure(other, CountingStopwatch(other), num_repeats=2, num_networks=6)
     for bad, message in (
-        (wrong, "latencies are of space 'mobilenet-mini', the table of 'resnet-mini'"),
+        (wrong, "latencies are for space 'mobilenet-mini', the table is for 'resnet-mini'"),
         ("latency.json", "neither a LatencyModel nor numbers"),
         (np.where(everything > budget, np.nan, everything), "values that are not numbers"),
     ):

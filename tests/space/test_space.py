@@ -181,7 +181,7 @@ def test_a_space_is_indexed_by_integers_only(index):
         (np.ones((3, 6), int), "row 0: an architecture has 7 slots"),
         ({"index": np.array([3, -1])}, "row 1: index -1 is out of range"),
         ({"index": [0.5]}, "row 0: index 0.5 is not an integer"),
-        (["1111111", 5], "row 1: a batch of indices is written {'index': values}, got 5"),
+        (["1111111", 5], "row 1: write a batch of indices as {'index': values}, got 5"),
         ({"channels": [[1], [2, 3]]}, "row 0: an architecture has 7 slots, got 1 values"),
         ({"channels": [[64] * 7]}, "row 0: channel 64 of slot 3"),
     ],

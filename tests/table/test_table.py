@@ -190,7 +190,7 @@ def test_files_that_are_not_what_was_written_are_refused(tmp_path, rows, small_t
     with pytest.raises(CorruptFileError, match="arch is large_string"):
         Table.read(path)
     pq.write_table(whole.slice(0, 100), path)
-    with pytest.raises(CorruptFileError, match="has 100 rows, 128 were written"):
+    with pytest.raises(CorruptFileError, match="has 100 rows, but 128 were written"):
         Table.read(path)
     relabelled = whole.schema.metadata[b"channel_bench"].replace(b'"dataset": "digits"', b'"dataset": "cifar10"')
     pq.write_table(whole.replace_schema_metadata({b"channel_bench": relabelled}), path)

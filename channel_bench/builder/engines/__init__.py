@@ -21,12 +21,12 @@ TRAINER = "channel_bench.training.backends:train_jobs"
 """What workers call with (space, jobs, recipe, dataset, **options), as "module:function"."""
 MAX_RETRIES = 2
 MAX_LOST_IN_A_ROW = 10
-"""After so many runs in a row that failed with all their retries the rest is not tried: it would cost seconds each."""
+"""Consecutive lost runs (failed with all their retries) before the rest is given up; each would cost seconds."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """The result of a job: trained, diverged or failed."""
 
     job: Job
     status: str
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def look_up(store: RunStore, failed: Outcome) -> Outcome:
-    """Outcome of a job that is said to have failed, after a look whether its run is in the store all the same."""
+    """The outcome of a job that reportedly failed; if its run is in the store all the same, that run counts."""
     key = (failed.job.arch, failed.job.run)
     try:
         record = store.read(key) if store.path(key).exists() else None

@@ -121,7 +121,7 @@ class LocalEngine:
                 feeder.join()
 
     def _feed(self, slot: _Slot, work: Work, events: queue.SimpleQueue[Outcome | Exception | None]) -> None:
-        """Keep one worker busy until nothing is waiting; every job that is taken gets one outcome, come what may."""
+        """Keep one worker busy until nothing is waiting; every job that is taken gets exactly one outcome."""
         try:
             while not self._stopping.is_set():
                 jobs = work.take()
@@ -159,7 +159,7 @@ class LocalEngine:
         try:
             slot.worker = slot.worker or self._start_worker(slot.device)
             if slot.worker is None:
-                error = "its worker process could not start; its own words stand above"
+                error = "its worker process could not start; its own error message is above"
                 return [Outcome(job, "failed", error=error) for job in jobs]
             results = self._ask(slot.worker, jobs)
         except (OSError, ValueError, TypeError) as error:

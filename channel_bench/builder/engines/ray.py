@@ -36,7 +36,7 @@ POLL_S = 0.2
 RESIZE_S = 2.0
 """How often the number of workers is fitted to the cluster."""
 MAX_FAILED_STARTS = 3
-"""After so many workers in a row that could not be set up the build ends."""
+"""Consecutive failed starts of workers before the build stops."""
 
 
 class Cluster:
@@ -47,7 +47,7 @@ class Cluster:
         device: "cpu"; "cuda"; or "auto" for GPUs where the cluster has some at the beginning, else CPU cores.
         threads: CPU cores of each worker, where workers are on CPUs.
         runs_per_gpu: Workers on each GPU.
-        most_workers: At most so many; None for as many as fit.
+        most_workers: Upper limit on the workers; None for as many as fit.
 
     Raises:
         ArgumentError: The device is one of a machine, not of a cluster.
@@ -64,7 +64,9 @@ class Cluster:
     ) -> None:
         """Check the arguments; `__enter__` connects."""
         if device not in ("auto", "cpu", "cuda"):
-            raise ArgumentError(f"device {device!r} is one of this machine: with a cluster allowed are auto, cpu, cuda")
+            raise ArgumentError(
+                f"device {device!r} names a device of this machine: on a cluster, allowed are auto, cpu and cuda"
+            )
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it every start warns
         try:
             import ray
@@ -137,7 +139,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class _Setup:
-    """What a worker is told about the build."""
+    """What a worker must know about the build."""
 
     folder: Path
     token: Path
@@ -154,7 +156,7 @@ class Worker:
     """The actor: trains stacks of jobs.
 
     Args:
-        setup: What there is to know.
+        setup: What the worker must know about the build.
         dataset: The images; they come through Ray's object store, once per node.
     """
 
@@ -284,7 +286,9 @@ class RayEngine:
                 raise BuildError(f"no worker can be set up on the Ray cluster: {_last_line(error)}") from None
             return
         if version != __version__:
-            raise BuildError(f"the cluster has channel-bench {version}, this is {__version__}: install the same one")
+            raise BuildError(
+                f"the cluster has channel-bench {version}, this machine {__version__}: install the same version"
+            )
         self._num_failed_starts = 0
         self._idle.append(worker)
 
