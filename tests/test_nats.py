@@ -250,7 +250,7 @@ def test_costs_are_in_millions(api, bare):
     assert set(api.get_cost_info(5000)) == set(create(bare).get_cost_info(0)) == {"flops", "params"}
     with pytest.raises(MissingDataError, match="'channel-bench latency' measures them"):
         info["latency"]
-    with pytest.raises(MissingDataError, match="'latency' is not there"):
+    with pytest.raises(MissingDataError, match="'latency' is missing"):
         api.get_latency(0, "cifar10")
     with pytest.raises(MissingDataError, match=r"'T-ori-test@total' is missing: .* no such times"):
         info["T-ori-test@total"]

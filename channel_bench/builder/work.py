@@ -29,8 +29,8 @@ class SharedWork:
     Args:
         store: The folder.
         leases: Those of this builder.
-        stacks: What this builder wants trained, most urgent first.
-        on_wait: Called once, from any thread, when all that is left is at other builders, with the number of runs.
+        stacks: The stacks that this builder is to train, most urgent first.
+        on_wait: Called once, from any thread, when other builders hold all runs that are left, with their number.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class SharedWork:
             return not self._stacks and not self._elsewhere
 
     def take(self) -> list[Job]:
-        """Hand out a stack, its leases taken; without the runs that are done or held elsewhere.
+        """Hand out a stack and take its leases; runs that are done or held by others are left out.
 
         Returns:
-            Jobs; none when nothing is free now, and `is_over` says whether that may change.
+            Jobs; an empty list if nothing is free now, and then `is_over` says whether that may change.
 
         Raises:
             StorageError: The file system refused.

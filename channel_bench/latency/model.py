@@ -6,7 +6,7 @@
 
 A layer's latency depends on the widths that it reads and writes, so on one or two of the seven digits. measure.py times
 every layer at each of its 4 or 16 combinations, and the latency of all 16,384 architectures is a sum of look-ups. That
-layers add up is an assumption; so whole networks are timed as well, and the file says how wrong the sum is on them.
+layers add up is an assumption; so whole networks are timed as well, and the file says how far off the sums are.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was measured, on what, and how. Latencies of other conditions are other latencies."""
+    """What was measured, on what, and how. Latencies under other conditions differ."""
 
     device: str
     """Name of the GPU or CPU."""
@@ -68,7 +68,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well one series of latencies gives another; percent are of the latter."""
+    """How well one series of latencies predicts another; percentages are relative to the latter."""
 
     num_archs: int
     pearson: float | None
@@ -186,13 +186,13 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
 
     Args:
         path: The file.
-        space: The space that it has to be of; None for any.
+        space: The space that it must be for; None for any.
 
     Raises:
         MissingDataError: There is no such file.
         StorageError: It cannot be read.
-        CorruptFileError: It is not a latency file, was changed, or is of other networks under the space's name.
-        ArgumentError: It is of another space.
+        CorruptFileError: It is not a latency file, was changed, or was measured on other networks of the same name.
+        ArgumentError: It is for another space.
     """
     shown = repr(str(path))
     try:

@@ -44,7 +44,7 @@ _Call = Callable[[], object]
 def default_batch_size(space: Space, device: torch.device) -> int:
     """Images per forward pass: those of HTAS, 1024 on a GPU and 4 on a CPU; in the mini spaces 256 on a CPU.
 
-    With fewer images the arithmetic of a mini network vanishes beside the overhead of its calls.
+    With fewer images the overhead of a mini network's calls would hide its arithmetic.
     """
     if device.type == "cuda":
         return 1024
@@ -61,7 +61,7 @@ class TorchStopwatch:
         seed: Seed of weights and images. Their values do not matter, but zeros and denormal numbers would.
 
     Raises:
-        ArgumentError: batch_size is out of range, or needs more memory than there is (also while timing).
+        ArgumentError: batch_size is out of range, or needs more memory than the device has (also while timing).
     """
 
     def __init__(self, space: Space, device: torch.device, batch_size: int, seed: int = 0) -> None:
@@ -122,7 +122,7 @@ class TorchStopwatch:
         return (lambda: functional.relu(module(x), inplace=True)) if layer.relu else (lambda: module(x))
 
     def network_call(self, arch: Arch, images: Tensor | None = None) -> Callable[[], Tensor]:
-        """A function that runs the network of channel_bench/models, on random images by default."""
+        """A function that runs the network of channel_bench/training/models, on random images by default."""
         model = blank_model(self._space, self._space.channels(arch)).eval()
         for layer in self._layers.values():
             module = self._module(layer, tuple(arch[slot] for slot in layer.slots))

@@ -3,7 +3,7 @@
     >>> library = load_library(Path(__file__).with_name("trainer.cpp"), "the native trainer")
 
 The compiler of the machine ($CXX, else c++ or g++) makes a shared library in the user's cache folder, under a name that
-changes with source, flags and compiler. Whoever uses one has a slower path for machines without a compiler.
+changes with source, flags and compiler. Every user of such a library has a slower path for machines without a compiler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COMPILE_LIMIT_S = 120
 
 @functools.cache
 def load_library(source: Path, what: str) -> ctypes.CDLL:
-    """The library of a C++ file, compiled now where it is not in the cache.
+    """Load the library of a C++ file; compile it if it is not in the cache.
 
     Args:
         source: The file, with functions that are extern "C".

@@ -28,7 +28,8 @@ def load(space: str | Space, table: str | Path | None = None, data_dir: str | Pa
     Raises:
         UnknownNameError: No such space or table.
         MissingDataError: The table is not on this machine; the message says how to get it.
-        CorruptFileError: The file is damaged, or is of another space.
+        CorruptFileError: The file is damaged.
+        ArgumentError: The table is for another space.
     """
     space = get_space(space)
     loaded = Table.read(find_table(space, table, data_dir))

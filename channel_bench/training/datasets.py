@@ -45,7 +45,7 @@ class Dataset:
     """A data set with its official split, on one device."""
 
     name: str
-    """What every artefact made from it is labelled with."""
+    """Label of every file that is made from it."""
     train_images: Tensor
     """uint8 (num_train, channels, height, width)."""
     train_labels: Tensor
@@ -148,11 +148,10 @@ def load_dataset(
 
     Args:
         source: "digits" (embedded), "cifar10" (torchvision's archive under data_dir), or a folder whose Parquet files
-            have the
-            columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; the split is read off each
-            file's name (train*, test*) and the data set is named after the folder.
-        data_dir: Where the archive of "cifar10" is or goes; default the user's data folder.
-        download: Fetch the archive of "cifar10" where it is missing.
+            have the columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; each file's name says its
+            split (train*, test*), and the data set is named after the folder.
+        data_dir: Folder of the archive of "cifar10"; default the user's data folder.
+        download: Download the archive of "cifar10" where it is missing.
         device: Where the tensors go.
 
     Raises:

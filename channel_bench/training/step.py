@@ -100,6 +100,9 @@ class Trainer:
         num_nets: S for a stack, None for a network.
         graph: Whether steps are replayed as CUDA graphs; None for where they can be.
 
+    Attributes:
+        model: The network as it is now, on the loader's device.
+
     Raises:
         ArgumentError: The device cannot do the recipe's precision, or graphs that were asked for.
     """
@@ -124,7 +127,7 @@ class Trainer:
         on_gpu = device.type == "cuda"
         # Tensor cores want channels last; a stack lays its images out itself.
         self._layout = torch.channels_last if on_gpu and num_nets is None else torch.contiguous_format
-        self._model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
+        self.model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
 
         def zeros(*size: int, dtype: torch.dtype = torch.int64) -> Tensor:
             return torch.zeros(size, dtype=dtype, device=device)
@@ -146,14 +149,9 @@ class Trainer:
         self._device_lrs = torch.tensor(lrs, device=device) if _reads_lr_on(device) else None
         self._host_lrs = lrs
         lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
-        self._optimizer = make_optimizer(self._model, self._recipe, lr, fused=self._device_lrs is not None)
+        self._optimizer = make_optimizer(self.model, self._recipe, lr, fused=self._device_lrs is not None)
         use_graph = self._device_lrs is not None if graph is None else graph
         self._graphs = self._capture() if use_graph else {}
-
-    @property
-    def model(self) -> nn.Module:
-        """The network as it is now."""
-        return self._model
 
     def epoch(self, epoch: int, plans: Sequence[EpochPlan]) -> tuple[Tensor, Tensor]:
         """One pass over the training images.
@@ -166,7 +164,7 @@ class Trainer:
             Mean loss in nats and accuracy in percent on the batches as they came: float64 tensors () or (S,) on the
             device, which the host has not waited for.
         """
-        self._model.train()
+        self.model.train()
         for static, name in zip(self._plan, ("order", "rows", "columns", "mirrored"), strict=True):
             parts = [getattr(plan, name) for plan in plans]
             static.copy_(parts[0] if self._num_nets is None else torch.stack(parts, 1))
@@ -199,7 +197,7 @@ class Trainer:
         crops = self._loader.crops(order, rows, columns, mirrored)
         images = normalise(crops, *self._statistics, memory_format=self._layout)
         targets = self._loader.labels[order]
-        logits = forward(self._model, images, self._recipe.precision)
+        logits = forward(self.model, images, self._recipe.precision)
         # Logits are (B, S, classes); cross_entropy wants the classes second. Losses are (B, S).
         losses = functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none")
         self._optimizer.zero_grad()
@@ -219,11 +217,11 @@ class Trainer:
         graphs share that memory, because they never run at the same time and pass each other nothing in it.
         """
         # The warm-up steps really train, so parameters and running statistics are saved, and restored below.
-        state = [*self._model.parameters(), *self._model.buffers()]
+        state = [*self.model.parameters(), *self.model.buffers()]
         saved = [tensor.detach().clone() for tensor in state]
         graphs: dict[int, torch.cuda.CUDAGraph] = {}
         pool = None
-        self._model.train()
+        self.model.train()
         with torch.cuda.device(self._device):
             # One stream for warm-up and capture: gradients stay on the stream that they were first summed on.
             stream = _side_stream(self._device)
@@ -263,7 +261,7 @@ class Trainer:
         Returns:
             As `epoch`.
         """
-        return evaluate_on_device(self._model, images, labels, self._num_nets, self._recipe.precision)
+        return evaluate_on_device(self.model, images, labels, self._num_nets, self._recipe.precision)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalise test images once, in the layout that the network wants."""

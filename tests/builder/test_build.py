@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from builders import NUM_PLANNED, PATIENCE_S, PLAN, Builds, gated, wait_for
+from builders import NUM_PLANNED, PATIENCE_S, PLAN, Builds, gated, read_records, wait_for
 from conftest import Given, make_info, make_record, write_table
 
 import channel_bench as cb
@@ -162,7 +162,7 @@ def test_more_runs_and_architectures_add_to_a_store(built, tmp_path):
     damaged.write_text("damaged")
     report = build(plan(pick_archs(SPACE, "5"), 3, recipe=recipe), out, ONE_WORKER)
     assert (report.num_planned, report.num_found, report.num_trained, len(report.set_aside)) == (15, 7, 8, 1)
-    assert len(list(RunStore.open(out).records())) == 15
+    assert len(read_records(RunStore.open(out))) == 15
 
 
 def test_what_a_worker_left_half_written_is_gone_when_the_build_ends(tmp_path):
@@ -387,7 +387,7 @@ def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(
     recipe = get_recipe("mini", epochs=1)
     archs = pick_archs(SPACE, "3")
     build(plan(archs, 2, recipe=recipe), tmp_path / "runs", Workers(device="cpu", num_workers=1, backend="torch"))
-    records = list(RunStore.open(tmp_path / "runs").records())
+    records = read_records(RunStore.open(tmp_path / "runs"))
     assert [(record.arch, record.run, record.seed) for record in records] == [
         (a, r, r) for a in sorted(archs) for r in (0, 1)
     ]
@@ -403,7 +403,7 @@ def test_a_build_says_which_program_trains_and_why_not_the_faster_one(built, tmp
         build(one, tmp_path / "runs", dataclasses.replace(ONE_WORKER, backend="native"))
     assert not (tmp_path / "runs").exists()
     build(one, tmp_path / "runs", ONE_WORKER, on_note=notes.append)
-    (record,) = RunStore.open(tmp_path / "runs").records()
+    (record,) = read_records(RunStore.open(tmp_path / "runs"))
     assert record.backend == "torch"
     assert len(notes) == 1 and "batches of 100 out of 1200" in notes[0]
     expected = pick_backend(SPACE, get_recipe("mini"), digits)[0]

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import NUM_PLANNED, PATIENCE_S, Builds, gated, wait_for
+from builders import NUM_PLANNED, PATIENCE_S, Builds, gated, read_records, wait_for
 from conftest import make_record
 
 import channel_bench as cb
@@ -217,7 +217,7 @@ def test_a_torn_part_is_trained_again_once(builds, digits):
     outputs = [builds.finish(builder) for builder in builders]
     assert all("12 of 12 runs" in output for output in outputs)
     assert builds.trained() == [f"{ARCHS[0]}-1"]
-    assert len(list(store.records())) == 12 and len(list(builds.out.glob("corrupt/*"))) == 1
+    assert len(read_records(store)) == 12 and len(list(builds.out.glob("corrupt/*"))) == 1
 
 
 def test_a_full_disk_ends_the_build_and_loses_nothing(builds, tmp_path):
@@ -236,7 +236,7 @@ def test_a_full_disk_ends_the_build_and_loses_nothing(builds, tmp_path):
     recipe = get_recipe("mini", epochs=2)
     report = build(Plan(space=SPACE, archs=ARCHS, num_runs=2, recipe=recipe), builds.out, ONE_WORKER)
     assert (report.num_found, report.num_trained) == (len(before), NUM_PLANNED - len(before))
-    assert list(builds.parts()) == PLANNED and len(list(RunStore.open(builds.out).records())) == NUM_PLANNED
+    assert list(builds.parts()) == PLANNED and len(read_records(RunStore.open(builds.out))) == NUM_PLANNED
 
 
 def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, monkeypatch):
@@ -400,6 +400,6 @@ def test_a_build_on_a_cluster_outlives_its_driver_a_worker_and_a_node(builds, cl
     assert errors == f"12 runs planned, 1 found in {builds.out}, 11 to train\n"  # and not a word of Ray's
     after = builds.parts()
     assert list(after) == PLANNED and {name: after[name] for name in before} == before
-    assert len(list(RunStore.open(builds.out).records())) == NUM_PLANNED
+    assert len(read_records(RunStore.open(builds.out))) == NUM_PLANNED
     for left in ("leases/*", "failed/*", f"parts/*/{TEMPORARY_PREFIX}*"):
         assert not list(builds.out.glob(left))

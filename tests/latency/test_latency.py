@@ -232,7 +232,7 @@ def changed(path, out, fix_hash=True, **facts):
         ({"scale": 2.0, "fix_hash": False}, "was changed after it was written"),
         ({"format": 9}, "is of format 9: this version reads 1"),
         ({"space": "resnt"}, "unknown space 'resnt'"),
-        ({"space": "resnet"}, "of other networks under the name 'resnet'"),
+        ({"space": "resnet"}, "on other networks under the name 'resnet'"),
         ({"layers_ms": {}}, "not those of the layers of 'resnet-mini': block1.0"),
         ({"scale": -1.0}, "scale -1.0 and offset .*: allowed are > 0"),
         ({"conditions": {}}, "cannot be read by this version"),
@@ -259,7 +259,7 @@ def test_tables_of_a_wrong_shape_or_value_are_refused(path, tmp_path):
 
 
 def test_other_files_and_spaces_are_refused(path, tmp_path):
-    with pytest.raises(MissingDataError, match="'channel-bench latency SPACE -o FILE' measures one"):
+    with pytest.raises(MissingDataError, match="measure one with 'channel-bench latency SPACE -o FILE'"):
         load_latency(tmp_path / "none.json")
     with pytest.raises(StorageError, match="Is a directory"):
         load_latency(tmp_path)

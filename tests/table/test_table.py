@@ -161,7 +161,7 @@ def test_files_that_are_not_what_was_written_are_refused(tmp_path, rows, small_t
 
     changed = [dict(row) for row in rows]
     changed[5]["flops"] += 1
-    refused(changed, "flops of .* by the closed form")
+    refused(changed, "flops of .* but the closed form gives")
     refused([*rows, rows[0]], "duplicate")
     refused([], "has no rows")
     refused(rows, "trained with other networks", make_info(SPACE, space_fingerprint="x"))
