@@ -113,7 +113,7 @@ BAD_INPUT = [
     (BENCH, "build resnet-mini --archs 2 --runs-per-gpu 0 --out {folder}/runs", "runs per GPU is 0"),
     (BENCH, "build resnet-mini --archs 2 --engine slurm --out {folder}/runs", "unknown engine 'slurm'"),
     (BENCH, "build resnet-mini --archs 2 --address auto --out {folder}/runs", "add --engine ray"),
-    (BENCH, "build resnet-mini --archs 2 --engine ray --device cuda:1 --out {folder}/runs", "with a cluster allowed"),
+    (BENCH, "build resnet-mini --archs 2 --engine ray --device cuda:1 --out {folder}/runs", "on a cluster, allowed"),
     (
         BENCH,
         "build resnet-mini --archs 2 --engine ray --address x:y:z --out {folder}/runs",

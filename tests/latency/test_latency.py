@@ -267,7 +267,7 @@ def test_other_files_and_spaces_are_refused(path, tmp_path):
         (tmp_path / "bad.json").write_bytes(content)
         with pytest.raises(CorruptFileError, match="is not a latency file"):
             load_latency(tmp_path / "bad.json")
-    with pytest.raises(ArgumentError, match="is of space 'resnet-mini', not 'resnet'"):
+    with pytest.raises(ArgumentError, match="is for space 'resnet-mini', not 'resnet'"):
         load_latency(path, "resnet")
 
 
