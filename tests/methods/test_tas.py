@@ -545,7 +545,7 @@ def test_a_latency_file_that_does_not_fit_is_refused_before_the_training(problem
         path.write_text("{}")
     error, message = {
         "missing": (MissingDataError, "does not exist: measure one with 'channel-bench latency SPACE -o FILE'"),
-        "another space": (ArgumentError, "is of space 'mobilenet-mini', not 'resnet-mini'"),
+        "another space": (ArgumentError, "is for space 'mobilenet-mini', not 'resnet-mini'"),
         "damaged": (CorruptFileError, "is not a latency file, or damaged"),
     }[problem]
     epochs = []
