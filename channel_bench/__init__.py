@@ -30,3 +30,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(table, name)  # not kept here: see table/__init__.py
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Without it `dir` would list this file's imports and miss what is loaded late.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

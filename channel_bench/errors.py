@@ -78,7 +78,7 @@ class MissingPackageError(ChannelBenchError, ImportError):
 
 
 class BudgetError(ArgumentError):
-    """No architecture keeps to a budget, or what a search settled on does not."""
+    """No architecture keeps to a budget, or the architecture that a search chose does not."""
 
 
 class MethodError(ChannelBenchError, ValueError):

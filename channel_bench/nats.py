@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArchError, ArgumentError, MissingDataError
 from channel_bench.record import column_values, valid_rows
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Space, get_space, list_spaces
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray, Space, get_space, list_spaces
 from channel_bench.table import Result, Table, load
 
 MILLION = 1e6
@@ -66,7 +65,7 @@ def create(
         CorruptFileError: The file is damaged.
     """
     if search_space not in (None, "sss", "size"):
-        raise ArgumentError(f"search space {search_space!r} is not here: allowed is 'sss', the widths")
+        raise ArgumentError(f"search space {search_space!r} does not exist here: allowed is only 'sss', the widths")
     table = file_path_or_dict
     if isinstance(table, (str, Path)):
         table = Table.read(table) if Path(table).suffix else load(str(table))
@@ -96,7 +95,7 @@ class Info(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         """Say why."""
         reason = next((reason for start, reason in self._reasons.items() if str(key).startswith(start)), "no such key")
-        raise MissingDataError(f"{key!r} is not there: {reason}; there are {', '.join(sorted(self))}")
+        raise MissingDataError(f"{key!r} is missing: {reason}; available are {', '.join(sorted(self))}")
 
 
 class ChannelSize:
@@ -115,7 +114,7 @@ class ChannelSize:
         """See `create`."""
         if search_on not in (None, "test"):
             raise ArgumentError(
-                f"search_on is {search_on!r}: allowed are 'test' and None, there is no validation split"
+                f"search_on is {search_on!r}: allowed are 'test' and None, because there is no validation split"
             )
         if assumed_train_s is not None and not (math.isfinite(assumed_train_s) and assumed_train_s > 0):
             raise ArgumentError(f"assumed_train_s is {assumed_train_s!r}: allowed are finite numbers > 0 and None")
@@ -123,7 +122,7 @@ class ChannelSize:
         self._metric = metric
         self._search_on = search_on
         self._assumed_train_s = assumed_train_s
-        self._columns: dict[str, npt.NDArray[np.float64]] = {metric: table.cells(metric)}
+        self._columns: dict[str, FloatArray] = {metric: table.cells(metric)}
         self._used_time = 0.0
 
     # -- architectures ------------------------------------------------------------------------------------------
@@ -163,7 +162,7 @@ class ChannelSize:
         if isinstance(arch, str) and ":" in arch:
             parts = arch.split(":")
             if not all(part.isascii() and part.isdecimal() for part in parts):
-                raise ArchError(f"{arch!r} is not an architecture: between the colons stand channels")
+                raise ArchError(f"{arch!r} is not an architecture: between colons, only channels are allowed")
             arch = {"channels": [int(part) for part in parts]}
         return int(self.table.space.index(self.table.space.arch(arch)))
 
@@ -310,15 +309,15 @@ class ChannelSize:
         if self._search_on is None:
             raise MissingDataError(
                 f"{self._source} has no validation accuracy: all training images were trained on; create(...,"
-                " search_on='test') searches on the test accuracy, and what is reported from it should say so"
+                " search_on='test') searches on the test accuracy; say so wherever you report the result"
             )
         info = self.get_more_info(arch, dataset, iepoch, hp, is_random=True)
         seconds = info.get("train-all-time")
         if seconds is None:
             if self._assumed_train_s is None:
                 raise MissingDataError(
-                    f"{self._source} has no training times: create(..., assumed_train_s=SECONDS) takes every training"
-                    " to last so long"
+                    f"{self._source} has no training times: create(..., assumed_train_s=SECONDS) assumes that"
+                    " every training takes that long"
                 )
             done = self.full_train_epochs if iepoch is None else iepoch + 1
             seconds = self._assumed_train_s * done / self.full_train_epochs
@@ -354,7 +353,9 @@ class ChannelSize:
         """
         self._index(0, dataset, hp)
         if metric_on_set not in ("test", "ori-test"):
-            raise MissingDataError(f"{self._source} has no accuracy on set {metric_on_set!r}: there is 'test'")
+            raise MissingDataError(
+                f"{self._source} has no accuracy on set {metric_on_set!r}: allowed are 'test', 'ori-test'"
+            )
         space = self.table.space
         best = self.table.top(
             1,
@@ -408,7 +409,7 @@ class ChannelSize:
         values = self._cells(name)[index, runs]
         return float(values.mean()) if len(values) else math.nan
 
-    def _cells(self, name: str) -> npt.NDArray[np.float64]:
+    def _cells(self, name: str) -> FloatArray:
         """A column of the table, float64 (16384, num_runs); NaN where missing."""
         if name not in self._columns:
             arrow = self.table.arrow

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 
-from channel_bench.builder.build import build, pick_archs
+from channel_bench.builder.build import build
 from channel_bench.builder.collect import collect
 from channel_bench.builder.engines import Outcome
+from channel_bench.builder.plan import Plan, Workers, pick_archs
 from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space
 from channel_bench.support.durable import check_writable
@@ -63,11 +64,9 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, e
             advance(1, f"{outcome.job.arch}: {outcome.best_test_acc or 0:.1f}%")
 
         build(
-            space,
+            Plan(space=space, archs=archs, num_runs=num_runs),
             out / "runs",
-            archs=archs,
-            num_runs=num_runs,
-            device="cpu",
+            Workers(device="cpu"),
             on_start=lambda planned, found, set_aside: advance(found, ""),
             on_outcome=finished,
         )

@@ -25,6 +25,12 @@ PATIENCE_S = 300
 NUM_PLANNED = 12
 PLAN = ["resnet-mini", "--archs", "6", "--runs", "2", "--epochs", "2", "--device", "cpu"]
 
+
+def read_records(store):
+    """Every run of a store, in order of (architecture, run)."""
+    return [store.read(key) for key in sorted(store.keys())]
+
+
 _SITE = """
 import fcntl, os, pathlib, time
 import channel_bench.builder.store as store

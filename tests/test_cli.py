@@ -113,7 +113,7 @@ BAD_INPUT = [
     (BENCH, "build resnet-mini --archs 2 --runs-per-gpu 0 --out {folder}/runs", "runs per GPU is 0"),
     (BENCH, "build resnet-mini --archs 2 --engine slurm --out {folder}/runs", "unknown engine 'slurm'"),
     (BENCH, "build resnet-mini --archs 2 --address auto --out {folder}/runs", "add --engine ray"),
-    (BENCH, "build resnet-mini --archs 2 --engine ray --device cuda:1 --out {folder}/runs", "with a cluster allowed"),
+    (BENCH, "build resnet-mini --archs 2 --engine ray --device cuda:1 --out {folder}/runs", "on a cluster, allowed"),
     (
         BENCH,
         "build resnet-mini --archs 2 --engine ray --address x:y:z --out {folder}/runs",
@@ -322,3 +322,18 @@ def test_the_demo_runs_to_its_report_and_goes_on_from_what_is_there(tmp_path, ru
     assert method[-1] == "3" and -1 <= float(method[2]) <= 1
     assert "mean over 2 runs" in output and str(out / "scores.parquet") in errors.replace("/scores", "/scores")
     assert sorted(path.name for path in out.iterdir()) == ["runs", "scores.parquet", "table.h5", "table.parquet"]
+
+
+def test_every_command_has_a_summary_that_fits_its_line(run_cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, output, _ = run_cli(BENCH, "--help")
+    summaries = output.partition("Commands:")[2].strip().splitlines()
+    assert code == 0 and len(summaries) == 12
+    assert [line for line in summaries if "..." in line or not line.endswith(".")] == []
+
+
+def test_the_package_lists_its_public_names_and_nothing_else():
+    code = "import channel_bench as cb; print([name for name in dir(cb) if not name.startswith('__')])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == str(["ChannelBenchError", "Result", "Space", "Table", "get_space", "list_spaces", "load"])
+    assert "__version__" in dir(cb) and set(cb.__all__) <= set(dir(cb))

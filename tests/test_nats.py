@@ -76,7 +76,7 @@ def test_create_takes_a_space_a_path_or_a_table_and_what_nats_bench_takes_beside
     [
         ((None, "sss"), {}, ArgumentError, r"create\(None, ...\) does not say which table: .* \(resnet, mobilenet"),
         (({"meta_archs": []}, "sss"), {}, ArgumentError, "does not say which table"),
-        (("resnet-mini", "tss"), {}, ArgumentError, "search space 'tss' is not here"),
+        (("resnet-mini", "tss"), {}, ArgumentError, "search space 'tss' does not exist here"),
         (("resnt",), {}, UnknownNameError, "did you mean 'resnet'"),
         (("nowhere.parquet",), {}, MissingDataError, "does not exist"),
         (("resnet-mini",), {"metric": "valid"}, ArgumentError, "metric 'valid' is not one of"),
@@ -187,7 +187,7 @@ def test_all_values_of_an_answer_are_of_one_epoch(table):
     assert set(last) == set(best) | {"test-loss", "train-loss", "train-accuracy"}
     assert (last["test-loss"], last["train-loss"], last["train-accuracy"]) == pytest.approx((0.5, 0.1, 99.0))
     with pytest.raises(
-        MissingDataError, match="'test-loss' is not there: .* same epoch .*; there are comment, test-acc"
+        MissingDataError, match="'test-loss' is missing: .* same epoch .*; available are comment, test-acc"
     ):
         best["test-loss"]
 
@@ -236,7 +236,7 @@ def test_what_a_table_does_not_hold_is_an_error_that_says_what_there_is(api, bar
     for key, reason in reasons.items():
         assert key not in info and info.get(key) is None
         with pytest.raises(
-            MissingDataError, match=f"{key!r} is not there: .*{reason}.*; there are comment, test-accuracy"
+            MissingDataError, match=f"{key!r} is missing: .*{reason}.*; available are comment, test-accuracy"
         ):
             info[key]
 
@@ -250,9 +250,9 @@ def test_costs_are_in_millions(api, bare):
     assert set(api.get_cost_info(5000)) == set(create(bare).get_cost_info(0)) == {"flops", "params"}
     with pytest.raises(MissingDataError, match="'channel-bench latency' measures them"):
         info["latency"]
-    with pytest.raises(MissingDataError, match="'latency' is not there"):
+    with pytest.raises(MissingDataError, match="'latency' is missing"):
         api.get_latency(0, "cifar10")
-    with pytest.raises(MissingDataError, match=r"'T-ori-test@total' is not there: .* no such times"):
+    with pytest.raises(MissingDataError, match=r"'T-ori-test@total' is missing: .* no such times"):
         info["T-ori-test@total"]
 
 
@@ -332,7 +332,7 @@ def test_the_best_within_budgets_is_the_tables(api, table):
     with pytest.raises(ArgumentError, match="param_max is '4M'"):
         api.find_best(param_max="4M")
     for split in ("valid", "x-valid", "train", "x-test"):
-        with pytest.raises(MissingDataError, match=f"no accuracy on set '{split}': there is 'test'"):
+        with pytest.raises(MissingDataError, match=f"no accuracy on set '{split}': allowed are 'test'"):
             api.find_best("cifar10", split)
 
 

@@ -1,6 +1,6 @@
-"""Many runs into one table: plan, lease, train, store, collect; killed at any moment, nothing is lost or done twice.
+"""Train many runs into one table: plan, lease, train, store, collect; it may be killed at any moment.
 
-`build` decides what is missing and hands it to `engines`; `store` is the folder of durable runs, `leases` and `work`
-share it between builders; `status` says how far it is; `collect` makes the table; `retrain` compares a table
-with new runs.
+`plan` says what to train and how; `build` finds the missing runs and hands them to `engines`; `store` is the folder of
+finished runs, which `leases` and `work` share between builders; `status` shows the progress; `collect` makes the table;
+`retrain` compares a table with new runs.
 """

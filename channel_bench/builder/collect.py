@@ -24,7 +24,7 @@ from channel_bench.record import CURVE_METRICS, RunRecord, TableInfo, curves_has
 from channel_bench.support.durable import check_writable, write_atomic
 
 NUM_SHOWN = 3
-"""How many of many conflicting runs a message names."""
+"""Conflicting runs that a message names; it only counts the others."""
 
 
 def collect(runs: Path | Sequence[Path], out: Path) -> pa.Table:
@@ -62,7 +62,9 @@ def _check_target(out: Path, curves_path: Path) -> None:
     if out.suffix != ".parquet":
         raise ArgumentError(f"table {str(out)!r} must end in .parquet")
     if curves_path.exists() and not out.exists() and not _is_curves_file(curves_path):
-        raise StorageError(f"{str(curves_path)!r} is there and not of a table: choose another name or move it")
+        raise StorageError(
+            f"{str(curves_path)!r} exists and does not belong to a table: choose another name, or move it"
+        )
     check_writable(out)
 
 
@@ -94,7 +96,7 @@ def merge(stores: Sequence[RunStore]) -> list[tuple[RunStore, list[RunKey]]]:
         more = f" and {len(conflicts) - NUM_SHOWN} more" if len(conflicts) > NUM_SHOWN else ""
         raise ConflictError(
             f"{len(conflicts)} runs have different results: {'; '.join(conflicts[:NUM_SHOWN])}{more}"
-            "; decide which folder is right, and move the other's parts/../ARCH-RUN.json away"
+            "; decide which folder is right, and move parts/../ARCH-RUN.json out of the other one"
         )
     return sources
 
@@ -107,7 +109,7 @@ def _check_kind(stores: Sequence[RunStore]) -> None:
             if one != other:
                 raise ConflictError(
                     f"{str(first.folder)!r} and {str(store.folder)!r} hold runs of different kinds: {name} is"
-                    f" {one!r} and {other!r}; collect them into tables of their own"
+                    f" {one!r} and {other!r}; collect each kind into its own table"
                 )
 
 

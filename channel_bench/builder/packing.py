@@ -15,7 +15,6 @@ import math
 import numpy as np
 
 from channel_bench.space import Space
-from channel_bench.space.layers import layers_of
 
 MAX_RUNS = 4
 """More processes than this share little more than the scheduler's overhead."""
@@ -53,11 +52,11 @@ def run_bytes(space: Space, batch_size: int = 256, num_images: int = 60_000) -> 
 def _num_activations(space: Space, arch: str) -> int:
     """Values that the convolutions of a network put out for one image."""
     channels = space.channels(arch)
-    return sum(channels[layer.writes] * math.prod(layer.output_size) for layer in layers_of(space)[:-1])
+    return sum(channels[layer.writes] * math.prod(layer.output_size) for layer in space.layers[:-1])
 
 
 def runs_per_gpu(space: Space, memory_bytes: int, *, batch_size: int = 256, num_images: int = 60_000) -> int:
-    """Processes to put on a GPU: enough that a network of median size keeps it busy, as many as surely fit.
+    """Processes to put on a GPU: enough to keep it busy with networks of median size, few enough to fit.
 
     Args:
         space: The search space.

@@ -108,7 +108,7 @@ def audit(
         ArgumentError: num_archs is out of range, the data set is another, the table has no repeated runs or no readable
             recipe, or the device cannot do the precision.
     """
-    from channel_bench.builder.build import default_stack, make_stacks
+    from channel_bench.builder.work import default_stack, make_stacks
     from channel_bench.training.backends import train_jobs
 
     recipe = get_recipe(_recipe_of(table), precision=precision)

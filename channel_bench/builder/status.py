@@ -1,9 +1,9 @@
-"""How far a build is: what `channel-bench status` shows, read from the folder of runs alone.
+"""The progress of a build: what `channel-bench status` shows, read from the folder of runs alone.
 
     >>> status(RunStore.open(Path("runs"))).num_missing
 
-Nothing has to be running, and nothing is disturbed: the folder is only read. A builder on this machine is seen at once;
-whether one on another machine lives shows within some seconds, by its counter.
+The folder is only read, so nothing has to be running and nothing is disturbed. A builder of this machine is seen at
+once; for a builder of another machine it takes some seconds until its counter shows whether it lives.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from channel_bench.builder.store import Failure, RunStore
 from channel_bench.errors import CorruptFileError
 
 RECENT_S = 600.0
-"""The rate is that of the runs that ended within so many seconds before the last one."""
+"""Seconds before the end of the last run; the rate counts the runs that ended within them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class BuildStatus:
     recipe: str
     dataset: str
     num_planned: int
-    """Runs that builders were asked for since the folder was last idle; those there, where no plan was written."""
+    """Runs that builders were asked for since the folder was last idle; without any plan, the runs that are there."""
     num_done: int
     """Planned runs that are there and intact, diverged ones included."""
     num_diverged: int
@@ -37,7 +37,7 @@ class BuildStatus:
     num_unplanned: int
     """Intact runs that are there but were not asked for."""
     corrupt: list[str]
-    """Files of damaged runs; the next builder sets them aside and trains them again."""
+    """Files of damaged runs; the next builder moves them away and trains them again."""
     failed: list[Failure]
     """Of the missing ones, those that failed with all their retries; the next builder tries them again."""
     num_running: int
@@ -47,7 +47,7 @@ class BuildStatus:
     runs_per_hour: float | None
     """Rate of the last ten minutes of work; None before the first run."""
     time_left_s: float | None
-    """num_missing at that rate; None where the rate is unknown."""
+    """Seconds that the missing runs take at that rate; None if the rate is unknown."""
     idle_s: float | None
     """Seconds since the last run was finished."""
 

@@ -5,8 +5,8 @@
       plans/<builder>.json        architectures and number of runs that a builder was asked for
       parts/43/4344424-0.json     one run: a checksum line, then the record with its curves as one line of JSON
       failed/4344424-0.json       a run that failed with all its retries, and why; gone when it succeeds
-      corrupt/                    parts that did not check out, set aside by name
-      builders/, leases/          who is at work on what (leases.py)
+      corrupt/                    damaged parts, moved here
+      builders/, leases/          which builder trains which run (leases.py)
 
 The folder is the only truth. A part appears whole or not at all (`durable.publish_once`), the first writer of a run
 wins, and starting again means looking at what is there. So a builder or a worker may be killed at any moment, and
@@ -21,7 +21,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,11 @@ class StoreInfo:
     dataset: str
     dataset_digest: str
     base_seed: int
-    """Seed of run 0; run r has this plus r, so that no two runs of an architecture share a seed."""
+    """Seed of run 0; run r has seed base_seed + r, so that no two runs of an architecture share a seed."""
     code_version: str = __version__
     format: int = 1
     sha256: str = ""
-    """Over all other fields, so that a folder is not relabelled unnoticed."""
+    """SHA-256 of all other fields, so that a changed label is noticed."""
 
     def hashed(self) -> StoreInfo:
         """The same with its hash."""
@@ -69,9 +69,9 @@ class Failure:
     trace: str
     """Last lines of the traceback, where there was one."""
     host: str
-    """Where it failed last."""
+    """Host of the last try."""
     time: str
-    """When, by that builder's clock, in UTC."""
+    """Time of the last try by that builder's clock, UTC."""
     tries: int
 
 
@@ -94,7 +94,7 @@ class RunStore:
     def create(
         cls, folder: Path, space: Space, recipe: Recipe, dataset: str, dataset_digest: str, base_seed: int = 0
     ) -> RunStore:
-        """Open a folder for runs of this kind, making it where it is missing.
+        """Open a folder for runs of this kind; make it if it is missing.
 
         Raises:
             StorageError: The folder cannot be written, or it holds runs of another kind.
@@ -125,14 +125,14 @@ class RunStore:
         """Open a folder that a builder made.
 
         Raises:
-            MissingDataError: It is not one.
+            MissingDataError: The folder is not one.
             CorruptFileError: Its store.json is unreadable.
         """
         path = folder / "store.json"
         try:
             info = StoreInfo(**json.loads(path.read_text()))
             if info.hashed() != info or info.format != StoreInfo.format:
-                raise ValueError("it was changed after the first run, or is of another version")
+                raise ValueError("it was changed after the first run, or written by another version")
             return cls(folder, info)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingDataError(f"{str(folder)!r} is not a folder of runs: it has no store.json") from None
@@ -191,7 +191,7 @@ class RunStore:
         Args:
             archs: Architectures as text.
             num_runs: Runs of each.
-            name: The builder's own name, so that several write beside each other.
+            name: The builder's own name; each builder has a plan file of its own.
             request: What all shards of one request have in common.
             old: Plans to remove, unless they are shards of the same request.
 
@@ -207,7 +207,7 @@ class RunStore:
             earlier.unlink(missing_ok=True)
 
     def planned(self) -> set[RunKey] | None:
-        """Runs that builders were asked for; None where no builder got so far.
+        """Runs that builders were asked for; None if no builder has written a plan yet.
 
         Raises:
             CorruptFileError: A plan is unreadable.
@@ -246,42 +246,33 @@ class RunStore:
 
     def failures(self) -> list[Failure]:
         """Failed runs on record that have no part, in order of (architecture, run)."""
-        found = []
+        failures = []
         for path in sorted(self.folder.glob("failed/*.json")):
             try:
                 failure = Failure(**json.loads(path.read_text()))
             except (OSError, ValueError, TypeError):
                 continue  # just removed, or no record of ours; a run without a part is missing in any case
             if not self.path((failure.arch, failure.run)).exists():
-                found.append(failure)
-        return found
+                failures.append(failure)
+        return failures
 
     def _failure_path(self, key: RunKey) -> Path:
         return self.folder / "failed" / f"{key[0]}-{key[1]}.json"
 
     def keys(self) -> set[RunKey]:
         """All runs that have a part, by file name."""
-        found = set()
+        keys = set()
         for path in self.folder.glob("parts/[1-4][1-4]/*.json"):
             name = _PART_NAME.fullmatch(path.name)
             if name is not None and path.parent.name == name[1][:2]:
-                found.add((name[1], int(name[2])))
-        return found
-
-    def records(self) -> Iterator[RunRecord]:
-        """All runs in order of (architecture, run).
-
-        Raises:
-            CorruptFileError: A part does not check out; the message names it.
-        """
-        for key in sorted(self.keys()):
-            yield self.read(key)
+                keys.add((name[1], int(name[2])))
+        return keys
 
     def read(self, key: RunKey) -> RunRecord:
         """One run.
 
         Raises:
-            CorruptFileError: Its part is torn, damaged, or not of the run that its name says.
+            CorruptFileError: Its part is cut off or damaged, or holds another run than its name says.
         """
         return self._read(self.path(key), key)
 
@@ -295,7 +286,7 @@ class RunStore:
             raise CorruptFileError(f"run {str(path)!r} is damaged: its checksum differs; build again to redo it")
         record = RunRecord.from_json(body)
         if (record.arch, record.run) != key:
-            raise CorruptFileError(f"run {str(path)!r} is of {record.arch} run {record.run}; build again to redo it")
+            raise CorruptFileError(f"run {str(path)!r} contains {record.arch} run {record.run}; build again to redo it")
         if record.seed != self.info.base_seed + record.run:
             raise CorruptFileError(
                 f"run {str(path)!r} has seed {record.seed}, not that of its run; build again to redo it"
@@ -303,10 +294,10 @@ class RunStore:
         return record
 
     def set_aside_corrupt(self, leases: Leases) -> list[Path]:
-        """Move parts that do not check out to corrupt/, so that their runs are redone.
+        """Move damaged parts to corrupt/, so that their runs are trained again.
 
-        Each is moved under the lease of its run and read again before, because another builder may have moved it
-        already, and may have put a good one there.
+        Each is read again and moved under the lease of its run, because another builder may have moved it already, and
+        may have written a good one.
 
         Args:
             leases: Those of the builder that asks.
@@ -320,7 +311,7 @@ class RunStore:
         moved = []
         for key in sorted(key for key in self.keys() if self._is_corrupt(key)):
             if not leases.take([key]):
-                continue  # whoever has it is at work on it
+                continue  # the builder that holds it is still at work on it
             try:
                 moved += self.set_aside(key)
             finally:
@@ -328,10 +319,10 @@ class RunStore:
         return moved
 
     def set_aside(self, key: RunKey) -> list[Path]:
-        """Move a run's part to corrupt/ if it does not check out; only for the one that holds the run's lease.
+        """Move a run's part to corrupt/ if it is damaged; only the builder that holds the run's lease may call this.
 
         Returns:
-            Where it went, if it did.
+            Where it was moved; None if it was not.
 
         Raises:
             StorageError: The file system refused.
@@ -382,7 +373,7 @@ class RunStore:
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    """A plan as it was written; empty where that is not readable."""
+    """A plan as it was written; empty if it cannot be read."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from channel_bench.builder.leases import Leases
 from channel_bench.builder.store import RunStore
 from channel_bench.record import Job
+from channel_bench.space import Space
 
 POLL_S = 1.0
 """How often a builder with nothing else to do looks whether others have finished or died."""
@@ -28,8 +29,8 @@ class SharedWork:
     Args:
         store: The folder.
         leases: Those of this builder.
-        stacks: What this builder wants trained, most urgent first.
-        on_wait: Called once, from any thread, when all that is left is at other builders, with the number of runs.
+        stacks: The stacks that this builder is to train, most urgent first.
+        on_wait: Called once, from any thread, when other builders hold all runs that are left, with their number.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class SharedWork:
             return not self._stacks and not self._elsewhere
 
     def take(self) -> list[Job]:
-        """Hand out a stack, its leases taken; without the runs that are done or held elsewhere.
+        """Hand out a stack and take its leases; runs that are done or held by others are left out.
 
         Returns:
-            Jobs; none when nothing is free now, and `is_over` says whether that may change.
+            Jobs; an empty list if nothing is free now, and then `is_over` says whether that may change.
 
         Raises:
             StorageError: The file system refused.
@@ -119,3 +120,24 @@ class SharedWork:
         done = self._store.is_done((job.arch, job.run))
         self.num_elsewhere += done
         return done
+
+
+def default_stack(space: Space) -> int:
+    """Networks per stack where none is asked for: 8 in the mini spaces, whose steps are overhead; 1 in the full ones.
+
+    On a CPU core more than 8 gain nothing (tests/perf/bench_stack.py).
+    """
+    return 8 if space.is_mini else 1
+
+
+def make_stacks(space: Space, jobs: Sequence[Job], size: int, num_workers: int) -> list[list[Job]]:
+    """Put jobs into stacks of similar widths, the longest stack first.
+
+    A stack is padded to its widest network slot by slot, so neighbours share the widths of the slots that cost most.
+    The longest first, and stacks no larger than an equal share of the work, keep all workers busy to the end.
+    """
+    size = max(1, min(size, -(-len(jobs) // num_workers)))
+    if size > 1:
+        jobs = sorted(jobs, key=lambda job: (job.arch[4], job.arch[0], job.arch[3], job.arch, job.run))
+    stacks = [list(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+    return sorted(stacks, key=lambda stack: -sum(space.flops(job.arch) for job in stack))

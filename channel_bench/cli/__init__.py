@@ -1,4 +1,4 @@
-"""The command ``channel-bench``: get the published table, ask it, train, build, collect, verify.
+"""The command ``channel-bench``: download and query tables, train networks, build tables, verify them.
 
 Every command that prints a table prints JSON with --json. Bad input is one line on standard error and exit code 2.
 torch is imported only by the commands that train. A file per group of commands; `options` is what they share.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from channel_bench.cli import ask, audit, latency, make
 from channel_bench.support.terminal import main_of, make_app
 
-app = make_app("channel-bench", "The table of Channel-Bench-Macro: download, query, rebuild.")
+app = make_app("channel-bench", "Tables of Channel-Bench-Macro: download, query, build and verify them.")
 for command in (
     ask.download,
     ask.query,

@@ -28,16 +28,19 @@ if TYPE_CHECKING:
 
 def download(
     source: Annotated[
-        Path | None, typer.Option("--from", help="Folder of local copies of the two published JSON files.")
+        Path | None, typer.Option("--from", help="Folder that holds copies of the two published JSON files.")
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Folder of a mirror to download from.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Base URL of a mirror to download from.")] = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Fetch the published results, check their SHA-256, and write them as table files."""
+    """Download the published tables.
+
+    Both JSON files of Channel-Bench-Macro are fetched, their SHA-256 is checked, and each becomes a table file.
+    """
     from channel_bench.table.published import BASE_URL, install
 
     if source is not None and url is not None:
-        raise ArgumentError("--from and --url exclude each other: copies on this machine, or a mirror")
+        raise ArgumentError("--from and --url exclude each other: give a folder of copies, or the URL of a mirror")
     paths = install(source=source, base_url=url or BASE_URL, data_dir=data_dir)
     for path in paths:
         print(f"wrote {path}")
@@ -45,30 +48,46 @@ def download(
 
 def query(
     space: SpaceArgument,
-    archs: Annotated[list[str], typer.Argument(metavar="ARCH...", help="7 digits 1..4, or 7 comma-separated numbers.")],
+    archs: Annotated[
+        list[str],
+        typer.Argument(metavar="ARCH...", help="7 digits 1..4, or 7 channels or width ratios separated by commas."),
+    ],
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Look up architectures: accuracy of every run, mean, rank, channels, costs."""
+    """Look up the accuracy and costs of architectures.
+
+    For each architecture: mean and standard deviation over runs, rank, accuracy of every run, FLOPs, parameters and
+    channels.
+    """
     loaded = load_table(space, table, data_dir)
     _print_results(loaded, [loaded.query(arch, metric) for arch in archs], metric, json_output)
 
 
 def top(
     space: SpaceArgument,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
-    max_flops: Annotated[str | None, typer.Option(help="Budget: 5e8, 500M, or 0.5x of the widest.")] = None,
-    max_params: Annotated[str | None, typer.Option(help="Budget: 5e6, 5M, or 0.5x of the widest.")] = None,
-    max_latency: Annotated[str | None, typer.Option(help="Budget: ms, or 0.5x of the widest; needs --latency.")] = None,
-    latency: Annotated[Path | None, typer.Option(help="File that 'channel-bench latency' wrote.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Number of architectures.")] = 10,
+    max_flops: Annotated[
+        str | None, typer.Option(help="Budget in multiply-accumulates: 5e8, 500M, or 0.5x of the widest.")
+    ] = None,
+    max_params: Annotated[
+        str | None, typer.Option(help="Budget in parameters: 5e6, 5M, or 0.5x of the widest.")
+    ] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="Budget in ms: 2.5, or 0.5x of the widest; needs --latency.")
+    ] = None,
+    latency: Annotated[Path | None, typer.Option(help="Latency file, written by 'channel-bench latency'.")] = None,
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """List the most accurate architectures, within budgets."""
+    """List the most accurate architectures.
+
+    With budgets, only architectures that keep all of them count.
+    """
     loaded = load_table(space, table, data_dir)
     model, budget_ms = latency_budget(loaded, latency, max_latency)
     results = loaded.top(
@@ -84,13 +103,16 @@ def top(
 
 def pareto(
     space: SpaceArgument,
-    cost: Annotated[str, typer.Option(help="flops or params.")] = "flops",
+    cost: Annotated[str, typer.Option(help="Cost: flops or params.")] = "flops",
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """List the architectures that no other beats in both cost and accuracy."""
+    """List the Pareto front of cost and accuracy.
+
+    These are the architectures that no other architecture beats in both cost and accuracy.
+    """
     loaded = load_table(space, table, data_dir)
     _print_results(loaded, loaded.pareto(cost, metric), metric, json_output)
 
@@ -102,7 +124,10 @@ def explore(
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
 ) -> None:
-    """Write a table as one HTML page to walk through: sliders, Pareto front, runs; it works offline."""
+    """Write a table as one interactive HTML page.
+
+    The page has sliders for an architecture, the Pareto front and every run, and it works offline.
+    """
     from channel_bench.support.page import check_page_path
     from channel_bench.table.explore import write_explorer
 

@@ -1,4 +1,4 @@
-"""Commands that hold a table against itself, new runs, or another table: verify, compare."""
+"""Commands that check a table against itself, new runs, or another table: verify, compare."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
 def verify(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="Table file, or a space for its default table.")],
-    retrain: Annotated[
-        int | None, typer.Option(help="Also train so many of its architectures again, with new seeds.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Which architectures are trained again, and with which seeds.")] = 0,
+    retrain: Annotated[int | None, typer.Option(help="Retrain this many of its architectures, with new seeds.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides which architectures are retrained, and their new seeds.")] = 0,
     precision: PrecisionOption = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Its images, where the table's name for them is not enough.")
+        str | None, typer.Option("--dataset", help="Images to retrain on [default: the data set that the table names].")
     ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Check a table file: schema, content hash, keys, costs, accuracies, curves; with --retrain also what it says.
+    """Check a table file, optionally by retraining.
 
-    Exit code 0 where all is well, 1 where new runs do not fit the table, 2 where the file is damaged or cannot be
-    checked.
+    Checked are schema, content hash, keys, costs, accuracies and learning curves. With --retrain, some architectures
+    are trained again, and the new accuracies are compared with the table's.
+
+    Exit code: 0 if all is well, 1 if the new runs do not fit the table, 2 if the file is damaged or cannot be checked.
     """
     from channel_bench.table.verify import verify as run_verify
 
@@ -55,12 +55,12 @@ def verify(
             f"space {facts['space']}, data set {facts['dataset']}, recipe {facts['recipe']['name']}; {facts['source']}"
         )
         print(f"content SHA-256 {facts['content_sha256']}")
-    found = None if retrain is None else _audit(path, retrain, seed, precision, dataset, device, threads, data_dir)
+    result = None if retrain is None else _audit(path, retrain, seed, precision, dataset, device, threads, data_dir)
     if json_output:
-        print_json(facts if found is None else {**facts, "retrained": dataclasses.asdict(found)})
-    elif found is not None:
-        _print_audit(found)
-    if found is not None and not found.agrees:
+        print_json(facts if result is None else {**facts, "retrained": dataclasses.asdict(result)})
+    elif result is not None:
+        _print_audit(result)
+    if result is not None and not result.agrees:
         raise typer.Exit(1)
 
 
@@ -90,7 +90,7 @@ def _audit(
         return audit(table, num_archs, data, seed=seed, precision=precision, on_row=trained)
 
 
-def _print_audit(found: Audit) -> None:
+def _print_audit(result: Audit) -> None:
     rows = [
         [
             row.arch,
@@ -101,26 +101,26 @@ def _print_audit(found: Audit) -> None:
             None if row.z is None else f"{row.z:+.2f}",
             "inside" if row.inside else "DIVERGED" if row.accuracy is None else "OUTSIDE",
         ]
-        for row in found.rows
+        for row in result.rows
     ]
     print_table(
         ["arch", "new", "runs of the table", "mean", "std of a run", "z", "band"],
         rows,
-        title=f"{len(rows)} architectures trained anew with new seeds, data set {found.dataset}, recipe {found.recipe}",
+        title=f"{len(rows)} architectures retrained with new seeds, data set {result.dataset}, recipe {result.recipe}",
         caption="best_test_acc, percent; std of a run is pooled over architectures of similar accuracy",
     )
     print(
-        f"{found.num_inside} of {len(rows)} new runs are inside their band, {found.num_expected_inside:.1f} expected;"
-        f" {found.num_diverged} diverged"
+        f"{result.num_inside} of {len(rows)} new runs are inside their band, {result.num_expected_inside:.1f} expected;"
+        f" {result.num_diverged} diverged"
     )
     print(
-        f"mean difference {decimals(found.mean_difference)} points, 0 +- {decimals(found.mean_difference_se)} from"
-        f" seeds alone; p = {found.p_shift:.2g} for it, {found.p_spread:.2g} for the spread"
+        f"mean difference {decimals(result.mean_difference)} points, 0 +- {decimals(result.mean_difference_se)} from"
+        f" seeds alone; p = {result.p_shift:.2g} for it, {result.p_spread:.2g} for the spread"
     )
     print(
         "the table agrees with new runs"
-        if found.agrees
-        else "the table DOES NOT AGREE with new runs: seeds alone would hardly ever give this"
+        if result.agrees
+        else "the table DOES NOT AGREE with new runs: seeds alone would almost never give this"
     )
 
 
@@ -131,35 +131,38 @@ def compare(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Say how far two tables of a space agree, beside what seeds alone would leave of their agreement."""
+    """Compare two tables of one space.
+
+    Printed are their correlations and mean difference, beside the values to expect if only the seeds differed.
+    """
     from channel_bench.table import Table
     from channel_bench.table.compare import compare_tables
 
     tables = [Table.read(table_file(text, data_dir)) for text in (first, second)]
-    found = compare_tables(tables[0], tables[1], metric)
+    agreement = compare_tables(tables[0], tables[1], metric)
     if json_output:
         infos = [dataclasses.asdict(table.info) for table in tables]
-        print_json({"first": infos[0], "second": infos[1], "metric": metric, **dataclasses.asdict(found)})
+        print_json({"first": infos[0], "second": infos[1], "metric": metric, **dataclasses.asdict(agreement)})
         return
     notes = [
         f"{name}: data set {table.info.dataset}, recipe {table.info.recipe['name']}; {table.meaning(metric)}"
         f"; a run's standard deviation is {decimals(std)}"
-        for name, table, std in zip(("first", "second"), tables, found.run_std, strict=True)
+        for name, table, std in zip(("first", "second"), tables, agreement.run_std, strict=True)
     ]
-    if found.shared_runs:
-        notes.append(f"NOT independent: {found.shared_runs:,} runs are in both, so the expectation does not apply")
+    if agreement.shared_runs:
+        notes.append(f"NOT independent: {agreement.shared_runs:,} runs are in both, so the expectation does not apply")
     print_table(
-        ["agreement", "found", "expected from seeds alone"],
+        ["agreement", "measured", "expected from seeds alone"],
         [
-            ["Kendall tau-b", decimals(found.kendall), decimals(found.expected_kendall)],
-            ["Pearson", decimals(found.pearson), decimals(found.expected_pearson)],
-            ["Spearman", decimals(found.spearman), "-"],
+            ["Kendall tau-b", decimals(agreement.kendall), decimals(agreement.expected_kendall)],
+            ["Pearson", decimals(agreement.pearson), decimals(agreement.expected_pearson)],
+            ["Spearman", decimals(agreement.spearman), "-"],
             [
                 "mean difference, points",
-                decimals(found.mean_difference),
-                f"0 +- {decimals(found.mean_difference_se)}",
+                decimals(agreement.mean_difference),
+                f"0 +- {decimals(agreement.mean_difference_se)}",
             ],
         ],
-        title=f"{first} and {second}: {found.num_archs:,} architectures of {found.space} in both",
+        title=f"{first} and {second}: {agreement.num_archs:,} architectures of {agreement.space} in both",
         caption="\n".join(notes),
     )

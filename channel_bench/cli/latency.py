@@ -28,22 +28,23 @@ def latency(
     device: DeviceOption = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Images per forward pass [default: 1024 on a GPU; on a CPU 4, mini spaces 256]."),
+        typer.Option(help="Images per forward pass [default: 1024 on a GPU; on a CPU 4, or 256 in mini spaces]."),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Rounds; each times everything once.")] = 30,
-    networks: Annotated[int, typer.Option(help="Whole networks to check the sum of layers on.")] = 32,
+    repeats: Annotated[int, typer.Option(help="Rounds; each round times every layer and network once.")] = 30,
+    networks: Annotated[int, typer.Option(help="Whole networks to time, which check the sums of layers.")] = 32,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads.")] = 1,
-    seed: Annotated[int, typer.Option(help="Which networks, and the order of timings.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which networks are timed, and the order of all timings.")] = 0,
     json_output: JsonOption = False,
 ) -> None:
-    """Measure the latency of every layer on this machine, so that sums of look-ups give that of any architecture.
+    """Measure the latency of layers on this machine.
 
-    Whole networks are timed as well, and the file says how far off the sums are. Interrupted, it writes nothing.
+    The sum over its layers then predicts the latency of any architecture. Whole networks are timed as well, and the
+    file says how far off the sums are. If it is interrupted, nothing is written.
     """
     from channel_bench.latency.measure import NOISY_PERCENT, check_plan, measure, num_samples
     from channel_bench.support.durable import check_writable
 
-    found = get_space(space)
+    chosen_space = get_space(space)
     check_plan(repeats, networks, seed)
     if out.suffix != ".json":
         raise ArgumentError(f"latency file {str(out)!r} must end in .json")
@@ -55,9 +56,13 @@ def latency(
     target = pick_device(device)
     if target.type not in ("cpu", "cuda"):
         raise ArgumentError(f"device {device!r} cannot be timed: allowed are 'cpu', 'cuda', 'cuda:1' ...")
-    stopwatch = TorchStopwatch(found, target, default_batch_size(found, target) if batch_size is None else batch_size)
-    with progress(f"timing {found.name}", num_samples(found, repeats, networks)) as advance:
-        model = measure(found, stopwatch, num_repeats=repeats, num_networks=networks, seed=seed, on_sample=advance)
+    stopwatch = TorchStopwatch(
+        chosen_space, target, default_batch_size(chosen_space, target) if batch_size is None else batch_size
+    )
+    with progress(f"timing {chosen_space.name}", num_samples(chosen_space, repeats, networks)) as advance:
+        model = measure(
+            chosen_space, stopwatch, num_repeats=repeats, num_networks=networks, seed=seed, on_sample=advance
+        )
     model.write(out)
     if json_output:
         print_json({**model.facts(), "predicted_ms": _predicted_range(model), "file": str(out)})
@@ -77,20 +82,22 @@ def _print_latency(model: LatencyModel) -> None:
     rows = [
         [
             name,
-            found.num_archs,
-            decimals(found.pearson),
-            decimals(found.kendall),
-            f"{found.mape:.2f}",
-            f"{found.bias:+.2f}",
+            agreement.num_archs,
+            decimals(agreement.pearson),
+            decimals(agreement.kendall),
+            f"{agreement.mape:.2f}",
+            f"{agreement.bias:+.2f}",
         ]
-        for name, found in (
+        for name, agreement in (
             ("sum of layers", check.sums),
             ("corrected sum", check.corrected),
             ("measured again", check.repeat),
         )
     ]
     correction = (
-        f"{model.offset_ms:+.4g} ms, x {model.scale:.4g}" if check.is_corrected else "NOT used, it does not help"
+        f"{model.offset_ms:+.4g} ms, x {model.scale:.4g}"
+        if check.is_corrected
+        else "NOT used, because it does not help"
     )
     print_table(
         ["whole networks against", "n", "Pearson", "Kendall", "error %", "bias %"],

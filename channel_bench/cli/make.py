@@ -51,12 +51,15 @@ def train(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Train one architecture now, and print its record; epoch by epoch on a terminal."""
-    found = get_space(space)
-    text = found.text(arch)
+    """Train one architecture and print its record.
+
+    On a terminal a progress bar shows every epoch.
+    """
+    chosen_space = get_space(space)
+    text = chosen_space.text(arch)
     from channel_bench.recipe import get_recipe
 
-    chosen = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
+    chosen = get_recipe(recipe or chosen_space.recipe, epochs=epochs, precision=precision)
     from channel_bench.record import Job
     from channel_bench.training.backends import pick_backend, train_jobs
     from channel_bench.training.datasets import load_dataset
@@ -65,13 +68,13 @@ def train(
 
     use_threads(threads)
     target = pick_device(device)
-    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
-    if pick_backend(found, chosen, data, backend)[0] == "native":
-        (record,) = train_jobs(found, [Job(text, 0, seed)], chosen, data, backend="native")
+    data = load_dataset(dataset or chosen_space.dataset, data_dir=data_dir, download=download_data, device=target)
+    if pick_backend(chosen_space, chosen, data, backend)[0] == "native":
+        (record,) = train_jobs(chosen_space, [Job(text, 0, seed)], chosen, data, backend="native")
     else:
-        with progress(f"{found.name} {text}", chosen.epochs) as advance:
+        with progress(f"{chosen_space.name} {text}", chosen.epochs) as advance:
             record = train_run(
-                found,
+                chosen_space,
                 text,
                 chosen,
                 seed,
@@ -81,22 +84,27 @@ def train(
             )
     if json_output:
         print_json(
-            {"space": found.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
+            {"space": chosen_space.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
         )
         return
     rows = [[name, _shown(value)] for name, value in record.row().items()]
     print_table(
         ["field", "value"],
         rows,
-        title=f"{found.name} {text}, data set {data.name}, recipe {chosen.name}",
+        title=f"{chosen_space.name} {text}, data set {data.name}, recipe {chosen.name}",
         caption="accuracies in percent, losses in nats, times in seconds; best_test_acc is the maximum over epochs",
     )
 
 
 def build(
     space: SpaceArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; the same folder again continues.")],
-    archs: Annotated[str, typer.Option(help="How many, 'all', or architectures separated by commas.")] = "all",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the runs; building into the same folder again continues.")
+    ],
+    archs: Annotated[
+        str,
+        typer.Option(help="A number (picked at random, always the same), 'all', or architectures separated by commas."),
+    ] = "all",
     runs: Annotated[int, typer.Option(help="Runs (seeds) of each architecture.")] = 3,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
@@ -104,68 +112,74 @@ def build(
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes [default: --runs-per-gpu on each GPU, or one per CPU core].")
+        int | None, typer.Option(help="Worker processes [default: --runs-per-gpu for each GPU, or one per CPU core].")
     ] = None,
     runs_per_gpu: Annotated[
-        str, typer.Option(metavar="N|auto", help="Worker processes on each GPU; auto for a rule of thumb.")
+        str, typer.Option(metavar="N|auto", help="Worker processes on each GPU; auto chooses by a rule of thumb.")
     ] = "1",
     stack: Annotated[
         int | None,
-        typer.Option(help="Networks trained together as one program [default: 8 in the mini spaces, else 1]."),
+        typer.Option(help="Networks trained together as one program [default: 8 in mini spaces, otherwise 1]."),
     ] = None,
     backend: BackendOption = "auto",
     no_graph: NoGraphOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
-    base_seed: Annotated[int, typer.Option(help="Seed of run 0; run r has this plus r.")] = 0,
+    base_seed: Annotated[int, typer.Option(help="Seed of run 0; the seed of run r is r larger.")] = 0,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Train the I-th of N equally costly parts, 1 <= I <= N.")
+        str, typer.Option(metavar="I/N", help="Train only the I-th of N equally costly parts, 1 <= I <= N.")
     ] = "1/1",
-    retries: Annotated[int, typer.Option(help="How often a run is tried again after it failed.")] = 2,
-    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    retries: Annotated[int, typer.Option(help="How often a failed run is tried again.")] = 2,
+    engine: Annotated[str, typer.Option(help="local (this machine) or ray (a cluster).")] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster: auto, ray://HOST:PORT or HOST:PORT [default: one of this machine only]."),
+        typer.Option(
+            help="Address of the Ray cluster: auto, ray://HOST:PORT or HOST:PORT [default: Ray on this machine only]."
+        ),
     ] = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Train architectures into a folder of runs; interrupted or killed, the same command goes on where it stopped.
+    """Train architectures into a folder of runs.
 
-    The same command on several machines with a shared file system, or several times on one, shares the work.
+    If it is interrupted or killed, start the same command again: it continues where it stopped. Start the same command
+    several times, also on several machines with a shared file system, and they share the work.
     """
     from channel_bench.builder.build import build as run_build
-    from channel_bench.builder.build import parse_shard, pick_archs
+    from channel_bench.builder.plan import Plan, Workers, parse_shard, pick_archs
     from channel_bench.recipe import get_recipe
 
-    found = get_space(space)
-    chosen_archs = pick_archs(found, archs)
-    chosen_shard = parse_shard(shard)
-    chosen_recipe = get_recipe(recipe or found.recipe, epochs=epochs, precision=precision)
+    chosen = get_space(space)
+    plan = Plan(
+        space=chosen,
+        archs=pick_archs(chosen, archs),
+        num_runs=runs,
+        recipe=get_recipe(recipe or chosen.recipe, epochs=epochs, precision=precision),
+        dataset=dataset,
+        base_seed=base_seed,
+        shard=parse_shard(shard),
+    )
+    how = Workers(
+        engine=engine,
+        address=address,
+        num_workers=workers,
+        runs_per_gpu=count_or_auto("--runs-per-gpu", runs_per_gpu),
+        stack=stack,
+        backend=backend,
+        graph=False if no_graph else None,
+        threads=threads,
+        device=device,
+        max_retries=retries,
+        data_dir=data_dir,
+        download=download_data,
+    )
     with (
         resumable(f"every finished run in {out}"),
-        progress(f"building {found.name}", len(chosen_archs) * max(runs, 0) // chosen_shard[1]) as advance,
+        progress(f"building {chosen.name}", plan.num_planned) as advance,
     ):
         report = run_build(
-            found,
+            plan,
             out,
-            archs=chosen_archs,
-            num_runs=runs,
-            recipe=chosen_recipe,
-            dataset=dataset,
-            num_workers=workers,
-            runs_per_gpu=count_or_auto("--runs-per-gpu", runs_per_gpu),
-            stack=stack,
-            backend=backend,
-            graph=False if no_graph else None,
-            threads=threads,
-            device=device,
-            base_seed=base_seed,
-            shard=chosen_shard,
-            max_retries=retries,
-            engine=engine,
-            address=address,
-            data_dir=data_dir,
-            download=download_data,
+            how,
             on_start=partial(_build_started, out, advance),
             on_outcome=partial(_build_advanced, advance),
             on_wait=_build_waits,
@@ -178,7 +192,7 @@ def _build_started(
     out: Path, advance: Callable[[int, str], None], num_planned: int, num_found: int, set_aside: list[Path]
 ) -> None:
     for damaged in set_aside:
-        say(f"a damaged run was set aside as {damaged}; it is trained again if it is planned")
+        say(f"a damaged run was moved to {damaged}; it is trained again if it is planned")
     say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
     advance(num_found, "")
 
@@ -189,7 +203,10 @@ def _build_advanced(advance: Callable[[int, str], None], outcome: Outcome) -> No
 
 
 def _build_waits(num_held: int) -> None:
-    say(f"the last {num_held} runs are at other builders; what they finish, fail or leave behind ends this one")
+    say(
+        f"other builders are training the last {num_held} runs; this one ends when those are done, and takes over what"
+        " they leave"
+    )
 
 
 def _print_build(report: BuildReport, out: Path) -> None:
@@ -202,46 +219,50 @@ def _print_build(report: BuildReport, out: Path) -> None:
 
 
 def status(
-    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'build' fills.")],
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'channel-bench build' fills.")],
     json_output: JsonOption = False,
 ) -> None:
-    """Show how far a build is: done, diverged, missing, failed, damaged, rate, time left, builders."""
+    """Show the progress of a build.
+
+    Runs that are done, diverged, missing, failed or damaged; the rate and the time left; the builders at work.
+    """
     from channel_bench.builder.status import status as run_status
     from channel_bench.builder.store import RunStore
 
-    found = run_status(RunStore.open(runs))
+    state = run_status(RunStore.open(runs))
     if json_output:
-        print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(state))
         return
-    print(f"{runs}: {found.space}, recipe {found.recipe}, data set {found.dataset}")
-    extra = f"; {found.num_unplanned:,} others are there" if found.num_unplanned else ""
+    print(f"{runs}: {state.space}, recipe {state.recipe}, data set {state.dataset}")
+    extra = f"; {state.num_unplanned:,} more runs are there but not planned" if state.num_unplanned else ""
     print(
-        f"{found.num_done:,} of {found.num_planned:,} planned runs done ({found.num_diverged:,} diverged),"
-        f" {found.num_missing:,} missing{extra}"
+        f"{state.num_done:,} of {state.num_planned:,} planned runs done ({state.num_diverged:,} diverged),"
+        f" {state.num_missing:,} missing{extra}"
     )
-    for path in found.corrupt:
+    for path in state.corrupt:
         print(f"damaged: {path}")
-    for failure in found.failed[:10]:
+    for failure in state.failed[:10]:
         tried = f"{failure.tries} {'try' if failure.tries == 1 else 'tries'} on {failure.host}"
         print(f"failed: {failure.arch} run {failure.run} after {tried}: {' '.join(failure.error.split())}")
-    if found.failed:
-        more = f"{len(found.failed) - 10:,} more failed; " if len(found.failed) > 10 else ""
-        print(f"{more}{len(found.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
-    if found.runs_per_hour is not None and found.time_left_s is not None and found.idle_s is not None:
-        left = f", {duration(found.time_left_s)} left at that rate" if found.num_missing else ""
-        print(f"{found.runs_per_hour:,.0f} runs per hour, the last one {duration(found.idle_s)} ago{left}")
-    for builder in found.builders:
+    if state.failed:
+        more = f"{len(state.failed) - 10:,} more failed; " if len(state.failed) > 10 else ""
+        print(f"{more}{len(state.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
+    if state.runs_per_hour is not None and state.time_left_s is not None and state.idle_s is not None:
+        left = f", {duration(state.time_left_s)} left at that rate" if state.num_missing else ""
+        print(f"{state.runs_per_hour:,.0f} runs per hour, the last one {duration(state.idle_s)} ago{left}")
+    for builder in state.builders:
         print(f"builder at work: {builder}")
-    print(f"builders hold {found.num_running:,} runs now" if found.builders else "no builder is at work")
+    print(f"builders hold {state.num_running:,} runs now" if state.builders else "no builder is at work")
 
 
 def collect(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders that 'build' filled.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders that 'channel-bench build' filled.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Table file to write (.parquet).")],
 ) -> None:
-    """Write the runs of one folder, or of several, as one table file, with learning curves in an HDF5 file beside it.
+    """Write folders of runs as one table file.
 
-    A run that is in several folders counts once; different results of one run are refused.
+    The learning curves go to an HDF5 file beside it. A run that is in several folders counts once; if its results
+    differ, nothing is written.
     """
     from channel_bench.builder.collect import collect as run_collect
     from channel_bench.table.verify import verify as run_verify

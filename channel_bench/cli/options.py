@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from channel_bench.errors import ArgumentError
+from channel_bench.recipe import list_recipes
 from channel_bench.space import list_spaces
 from channel_bench.support.terminal import parse_quantity
 
@@ -17,33 +18,44 @@ if TYPE_CHECKING:
     from channel_bench.table import Table
 SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help=f"One of {', '.join(list_spaces())}.")]
 ArchArgument = Annotated[
-    str, typer.Argument(metavar="ARCH", help="7 digits 1..4, or 7 comma-separated channels or ratios.")
+    str, typer.Argument(metavar="ARCH", help="7 digits 1..4, or 7 channels or width ratios separated by commas.")
 ]
-TableOption = Annotated[
-    str | None, typer.Option("--table", help="Name or path of a table [default: that of the space].")
-]
+TableOption = Annotated[str | None, typer.Option("--table", help="Name or path of a table [default: the space's own].")]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Folder of downloaded data [default: $CHANNEL_BENCH_DATA or the user's cache]."),
+    typer.Option(
+        "--data-dir", help="Folder of downloaded data [default: $CHANNEL_BENCH_DATA, or the user's cache folder]."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-MetricOption = Annotated[str, typer.Option("--metric", help="best_test_acc (best epoch) or test_acc (last epoch).")]
-RecipeOption = Annotated[str | None, typer.Option("--recipe", help="Name of a recipe [default: that of the space].")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+MetricOption = Annotated[
+    str, typer.Option("--metric", help="Accuracy: best_test_acc (best epoch) or test_acc (last epoch).")
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help=f"Recipe: one of {', '.join(list_recipes())} [default: the space's own].")
+]
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", help="digits, cifar10 or a folder of Parquet images [default: that of the space]."),
+    typer.Option("--dataset", help="Images: digits, cifar10, or a folder of Parquet files [default: the space's own]."),
 ]
 BackendOption = Annotated[
-    str, typer.Option("--backend", help="native (compiled), torch, or auto: native for the mini spaces on a CPU.")
+    str,
+    typer.Option(
+        "--backend", help="Program that trains: native (compiled), torch, or auto (native for mini spaces on a CPU)."
+    ),
 ]
-NoGraphOption = Annotated[bool, typer.Option("--no-graph", help="On a GPU: launch every kernel from Python.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Override the recipe's epochs.")]
+NoGraphOption = Annotated[
+    bool, typer.Option("--no-graph", help="On a GPU, launch every kernel from Python instead of replaying CUDA graphs.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Device to compute on: auto, cpu, cuda, cuda:1 ...")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs [default: the recipe's].")]
 PrecisionOption = Annotated[
-    str | None, typer.Option("--precision", help="Override the recipe's arithmetic: fp32, tf32 (GPU) or bf16.")
+    str | None, typer.Option("--precision", help="Arithmetic: fp32, tf32 (GPU only) or bf16 [default: the recipe's].")
 ]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")]
-ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; they change results in the last bits.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download CIFAR-10 if it is missing.")]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", help="CPU threads; their number changes results in the last bits.")
+]
 
 
 def latency_conditions(model: LatencyModel) -> str:
@@ -81,8 +93,8 @@ def latency_budget(
     """The model of a latency file and the limit in ms; None and None where neither option is given."""
     if (file is None) != (max_latency is None):
         raise ArgumentError(
-            "--latency and --max-latency go together: a table holds no latencies,"
-            f" 'channel-bench latency {table.space.name} -o FILE' measures them"
+            "--latency and --max-latency go together: a table holds no latencies;"
+            f" measure them with 'channel-bench latency {table.space.name} -o FILE'"
         )
     if file is None:
         return None, None
@@ -93,7 +105,7 @@ def latency_budget(
 
 
 def decimals(value: float | None) -> str:
-    """A number with four decimals, or what is wrong with it in words."""
+    """A number with four decimals; "unknown" for None, "undefined" for NaN."""
     if value is None:
         return "unknown"
     return "undefined" if math.isnan(value) else f"{value:.4f}"

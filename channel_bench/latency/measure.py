@@ -18,15 +18,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.latency.model import Agreement, Check, Conditions, LatencyModel
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Arch, Space
-from channel_bench.space.layers import Layer, layers_of
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Arch, FloatArray, Space
+from channel_bench.space.layers import Layer
 
-FloatArray = npt.NDArray[np.float64]
-Plan = list[tuple[Layer | None, tuple[int, ...]]]
+Schedule = list[tuple[Layer | None, tuple[int, ...]]]
 """What is timed in a round: a layer and the digits of its slots, or no layer and those of a whole network."""
 
 MIN_NETWORKS = 6
@@ -87,14 +85,14 @@ def measure(
     check_plan(num_repeats, num_networks, seed)
     rng = np.random.default_rng(seed)
     archs = [tuple(digits) for digits in space.sample(num_networks, rng).tolist()]
-    plan: Plan = [
+    schedule: Schedule = [
         (layer, digits)
-        for layer in layers_of(space)
+        for layer in space.layers
         for digits in itertools.product(range(1, NUM_WIDTHS + 1), repeat=len(layer.slots))
     ]
-    plan += [(None, arch) for arch in archs]
+    schedule += [(None, arch) for arch in archs]
     load_average, start_s = _load_average(), time.monotonic()
-    rounds = _time_rounds(stopwatch, plan, 1 + num_repeats, rng, on_sample)[1:]
+    rounds = _time_rounds(stopwatch, schedule, 1 + num_repeats, rng, on_sample)[1:]
     conditions = dataclasses.replace(
         stopwatch.conditions,
         input_shape=space.input_shape,
@@ -105,7 +103,7 @@ def measure(
         load_average=load_average,
     )
     layers_ms: dict[str, FloatArray] = {}
-    for (layer, digits), value in zip(plan, _summary(rounds), strict=True):
+    for (layer, digits), value in zip(schedule, _summary(rounds), strict=True):
         if layer is not None:
             values = layers_ms.setdefault(layer.name, np.empty((NUM_WIDTHS,) * len(digits)))
             values[tuple(digit - 1 for digit in digits)] = value
@@ -114,20 +112,20 @@ def measure(
 
 def _time_rounds(
     stopwatch: Stopwatch,
-    plan: Plan,
+    schedule: Schedule,
     num_rounds: int,
     rng: np.random.Generator,
     on_sample: Callable[[int, str], None] | None,
 ) -> FloatArray:
-    """Milliseconds (num_rounds, len(plan)); each round in an order of its own."""
-    rounds = np.empty((num_rounds, len(plan)))
+    """Milliseconds (num_rounds, len(schedule)); each round in an order of its own."""
+    rounds = np.empty((num_rounds, len(schedule)))
     for latencies in rounds:
-        for position in rng.permutation(len(plan)).tolist():
-            layer, digits = plan[position]
-            found = stopwatch.time_network(digits) if layer is None else stopwatch.time_layer(layer, digits)
-            if not 0 < found < math.inf:
-                raise ArgumentError(f"the stopwatch gave a latency of {found} ms: allowed are positive numbers")
-            latencies[position] = found
+        for position in rng.permutation(len(schedule)).tolist():
+            layer, digits = schedule[position]
+            latency_ms = stopwatch.time_network(digits) if layer is None else stopwatch.time_layer(layer, digits)
+            if not 0 < latency_ms < math.inf:
+                raise ArgumentError(f"the stopwatch gave a latency of {latency_ms} ms: allowed are positive numbers")
+            latencies[position] = latency_ms
             if on_sample is not None:
                 on_sample(1, f"{layer.name if layer else 'network'} {''.join(map(str, digits))}")
     return rounds
@@ -135,7 +133,7 @@ def _time_rounds(
 
 def num_samples(space: Space, num_repeats: int, num_networks: int) -> int:
     """How many timings `measure` takes."""
-    return (1 + num_repeats) * (sum(NUM_WIDTHS ** len(layer.slots) for layer in layers_of(space)) + num_networks)
+    return (1 + num_repeats) * (sum(NUM_WIDTHS ** len(layer.slots) for layer in space.layers) + num_networks)
 
 
 def check_plan(num_repeats: int, num_networks: int, seed: int = 0) -> None:

@@ -6,7 +6,7 @@
 
 A layer's latency depends on the widths that it reads and writes, so on one or two of the seven digits. measure.py times
 every layer at each of its 4 or 16 combinations, and the latency of all 16,384 architectures is a sum of look-ups. That
-layers add up is an assumption; so whole networks are timed as well, and the file says how wrong the sum is on them.
+layers add up is an assumption; so whole networks are timed as well, and the file says how far off the sums are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench._version import __version__
 from channel_bench.errors import (
@@ -32,18 +31,15 @@ from channel_bench.errors import (
     StorageError,
     os_reason,
 )
-from channel_bench.space import NUM_WIDTHS, Space, get_space, is_batch
-from channel_bench.space.layers import layers_of
+from channel_bench.space import NUM_WIDTHS, FloatArray, Space, get_space, is_batch
 from channel_bench.support.durable import write_atomic
-
-FloatArray = npt.NDArray[np.float64]
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was measured, on what, and how. Latencies of other conditions are other latencies."""
+    """What was measured, on what, and how. Latencies under other conditions differ."""
 
     device: str
     """Name of the GPU or CPU."""
@@ -72,7 +68,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well one series of latencies gives another; percent are of the latter."""
+    """How well one series of latencies predicts another; percentages are relative to the latter."""
 
     num_archs: int
     pearson: float | None
@@ -92,7 +88,7 @@ class Check:
     archs: tuple[str, ...]
     measured_ms: tuple[float, ...]
     num_fitted: int
-    """The first so many fitted the correction; the others only tested it."""
+    """Number of networks, counted from the first, that fitted the correction; the others only tested it."""
     sums: Agreement
     """Bare sums of layers, on the tested networks."""
     corrected: Agreement
@@ -122,7 +118,7 @@ class LatencyModel:
         Raises:
             ArgumentError: A layer is missing or unknown, a table has another shape, or a latency is not positive.
         """
-        layers = {layer.name: layer for layer in layers_of(self.space)}
+        layers = {layer.name: layer for layer in self.space.layers}
         if set(self.layers_ms) != set(layers):
             differ = ", ".join(sorted(set(self.layers_ms) ^ set(layers)))
             raise ArgumentError(f"latencies are not those of the layers of {self.space.name!r}: {differ}")
@@ -155,7 +151,7 @@ class LatencyModel:
         """Bare sums of look-ups, without the correction; arguments, returns, raises: as `predict`."""
         digits = self.space.archs() if archs is None else self.space.digits(archs)
         sums = np.zeros(len(digits))
-        for layer in layers_of(self.space):
+        for layer in self.space.layers:
             sums += self.layers_ms[layer.name][tuple(digits[:, slot] - 1 for slot in layer.slots)]
         return sums if archs is None or is_batch(archs) else float(sums[0])
 
@@ -176,7 +172,7 @@ class LatencyModel:
             "space": self.space.name,
             "space_fingerprint": self.space.fingerprint,
             "unit": "ms",
-            "layer_slots": {layer.name: layer.slots for layer in layers_of(self.space)},
+            "layer_slots": {layer.name: layer.slots for layer in self.space.layers},
             "layers_ms": {name: values.tolist() for name, values in self.layers_ms.items()},
             "scale": self.scale,
             "offset_ms": self.offset_ms,
@@ -190,20 +186,20 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
 
     Args:
         path: The file.
-        space: The space that it has to be of; None for any.
+        space: The space that it must be for; None for any.
 
     Raises:
         MissingDataError: There is no such file.
         StorageError: It cannot be read.
-        CorruptFileError: It is not a latency file, was changed, or is of other networks under the space's name.
-        ArgumentError: It is of another space.
+        CorruptFileError: It is not a latency file, was changed, or was measured on other networks of the same name.
+        ArgumentError: It is for another space.
     """
     shown = repr(str(path))
     try:
         text = Path(path).read_text("utf-8")
     except FileNotFoundError:
         raise MissingDataError(
-            f"latency file {shown} does not exist: 'channel-bench latency SPACE -o FILE' measures one"
+            f"latency file {shown} does not exist: measure one with 'channel-bench latency SPACE -o FILE'"
         ) from None
     except UnicodeDecodeError:
         raise CorruptFileError(f"{shown} is not a latency file: it is not text") from None
@@ -224,9 +220,11 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
     except (ChannelBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptFileError(f"latency file {shown} cannot be read by this version: {error}") from None
     if not same:
-        raise CorruptFileError(f"latency file {shown} is of other networks under the name {model.space.name!r}")
+        raise CorruptFileError(
+            f"latency file {shown} was measured on other networks under the name {model.space.name!r}"
+        )
     if space is not None and model.space != get_space(space):
-        raise ArgumentError(f"latency file {shown} is of space {model.space.name!r}, not {get_space(space).name!r}")
+        raise ArgumentError(f"latency file {shown} is for space {model.space.name!r}, not {get_space(space).name!r}")
     return model
 
 

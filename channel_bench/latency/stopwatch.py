@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from channel_bench.errors import ArgumentError
 from channel_bench.latency.model import Conditions
 from channel_bench.space import NUM_WIDTHS, Arch, Space
-from channel_bench.space.layers import CLASSES, IMAGE, Layer, layers_of
+from channel_bench.space.layers import CLASSES, IMAGE, Layer
 from channel_bench.training.models import blank_model, build_model
 from channel_bench.training.step import arithmetic
 
@@ -34,7 +34,7 @@ MAX_BATCH_SIZE = 65_536
 SAMPLE_MS = 1.0
 """A sample is an odd number of calls that take at least this long together ..."""
 MIN_CALLS = 3
-"""... and at least so many, so that their median can drop one that was interrupted ..."""
+"""... and at least this many, so that their median can drop one that was interrupted ..."""
 LONG_MS = 10.0
 """... but for a call of this length, within which the scheduler's interruptions average out."""
 _OUT_OF_MEMORY = ("out of memory", "allocate memory")
@@ -44,7 +44,7 @@ _Call = Callable[[], object]
 def default_batch_size(space: Space, device: torch.device) -> int:
     """Images per forward pass: those of HTAS, 1024 on a GPU and 4 on a CPU; in the mini spaces 256 on a CPU.
 
-    With fewer images the arithmetic of a mini network vanishes beside the overhead of its calls.
+    With fewer images the overhead of a mini network's calls would hide its arithmetic.
     """
     if device.type == "cuda":
         return 1024
@@ -61,7 +61,7 @@ class TorchStopwatch:
         seed: Seed of weights and images. Their values do not matter, but zeros and denormal numbers would.
 
     Raises:
-        ArgumentError: batch_size is out of range, or needs more memory than there is (also while timing).
+        ArgumentError: batch_size is out of range, or needs more memory than the device has (also while timing).
     """
 
     def __init__(self, space: Space, device: torch.device, batch_size: int, seed: int = 0) -> None:
@@ -70,7 +70,7 @@ class TorchStopwatch:
             raise ArgumentError(f"batch size is {batch_size}: allowed are 1..{MAX_BATCH_SIZE}")
         self._space, self._device, self._batch_size = space, device, batch_size
         self._generator = torch.Generator().manual_seed(seed)
-        self._layers = {layer.name: layer for layer in layers_of(space)}
+        self._layers = {layer.name: layer for layer in space.layers}
         widest = build_model(space, (NUM_WIDTHS,) * len(space.max_channels), self._generator).eval()
         self._widest = {name: _folded(widest, name) for name in self._layers}
         self._modules: dict[tuple[str, tuple[int, ...]], nn.Conv2d | nn.Linear] = {}
@@ -122,7 +122,7 @@ class TorchStopwatch:
         return (lambda: functional.relu(module(x), inplace=True)) if layer.relu else (lambda: module(x))
 
     def network_call(self, arch: Arch, images: Tensor | None = None) -> Callable[[], Tensor]:
-        """A function that runs the network of channel_bench/models, on random images by default."""
+        """A function that runs the network of channel_bench/training/models, on random images by default."""
         model = blank_model(self._space, self._space.channels(arch)).eval()
         for layer in self._layers.values():
             module = self._module(layer, tuple(arch[slot] for slot in layer.slots))

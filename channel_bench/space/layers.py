@@ -1,11 +1,11 @@
 """The layers of the networks as data: what each is, and which slots give its input and output channels.
 
-    >>> [layer.name for layer in layers_of(get_space("resnet")) if layer.stride == 2]
+    >>> [layer.name for layer in get_space("resnet").layers if layer.stride == 2]
     ['stem.0', 'block3.0']
 
-The one description of both skeletons, from which costs (cost.py), look-up tables of latency (latency.py), the memory of
-a run (builder/packing.py), the compiled trainer (native/) and the weight-shared network (harness/supernet) follow.
-channel_bench/models writes the same networks out as PyTorch modules; tests hold the two together.
+The one description of both skeletons. From it follow the costs (cost.py), the look-up tables of latency (latency/), the
+memory of a run (builder/packing.py), the compiled trainer (training/native/) and the weight-shared network
+(harness/supernet). training/models writes the same networks out as PyTorch modules; tests compare the two.
 
 A network is a chain of blocks: the stem, four or five blocks of two or three convolutions, in MobileNet an output
 convolution, then the classifier. Every convolution is without bias and has a batch normalisation behind it.
@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # space.py imports cost.py, and that this module
-    from channel_bench.space.space import Space
 
 IMAGE, CLASSES = 7, 8
 """Stand for the image and the classes where a layer names a slot. They go on behind the seven slots, so that a list of
@@ -31,7 +28,7 @@ class Layer:
     """A convolution with its normalisation and what follows it, or the pooling with the linear layer."""
 
     name: str
-    """Name of its convolution or linear layer in the network (channel_bench/models)."""
+    """Name of its convolution or linear layer in the network (channel_bench/training/models)."""
     reads: int
     """Slot of its input channels, or IMAGE."""
     writes: int
@@ -86,16 +83,22 @@ class Layer:
 
 
 @functools.cache
-def layers_of(space: Space) -> tuple[Layer, ...]:
-    """The layers of a space's networks, in the order of the forward pass; the last one is the classifier."""
-    _, height, width = space.input_shape
-    return {"resnet": _resnet, "mobilenet": _mobilenet}[space.family]((height, width))
+def layers_of(family: str, image_size: tuple[int, int]) -> tuple[Layer, ...]:
+    """The layers of a family's networks; `Space.layers` has those of a space.
+
+    Args:
+        family: "resnet" or "mobilenet".
+        image_size: Height and width of an image.
+
+    Returns:
+        Layers in the order of the forward pass; the last one is the classifier.
+    """
+    return {"resnet": _resnet, "mobilenet": _mobilenet}[family](image_size)
 
 
-@functools.cache
-def blocks_of(space: Space) -> tuple[tuple[Layer, ...], ...]:
-    """The same without the classifier, by block."""
-    return tuple(tuple(block) for _, block in itertools.groupby(layers_of(space)[:-1], lambda layer: layer.block))
+def blocks_of(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], ...]:
+    """Group all layers but the last one, the classifier, by block; `Space.blocks` has those of a space."""
+    return tuple(tuple(block) for _, block in itertools.groupby(layers[:-1], lambda layer: layer.block))
 
 
 def _resnet(image_size: tuple[int, int]) -> tuple[Layer, ...]:

@@ -43,8 +43,10 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArchError, ArgumentError, unknown_name
 from channel_bench.space import cost
+from channel_bench.space.layers import Layer, blocks_of, layers_of
 
 Arch = tuple[int, ...]
+FloatArray = npt.NDArray[np.float64]
 Int8Array = npt.NDArray[np.int8]
 IntArray = npt.NDArray[np.int64]
 
@@ -68,7 +70,7 @@ class Space:
     name: str
     """Unique name, also in file metadata."""
     family: str
-    """Skeleton of the network: "resnet" or "mobilenet" (channel_bench/models)."""
+    """Skeleton of the network: "resnet" or "mobilenet" (channel_bench/training/models)."""
     max_channels: tuple[int, ...]
     """Channels of each slot at digit 4; all divisible by 4."""
     input_shape: tuple[int, int, int]
@@ -223,7 +225,18 @@ class Space:
             raise ArgumentError(f"cannot sample {num_archs} distinct architectures: allowed are 1..{NUM_ARCHS}")
         return self.archs()[rng.choice(NUM_ARCHS, num_archs, replace=False)]
 
-    # -- costs --------------------------------------------------------------------------------------------------
+    # -- layers and costs ---------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of its networks, in the order of the forward pass; the last one is the classifier."""
+        _, height, width = self.input_shape
+        return layers_of(self.family, (height, width))
+
+    @functools.cached_property
+    def blocks(self) -> tuple[tuple[Layer, ...], ...]:
+        """The layers without the classifier, by block."""
+        return blocks_of(self.layers)
 
     def flops(self, archs: Any = None) -> Any:
         """Multiply-accumulates of one image (convolutions and linear layer; see cost.py).
@@ -242,7 +255,7 @@ class Space:
 
     def _cost(self, count: Any, archs: Any) -> Any:
         channels = self.channel_counts(self.archs() if archs is None else archs)
-        counts = count(self, channels)
+        counts = count(self.layers, [*channels.T, self.input_shape[0], self.num_classes])
         return counts if archs is None or is_batch(archs) else int(counts[0])
 
     @property
@@ -262,7 +275,9 @@ class Space:
         if "," in text:
             parts = [part.strip() for part in text.split(",")]
             if not all(_NUMBER.fullmatch(part) for part in parts):
-                raise ArchError(f"{_shown(text)} is not an architecture: between the commas stand integers or ratios")
+                raise ArchError(
+                    f"{_shown(text)} is not an architecture: between commas, only integers and ratios are allowed"
+                )
             return self._parse_sequence([float(part) if "." in part else int(part) for part in parts])
         if len(text) != NUM_SLOTS or text.strip("1234"):
             raise ArchError(
@@ -296,7 +311,7 @@ class Space:
         if len(values) != NUM_SLOTS:
             raise ArchError(
                 f"an architecture has {NUM_SLOTS} slots, got {len(values)} values {_shown(values)}"
-                "; a batch of indices is written {'index': values}"
+                "; write a batch of indices as {'index': values}"
             )
         for slot, number in enumerate(values):
             if isinstance(number, bool) or not isinstance(number, (int, float)):
@@ -307,9 +322,7 @@ class Space:
             allowed = self._allowed(kind, slot)
             if number not in allowed:
                 hint = (
-                    "; channels are written {'channels': values}"
-                    if kind == "digits" and self._looks_like_digits
-                    else ""
+                    "; write channels as {'channels': values}" if kind == "digits" and self._looks_like_digits else ""
                 )
                 raise ArchError(
                     f"{kind.rstrip('s')} {_shown(number)} of slot {slot} is not one of"
@@ -328,8 +341,8 @@ class Space:
         if not all(isinstance(number, int) for number in values):
             if all(number == 1 for number in values):
                 raise ArchError(
-                    "7 times 1.0 is the ratio of the widest and the digit of the narrowest: write {'ratios': values} or"
-                    " {'digits': values}"
+                    "7 times 1.0 could mean the ratios of the widest or the digits of the narrowest: write"
+                    " {'ratios': values} or {'digits': values}"
                 )
             return "ratios"
         if self._looks_like_digits or all(1 <= number <= NUM_WIDTHS for number in values):
@@ -351,7 +364,7 @@ class Space:
         for number, row in enumerate(rows):
             try:
                 if isinstance(_plain(row), numbers.Number):
-                    raise ArchError(f"a batch of indices is written {{'index': values}}, got {_shown(row)}")
+                    raise ArchError(f"write a batch of indices as {{'index': values}}, got {_shown(row)}")
                 digits[number] = self.arch(row)
             except ArchError as error:
                 raise ArchError(f"row {number}: {error}") from None

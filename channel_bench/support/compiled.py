@@ -3,7 +3,7 @@
     >>> library = load_library(Path(__file__).with_name("trainer.cpp"), "the native trainer")
 
 The compiler of the machine ($CXX, else c++ or g++) makes a shared library in the user's cache folder, under a name that
-changes with source, flags and compiler. Whoever uses one has a slower path for machines without a compiler.
+changes with source, flags and compiler. Every user of such a library has a slower path for machines without a compiler.
 
 A library runs as this user, so it is loaded only from a folder and a file that belong to this user and that nobody else
 can write. A cache that does not load, or that others could have written, is compiled anew.
@@ -32,7 +32,7 @@ _COMPILE_LIMIT_S = 120
 
 @functools.cache
 def load_library(source: Path, what: str) -> ctypes.CDLL:
-    """The library of a C++ file, compiled now where it is not in the cache.
+    """Load the library of a C++ file; compile it if it is not in the cache.
 
     Args:
         source: The file, with functions that are extern "C".
@@ -43,7 +43,7 @@ def load_library(source: Path, what: str) -> ctypes.CDLL:
     """
     compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++") or ""]
     if not compiler[0]:
-        raise ArgumentError(f"there is no C++ compiler (c++, or what $CXX names) to compile {what}")
+        raise ArgumentError(f"no C++ compiler was found (c++, or the one that $CXX names) to compile {what}")
     # Not -march=native: a fixed instruction set gives the same bits on every machine that has it.
     target = ["-march=x86-64-v3"] if platform.machine() in ("x86_64", "AMD64") else []
     flags = ["-std=c++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", *target]

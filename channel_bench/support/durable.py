@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, also after a power cut or a kill -9.
+"""Write files whole or not at all, also through a power cut or a kill -9.
 
 Every result is written by one of two functions: `write_atomic` replaces files, `publish_once` lets the first writer
 win. Both write a temporary file in the same folder, fsync it, move it into place in one step, and fsync the folder.
-What fails (no space, no permission) leaves what was there untouched and no temporary file behind.
+A write that fails (no space, no permission) leaves the old file untouched and no temporary file behind.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def publish_once(path: Path, data: bytes) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents where they are missing.
+    """Make a folder and its parents if they are missing.
 
     Raises:
         StorageError: The file system refused.

@@ -1,4 +1,4 @@
-"""One self-contained HTML page out of a template, a style, a script and data; what they are is the caller's matter.
+"""One self-contained HTML page out of a template, a style, a script and data; the caller decides what they hold.
 
     >>> pages = Path(__file__).parent / "pages"                 # has explore.html, explore.css and explore.js
     >>> text = assemble(pages, "explore", title="resnet", data={"mean": pack_array(means, "<f8")})

@@ -1,4 +1,4 @@
-"""Names of processes on machines that share a file system, and whether the process of a name is surely gone.
+"""Names of processes on machines that share a file system, and whether a named process is certainly gone.
 
 A name is ``machine.pid.started``: no two processes have the same one, not after a reboot and not when pids repeat.
 """

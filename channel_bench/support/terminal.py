@@ -158,7 +158,7 @@ def resumable(what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"{what} is kept; start the same command again to go on")
+        say(f"{what} is kept; start the same command again to continue")
         raise
 
 

@@ -109,7 +109,7 @@ def convert(space: Space, data: bytes, origin: str) -> pa.Table:
     try:
         results: dict[str, dict[str, Any]] = json.loads(data)
     except ValueError as error:
-        raise CorruptFileError(f"{origin!r} is not whole JSON: {error}") from None
+        raise CorruptFileError(f"{origin!r} is not complete JSON: {error}") from None
     texts = space.texts()
     if not isinstance(results, dict) or results.keys() != set(texts):
         keys = set(results) if isinstance(results, dict) else set()

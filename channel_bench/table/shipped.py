@@ -1,16 +1,15 @@
-"""The complete tables of mini spaces that come with the package: where they are, and what the manifest says.
+"""The complete tables of mini spaces that come with the package: where they are.
 
     >>> shipped_path(get_space("resnet-mini")).name
     'resnet-mini.v1.parquet'
 
-In the repository they stand in data/; an installed package has the same folder as channel_bench/tables/.
+In the repository they are in data/, beside a manifest with the hash of every file; an installed package has the same
+folder as channel_bench/tables/.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from channel_bench.errors import MissingDataError
 from channel_bench.space import Space
@@ -20,6 +19,7 @@ TABLE_NAME = "digits-16384x3"
 SPACES = ("resnet-mini", "mobilenet-mini")
 """Spaces whose table belongs here."""
 MANIFEST = "manifest.json"
+"""For each table: its files with size and SHA-256, rows, hashes, recipe, and the versions that trained it."""
 
 
 def shipped_dir() -> Path:
@@ -42,9 +42,3 @@ def shipped_path(space: Space) -> Path:
             f" {space.name}' and 'channel-bench collect', then pass its path"
         )
     return path
-
-
-def read_manifest() -> dict[str, Any]:
-    """What is shipped: per file its bytes and SHA-256, per table its rows, hash of content, recipe and versions."""
-    manifest: dict[str, Any] = json.loads((shipped_dir() / MANIFEST).read_text())
-    return manifest

@@ -28,13 +28,14 @@ def load(space: str | Space, table: str | Path | None = None, data_dir: str | Pa
     Raises:
         UnknownNameError: No such space or table.
         MissingDataError: The table is not on this machine; the message says how to get it.
-        CorruptFileError: The file is damaged, or is of another space.
+        CorruptFileError: The file is damaged.
+        ArgumentError: The table is for another space.
     """
     space = get_space(space)
-    found = Table.read(find_table(space, table, data_dir))
-    if found.space != space:
-        raise ArgumentError(f"table {str(table)!r} is of space {found.space.name!r}, not {space.name!r}")
-    return found
+    loaded = Table.read(find_table(space, table, data_dir))
+    if loaded.space != space:
+        raise ArgumentError(f"table {str(table)!r} is of space {loaded.space.name!r}, not {space.name!r}")
+    return loaded
 
 
 def find_table(space: str | Space, table: str | Path | None = None, data_dir: str | Path | None = None) -> Path:

@@ -43,12 +43,11 @@ from channel_bench.record import (
     read_info,
     valid_rows,
 )
-from channel_bench.space import NUM_ARCHS, Space, get_space
+from channel_bench.space import NUM_ARCHS, FloatArray, Space, get_space
 
 if TYPE_CHECKING:
     from channel_bench.latency import LatencyModel
 
-FloatArray = npt.NDArray[np.float64]
 COSTS = ("flops", "params")
 
 
@@ -140,9 +139,11 @@ class Table:
         if there != wanted:
             differ = [f"{name} is {there.get(name, 'missing')}" for name in wanted if there.get(name) != wanted[name]]
             differ += [f"{name} is unknown" for name in there if name not in wanted]
-            raise CorruptFileError(f"table {str(path)!r} has other columns than this version's: {'; '.join(differ)}")
+            raise CorruptFileError(
+                f"table {str(path)!r} has columns that differ from this version's: {'; '.join(differ)}"
+            )
         if len(arrow) != info.num_rows:
-            raise CorruptFileError(f"table {str(path)!r} has {len(arrow)} rows, {info.num_rows} were written")
+            raise CorruptFileError(f"table {str(path)!r} has {len(arrow)} rows, but {info.num_rows} were written")
         if content_hash(arrow) != info.content_sha256:
             raise CorruptFileError(f"table {str(path)!r} was changed after it was written: its content hash differs")
         table = cls(arrow, info, path)
@@ -157,7 +158,7 @@ class Table:
                 row = int(wrong[0])
                 raise CorruptFileError(
                     f"table {str(self.path)!r}: {name} of {self.space.text(int(self._rows[row]))} is"
-                    f" {self.arrow.column(name)[row]}, by the closed form {expected[row]}"
+                    f" {self.arrow.column(name)[row]}, but the closed form gives {expected[row]}"
                 )
 
     # -- accuracies ---------------------------------------------------------------------------------------------
@@ -193,14 +194,14 @@ class Table:
         """
         values = self._values(metric, run)
         index = self.space.index(archs)
-        found = values[index]
-        if np.isnan(found).any() if isinstance(index, np.ndarray) else found != found:
-            first = int(index[np.isnan(found)][0]) if isinstance(index, np.ndarray) else index
+        value = values[index]
+        if np.isnan(value).any() if isinstance(index, np.ndarray) else value != value:
+            first = int(index[np.isnan(value)][0]) if isinstance(index, np.ndarray) else index
             raise MissingDataError(
                 f"table {self.name!r} has no finished {'run' if run is None else f'run {run}'} of architecture"
                 f" {self.space.text(first)}: it holds {len(self)} of {NUM_ARCHS} architectures"
             )
-        return found if isinstance(index, np.ndarray) else float(found)
+        return value if isinstance(index, np.ndarray) else float(value)
 
     def accuracies(self, run: int | None = None, metric: str = "best_test_acc") -> FloatArray:
         """Accuracy of every architecture of the space, percent, float64 (16384,) in index order; NaN where missing."""
@@ -363,7 +364,9 @@ class Table:
 
         if isinstance(latency, LatencyModel):
             if latency.space != self.space:
-                raise ArgumentError(f"latencies are of space {latency.space.name!r}, the table of {self.space.name!r}")
+                raise ArgumentError(
+                    f"latencies are for space {latency.space.name!r}, the table is for {self.space.name!r}"
+                )
             return np.asarray(latency.predict())
         try:
             values = np.asarray(latency, np.float64)

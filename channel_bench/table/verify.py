@@ -1,4 +1,4 @@
-"""Check a table file from the outside in, down to every learning curve; what `channel-bench verify` runs.
+"""Check a table file, from its schema down to every learning curve; `channel-bench verify` runs this.
 
     >>> verify("table.parquet")["num_rows"]
 
@@ -19,10 +19,10 @@ from channel_bench.table.table import Table
 
 
 def verify(path: str | Path) -> dict[str, Any]:
-    """Check a table file from the outside in: schema, content hash, keys, costs, accuracies, counts, curves.
+    """Check a table file: schema, content hash, keys, costs, accuracies, counts, curves.
 
     Returns:
-        What was found: the provenance, and counts of architectures, runs and diverged runs.
+        The provenance of the table, and counts of architectures, runs and diverged runs.
 
     Raises:
         MissingDataError: There is no such file.
@@ -49,7 +49,9 @@ def verify(path: str | Path) -> dict[str, Any]:
                 f" recipe has {num_epochs}"
             )
         if row["seed"] is not None and (twin := seeds.setdefault((row["arch"], row["seed"]), row["run"])) != row["run"]:
-            raise CorruptFileError(f"table {str(path)!r}: runs {twin} and {row['run']} of {row['arch']} have one seed")
+            raise CorruptFileError(
+                f"table {str(path)!r}: runs {twin} and {row['run']} of {row['arch']} have the same seed"
+            )
     if table.info.curves_file is not None:
         _verify_curves(table)
     per_arch = np.bincount(table.space.index(table.arrow.column("arch").to_pylist()))
@@ -64,7 +66,7 @@ def verify(path: str | Path) -> dict[str, Any]:
 
 
 def _verify_curves(table: Table) -> None:
-    """Hold the learning curves against their hash, and against the metrics of every row."""
+    """Compare the learning curves with their hash, and with the metrics of every row."""
     archs, curves = table.all_curves()
     if curves_hash(archs, curves) != table.info.curves_sha256:
         raise CorruptFileError(f"table {str(table.path)!r}: its learning curves were changed after they were written")

@@ -1,5 +1,5 @@
-"""One run, from images to its record: data, networks, the training step, and the programs that train.
+"""Train one run, from images to its record: data, networks, the training step, and the programs that train.
 
 `run` trains one network or a stack of them in PyTorch, `native` in compiled C++, `backends` picks between the two;
-`step` is what the GPU repeats; `models` are the networks; `datasets` the images; `devices` where all of that happens.
+`step` has the training step, `models` the networks, `datasets` the images, `devices` the devices and threads.
 """

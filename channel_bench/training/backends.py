@@ -16,7 +16,7 @@ from channel_bench.recipe import Recipe
 from channel_bench.record import Job, RunRecord
 from channel_bench.space import Space
 from channel_bench.training.datasets import Dataset
-from channel_bench.training.native import reason_not
+from channel_bench.training.native import reason_not, train_native
 from channel_bench.training.run import train_run, train_stack
 from channel_bench.training.step import check_device
 
@@ -31,9 +31,9 @@ def pick_backend(
     Args:
         space: The search space.
         recipe: How to train.
-        dataset: What on.
+        dataset: What it is trained on.
         backend: One of BACKENDS.
-        device: Where; default the data set's.
+        device: Where it is trained; default the data set's device.
 
     Returns:
         "native" or "torch"; and for "auto", why the native trainer is not used where it would be the faster one.
@@ -70,8 +70,6 @@ def train_jobs(
     """
     check_device(recipe, dataset.device, graph)
     if pick_backend(space, recipe, dataset, backend)[0] == "native":
-        from channel_bench.training.native import train_native
-
         return train_native(space, jobs, recipe, dataset)
     if len(jobs) == 1:
         (job,) = jobs

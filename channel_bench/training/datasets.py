@@ -32,10 +32,9 @@ from channel_bench.errors import (
     unknown_name,
 )
 from channel_bench.recipe import Recipe
-from channel_bench.space import Space
+from channel_bench.space import FloatArray, IntArray, Space
 
 UInt8Array = npt.NDArray[np.uint8]
-IntArray = npt.NDArray[np.int64]
 
 NUM_TRAIN_DIGITS = 1200
 _NAMES = ("digits", "cifar10")
@@ -46,7 +45,7 @@ class Dataset:
     """A data set with its official split, on one device."""
 
     name: str
-    """What every artefact made from it is labelled with."""
+    """Label of every file that is made from it."""
     train_images: Tensor
     """uint8 (num_train, channels, height, width)."""
     train_labels: Tensor
@@ -149,11 +148,10 @@ def load_dataset(
 
     Args:
         source: "digits" (embedded), "cifar10" (torchvision's archive under data_dir), or a folder whose Parquet files
-            have the
-            columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; the split is read off each
-            file's name (train*, test*) and the data set is named after the folder.
-        data_dir: Where the archive of "cifar10" is or goes; default the user's data folder.
-        download: Fetch the archive of "cifar10" where it is missing.
+            have the columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; each file's name says its
+            split (train*, test*), and the data set is named after the folder.
+        data_dir: Folder of the archive of "cifar10"; default the user's data folder.
+        download: Download the archive of "cifar10" where it is missing.
         device: Where the tensors go.
 
     Raises:
@@ -264,10 +262,10 @@ def _digits(device: torch.device | str) -> Dataset:
     return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)
 
 
-def _read_digits() -> tuple[npt.NDArray[np.float64], IntArray]:
+def _read_digits() -> tuple[FloatArray, IntArray]:
     """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
-    found = importlib.util.find_spec("sklearn")
-    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    package = importlib.util.find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
     if file is None or not file.exists():
         from sklearn.datasets import load_digits
 
@@ -282,7 +280,7 @@ def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) 
         from torchvision.datasets import CIFAR10
     except (ImportError, RuntimeError) as error:
         raise MissingDataError(
-            f"data set 'cifar10' needs a torchvision that imports beside this torch: {error}"
+            f"data set 'cifar10' needs a torchvision that works with the installed torch: {error}"
         ) from None
     from channel_bench.support.folders import default_data_dir
 

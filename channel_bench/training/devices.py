@@ -22,7 +22,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """Device of a name: "auto" is the first GPU where there is one, else the CPU.
 
     Raises:
-        ArgumentError: The name is no device, or none that is here.
+        ArgumentError: The name is no device, or this machine does not have it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe
@@ -28,7 +28,7 @@ from channel_bench.training.datasets import Dataset, TrainLoader
 from channel_bench.training.devices import device_name
 from channel_bench.training.models import build_model
 from channel_bench.training.models.stacked import StackedModel
-from channel_bench.training.step import Trainer, arithmetic, check_device, evaluate_on_device
+from channel_bench.training.step import Trainer, arithmetic, check_device
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -189,18 +189,3 @@ def run_generators(space: Space, job: Job, device: torch.device) -> tuple[torch.
         raise ArgumentError(f"seed {job.seed} is negative: allowed are 0 and above")
     weights, batches = np.random.SeedSequence([job.seed, space.index(job.arch)]).generate_state(2, np.uint64).tolist()
     return torch.Generator().manual_seed(weights), torch.Generator(device).manual_seed(batches)
-
-
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Loss and accuracy with the running statistics of batch normalisation.
-
-    Args:
-        model: The network.
-        images: Normalised float (num_images, channels, height, width).
-        labels: int64 (num_images,).
-
-    Returns:
-        Mean cross-entropy in nats, accuracy in percent.
-    """
-    loss, accuracy = evaluate_on_device(model, images, labels)
-    return loss.item(), accuracy.item()

@@ -4,10 +4,13 @@
     >>> with arithmetic("bf16"):
     ...     loss, accuracy = trainer.epoch(0, [plan])      # tensors on the device, not read yet
 
-A step is crop, mirror and normalise by index, forward, backward, optimiser, sums. All that changes from step to step
-(the position in the epoch, the learning rate on a GPU, the sums) lies in tensors on the device, so a step is the same
-sequence of calls every time: that is what a CUDA graph can replay, and it leaves the host nothing to wait for inside an
-epoch. The graph changes when kernels are launched, never what they compute.
+A step crops, mirrors and normalises images by index, runs forward, backward and the optimiser, and adds up losses.
+Everything that changes from step to step (the position in the epoch, the learning rate on a GPU, the sums) is in
+tensors on the device, so every step is the same sequence of calls. Such a sequence can be recorded once as a CUDA graph
+and replayed, and the host waits for nothing within an epoch. A graph changes when kernels are launched, never what they
+compute.
+
+Shapes below: N images, B in a batch, S networks in a stack. With a single network the axis S is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
 
 EVAL_BATCH_SIZE = 2000
 NUM_WARMUP_STEPS = 3
-"""Steps before a capture: PyTorch asks for a few, in which libraries allocate and choose what they keep."""
+"""Steps before a capture, in which libraries allocate memory and choose algorithms; PyTorch's example takes three."""
 HAS_FUSED_SGD = "fused" in inspect.signature(torch.optim.SGD).parameters
 """PyTorch 2.3 and newer; only the fused optimiser reads a learning rate from the device."""
 
@@ -57,10 +60,10 @@ def check_device(recipe: Recipe, device: torch.device, graph: bool | None = None
 
 @contextlib.contextmanager
 def arithmetic(precision: str = "fp32") -> Iterator[None]:
-    """Set what a GPU computes fp32 convolutions and products with, and have it use algorithms that repeat.
+    """Set the arithmetic of fp32 convolutions and products on a GPU, and allow only algorithms that repeat bit by bit.
 
-    PyTorch lets cuDNN round the inputs of fp32 convolutions to TF32 unless it is told otherwise; the published table
-    was trained in true fp32. "bf16" is autocast around the forward pass (`forward`), and leaves the rest in true fp32.
+    By default PyTorch lets cuDNN round the inputs of fp32 convolutions to TF32; the published table was trained in true
+    fp32. "bf16" is autocast around the forward pass (`forward`), and leaves the rest in true fp32.
     """
     if not torch.cuda.is_available():
         yield
@@ -97,6 +100,9 @@ class Trainer:
         num_nets: S for a stack, None for a network.
         graph: Whether steps are replayed as CUDA graphs; None for where they can be.
 
+    Attributes:
+        model: The network as it is now, on the loader's device.
+
     Raises:
         ArgumentError: The device cannot do the recipe's precision, or graphs that were asked for.
     """
@@ -109,6 +115,7 @@ class Trainer:
         self._device = device = loader.labels.device
         check_device(self._recipe, device, graph)
         self._num_images = len(loader.labels)
+        # Batch sizes of an epoch: all equal, but for a smaller last one. Each size needs a graph of its own.
         size = min(self._recipe.batch_size, self._num_images)
         tail = self._num_images % size
         self._sizes = [size] * (self._num_images // size) + [tail] * (tail > 0)
@@ -120,31 +127,31 @@ class Trainer:
         on_gpu = device.type == "cuda"
         # Tensor cores want channels last; a stack lays its images out itself.
         self._layout = torch.channels_last if on_gpu and num_nets is None else torch.contiguous_format
-        self._model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
+        self.model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
 
         def zeros(*size: int, dtype: torch.dtype = torch.int64) -> Tensor:
             return torch.zeros(size, dtype=dtype, device=device)
 
+        # A graph replays with the addresses that it was captured with. So these tensors are made once and only ever
+        # overwritten in place: order, rows, columns (N, S) int64 and mirrored (N, S) bool of the current epoch ...
         self._plan = [zeros(self._num_images, *shape) for _ in range(3)]
         self._plan.append(zeros(self._num_images, *shape, dtype=torch.bool))
+        # ... the first image of the next batch, the number of the next step in the whole run, and the epoch's sums.
         self._offsets = torch.arange(size, device=device)
         self._position, self._number = zeros(1), zeros(1)
         self._loss_sum, self._num_correct = zeros(*shape, dtype=torch.float64), zeros(*shape)
 
+        # The learning rate of every step of the run; a step starts at a fraction of its epoch.
         starts = [sum(self._sizes[:number]) / self._num_images for number in range(len(self._sizes))]
         lrs = [self._recipe.lr_at(epoch + start) for epoch in range(self._recipe.epochs) for start in starts]
-        # With the rates of all steps on the device, the host has none to send.
+        # On a GPU the fused optimiser reads its rate from a tensor, which each step fills from this table. Elsewhere
+        # `epoch` sets the rate as a number from the host's list.
         self._device_lrs = torch.tensor(lrs, device=device) if _reads_lr_on(device) else None
         self._host_lrs = lrs
         lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
-        self._optimizer = make_optimizer(self._model, self._recipe, lr, fused=self._device_lrs is not None)
+        self._optimizer = make_optimizer(self.model, self._recipe, lr, fused=self._device_lrs is not None)
         use_graph = self._device_lrs is not None if graph is None else graph
         self._graphs = self._capture() if use_graph else {}
-
-    @property
-    def model(self) -> nn.Module:
-        """The network as it is now."""
-        return self._model
 
     def epoch(self, epoch: int, plans: Sequence[EpochPlan]) -> tuple[Tensor, Tensor]:
         """One pass over the training images.
@@ -157,7 +164,7 @@ class Trainer:
             Mean loss in nats and accuracy in percent on the batches as they came: float64 tensors () or (S,) on the
             device, which the host has not waited for.
         """
-        self._model.train()
+        self.model.train()
         for static, name in zip(self._plan, ("order", "rows", "columns", "mirrored"), strict=True):
             parts = [getattr(plan, name) for plan in plans]
             static.copy_(parts[0] if self._num_nets is None else torch.stack(parts, 1))
@@ -181,17 +188,20 @@ class Trainer:
     def _step(self, size: int) -> None:
         """The next step of the epoch, on a batch of this size. Nothing in here may make the host wait."""
         if self._device_lrs is not None:
+            # In place: the optimiser, and the graph, hold on to this tensor.
             lr = self._optimizer.param_groups[0]["lr"]
             lr.copy_(self._device_lrs.index_select(0, self._number).squeeze(0))
+        # Indexing by a tensor keeps the position on the device; a slice would need the host to know it.
         at = self._position + self._offsets[:size]
         order, rows, columns, mirrored = (part.index_select(0, at) for part in self._plan)
         crops = self._loader.crops(order, rows, columns, mirrored)
         images = normalise(crops, *self._statistics, memory_format=self._layout)
         targets = self._loader.labels[order]
-        logits = forward(self._model, images, self._recipe.precision)
+        logits = forward(self.model, images, self._recipe.precision)
+        # Logits are (B, S, classes); cross_entropy wants the classes second. Losses are (B, S).
         losses = functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none")
         self._optimizer.zero_grad()
-        # The mean over a network's batch, summed over networks: no network's gradient knows of the others.
+        # The mean over a network's batch, summed over networks: the gradient of a network depends on no other network.
         losses.mean(0).sum().backward()
         self._optimizer.step()
         self._loss_sum += losses.detach().sum(0)
@@ -202,18 +212,20 @@ class Trainer:
     def _capture(self) -> dict[int, torch.cuda.CUDAGraph]:
         """A graph of a step for each size of batch, with the model and the optimiser left as they were.
 
-        As "Whole-network capture" of PyTorch's notes on CUDA semantics has it: a few steps on a side stream first, then
-        a capture that begins without gradients, so that the backward pass makes them in the graph's own memory. The
-        graphs share that memory, since they never run at the same time and hand each other nothing in it.
+        This follows "Whole-network capture" in PyTorch's notes on CUDA semantics: some steps on a side stream, then a
+        capture that begins without gradients, so that the backward pass makes them in the graph's own memory. The
+        graphs share that memory, because they never run at the same time and pass each other nothing in it.
         """
-        state = [*self._model.parameters(), *self._model.buffers()]
+        # The warm-up steps really train, so parameters and running statistics are saved, and restored below.
+        state = [*self.model.parameters(), *self.model.buffers()]
         saved = [tensor.detach().clone() for tensor in state]
         graphs: dict[int, torch.cuda.CUDAGraph] = {}
         pool = None
-        self._model.train()
+        self.model.train()
         with torch.cuda.device(self._device):
             # One stream for warm-up and capture: gradients stay on the stream that they were first summed on.
             stream = _side_stream(self._device)
+            # The side stream starts after all earlier work, and what follows starts after the side stream.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for size in sorted(set(self._sizes), reverse=True):
@@ -221,6 +233,7 @@ class Trainer:
                         self._rewind(0)
                         self._step(size)
             torch.cuda.current_stream().wait_stream(stream)
+            # The largest first: the pool then has room for the smaller one.
             for size in sorted(set(self._sizes), reverse=True):
                 self._optimizer.zero_grad(set_to_none=True)
                 graph = torch.cuda.CUDAGraph()
@@ -230,7 +243,8 @@ class Trainer:
             with torch.no_grad():
                 for tensor, value in zip(state, saved, strict=True):
                     tensor.copy_(value)
-                # A first step from zeros is the first step of an optimiser without a state: 0 * momentum + gradient.
+                # The momentum buffers must stay where the graphs expect them, so they are zeroed, not dropped. A first
+                # step from zeros equals that of a new optimiser: 0 * momentum + gradient.
                 for buffers in self._optimizer.state.values():
                     for tensor in buffers.values():
                         if tensor is not None:
@@ -247,7 +261,7 @@ class Trainer:
         Returns:
             As `epoch`.
         """
-        return evaluate_on_device(self._model, images, labels, self._num_nets, self._recipe.precision)
+        return evaluate_on_device(self.model, images, labels, self._num_nets, self._recipe.precision)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalise test images once, in the layout that the network wants."""
@@ -256,10 +270,10 @@ class Trainer:
 
 
 def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
-    """Logits in fp32; with "bf16" the network computes in bfloat16 from fp32 weights where autocast thinks it safe.
+    """Logits in fp32; with "bf16" autocast computes in bfloat16, from fp32 weights, those operations it deems safe.
 
-    Each weight is used once in a forward pass, so there is nothing for autocast to cache, and a cache that outlives a
-    capture would be wrong in a graph.
+    Autocast's cache of cast weights is off: each weight is used once in a forward pass, so it would save nothing, and
+    a cache that outlives the capture of a graph would be wrong.
     """
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
         logits: Tensor = model(images)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from channel_bench.builder.build import make_stacks
+from channel_bench.builder.work import make_stacks
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job, RunRecord
 from channel_bench.space import NUM_WIDTHS, Space

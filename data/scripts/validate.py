@@ -23,6 +23,7 @@ import numpy as np
 import channel_bench as cb
 from channel_bench.builder.build import build
 from channel_bench.builder.collect import collect
+from channel_bench.builder.plan import Plan, Workers
 from channel_bench.recipe import get_recipe
 from channel_bench.table import Table
 from channel_bench.table.compare import compare_tables
@@ -60,15 +61,9 @@ def validate(
     archs = pick_spread(reference, count)
     folder = out / space.name
     report = build(
-        space,
+        Plan(space=space, archs=archs, num_runs=num_runs, recipe=recipe, dataset=dataset, base_seed=base_seed),
         folder / "runs",
-        archs=archs,
-        num_runs=num_runs,
-        recipe=recipe,
-        dataset=dataset,
-        device=device,
-        base_seed=base_seed,
-        data_dir=data_dir,
+        Workers(device=device, data_dir=data_dir),
         on_outcome=lambda outcome: print(
             f"{space.name} {outcome.job.arch} run {outcome.job.run}: {outcome.best_test_acc}",
             file=sys.stderr,

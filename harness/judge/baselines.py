@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
-from channel_bench.space.layers import IMAGE, blocks_of, layers_of
+from channel_bench.space.layers import IMAGE
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import kendall
 from harness.stats.ranks import FloatArray, keep_memory
@@ -77,13 +77,13 @@ def num_paths(space: Space) -> npt.NDArray[np.object_]:
     """
     channels = space.channel_counts(space.archs()).astype(object)
     paths = np.ones(NUM_ARCHS, object)
-    for block in blocks_of(space):
+    for block in space.blocks:
         through = paths
         for layer in block:
             reads = space.input_shape[0] if layer.reads == IMAGE else channels[:, layer.reads]
             through = through * layer.kernel**2 * (1 if layer.depthwise else reads)
         paths = through + paths if any(layer.skip for layer in block) else through
-    return np.asarray(paths * channels[:, layers_of(space)[-1].reads])
+    return np.asarray(paths * channels[:, space.layers[-1].reads])
 
 
 @dataclass(frozen=True)

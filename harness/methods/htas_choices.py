@@ -23,7 +23,7 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError
 from channel_bench.latency import LatencyModel
 from channel_bench.space import NUM_WIDTHS
-from channel_bench.space.layers import CLASSES, IMAGE, layers_of
+from channel_bench.space.layers import CLASSES, IMAGE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -143,7 +143,7 @@ def fit_layers(model: LatencyModel, alpha: float | None = 1.0) -> dict[LayerGrou
     """
     space = model.space
     points: dict[LayerGroup, list[tuple[FloatArray, FloatArray]]] = {}
-    for layer in layers_of(space):
+    for layer in space.layers:
         if layer.reads == IMAGE or layer.writes == CLASSES:
             continue
         inputs = None if layer.depthwise else space.max_channels[layer.reads]

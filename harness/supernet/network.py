@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_WIDTHS, Space
-from channel_bench.space.layers import IMAGE, Layer, blocks_of
+from channel_bench.space.layers import IMAGE, Layer
 
 PATHS = ("left", "right")
 
@@ -59,7 +59,7 @@ class Supernet(nn.Module):
         """Multiply-accumulates of all forward passes so far, by the closed form; what training cost is three times
         that."""
         self._flops = space.flops()
-        self.blocks = blocks_of(space)
+        self.blocks = space.blocks
         self.layers = [layer for block in self.blocks for layer in block]
         self.weights, self.scales, self.shifts = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         for layer in self.layers:

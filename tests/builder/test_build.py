@@ -12,15 +12,17 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from builders import NUM_PLANNED, PATIENCE_S, PLAN, Builds, gated, wait_for
+from builders import NUM_PLANNED, PATIENCE_S, PLAN, Builds, gated, read_records, wait_for
 from conftest import Given, make_info, make_record, write_table
 
 import channel_bench as cb
-from channel_bench.builder.build import build, default_stack, make_stacks, pick_archs
+from channel_bench.builder.build import build
 from channel_bench.builder.collect import collect
 from channel_bench.builder.engines import Outcome
 from channel_bench.builder.engines.local import LocalEngine
+from channel_bench.builder.plan import Plan, Workers, pick_archs
 from channel_bench.builder.store import RunStore
+from channel_bench.builder.work import default_stack, make_stacks
 from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
@@ -31,6 +33,11 @@ from channel_bench.table.verify import verify
 from channel_bench.training.backends import pick_backend, train_jobs
 
 SPACE = cb.get_space("resnet-mini")
+ONE_WORKER = Workers(device="cpu", num_workers=1)
+
+
+def plan(archs, num_runs=1, **more):
+    return Plan(space=SPACE, archs=archs, num_runs=num_runs, **more)
 
 
 @pytest.fixture
@@ -105,9 +112,7 @@ def built(tmp_path_factory):
     """A small finished store and its table."""
     folder = tmp_path_factory.mktemp("built")
     recipe = get_recipe("mini", epochs=2)
-    report = build(
-        SPACE, folder / "runs", archs=pick_archs(SPACE, "4"), num_runs=2, recipe=recipe, device="cpu", num_workers=1
-    )
+    report = build(plan(pick_archs(SPACE, "4"), 2, recipe=recipe), folder / "runs", ONE_WORKER)
     assert (report.num_planned, report.num_found, report.num_trained) == (8, 0, 8)
     collect(folder / "runs", folder / "table.parquet")
     return folder
@@ -155,9 +160,9 @@ def test_more_runs_and_architectures_add_to_a_store(built, tmp_path):
     recipe = get_recipe("mini", epochs=2)
     damaged = RunStore.open(out).path((pick_archs(SPACE, "5")[0], 0))
     damaged.write_text("damaged")
-    report = build(SPACE, out, archs=pick_archs(SPACE, "5"), num_runs=3, recipe=recipe, device="cpu", num_workers=1)
+    report = build(plan(pick_archs(SPACE, "5"), 3, recipe=recipe), out, ONE_WORKER)
     assert (report.num_planned, report.num_found, report.num_trained, len(report.set_aside)) == (15, 7, 8, 1)
-    assert len(list(RunStore.open(out).records())) == 15
+    assert len(read_records(RunStore.open(out))) == 15
 
 
 def test_what_a_worker_left_half_written_is_gone_when_the_build_ends(tmp_path):
@@ -172,16 +177,16 @@ def test_what_a_worker_left_half_written_is_gone_when_the_build_ends(tmp_path):
         for path in left:
             path.write_bytes(b"half a run")
 
-    arguments = dict(archs=["1111111"], num_runs=1, recipe=recipe, device="cpu", on_start=die_writing)
-    assert build(SPACE, store.folder, **arguments).num_found == 1
+    report = build(plan(["1111111"], recipe=recipe), store.folder, Workers(device="cpu"), on_start=die_writing)
+    assert report.num_found == 1
     assert [path.exists() for path in left] == [False, True]  # the second one's writer lives
 
 
 def test_a_diverged_run_is_recorded_and_not_tried_again(tmp_path):
     recipe = get_recipe("mini", epochs=2, lr=1e30)
-    arguments = dict(archs=["4444444"], num_runs=1, recipe=recipe, device="cpu")
-    assert build(SPACE, tmp_path / "runs", **arguments).num_diverged == 1
-    assert build(SPACE, tmp_path / "runs", **arguments).num_found == 1
+    arguments = (plan(["4444444"], recipe=recipe), tmp_path / "runs", Workers(device="cpu"))
+    assert build(*arguments).num_diverged == 1
+    assert build(*arguments).num_found == 1
     collect(tmp_path / "runs", tmp_path / "t.parquet")
     assert verify(tmp_path / "t.parquet")["num_diverged"] == 1
     with pytest.raises(MissingDataError):
@@ -300,7 +305,7 @@ def test_a_system_that_starts_no_processes_ends_the_build_and_does_not_hang(tmp_
     monkeypatch.setattr(subprocess, "Popen", refuse)
     archs = pick_archs(SPACE, "30")
     with pytest.raises(BuildError, match="30 of 30 runs failed, .*Too many open files"):
-        build(SPACE, tmp_path / "runs", archs=archs, num_runs=1, device="cpu", num_workers=3)
+        build(plan(archs), tmp_path / "runs", Workers(device="cpu", num_workers=3))
 
 
 @shares_built
@@ -316,7 +321,7 @@ def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tm
         collect(tmp_path / "runs", tmp_path / "t.parquet")
     rows = Table.read(built / "table.parquet").arrow.to_pylist()
     rows[1]["seed"] = 0
-    with pytest.raises(CorruptFileError, match="runs 0 and 1 of .* have one seed"):
+    with pytest.raises(CorruptFileError, match="runs 0 and 1 of .* have the same seed"):
         verify(write_table(tmp_path / "t.parquet", rows, make_info(SPACE)))
     (tmp_path / "t.parquet").unlink()
     store.path(second).unlink()
@@ -349,7 +354,7 @@ def test_damaged_curves_do_not_pass_verification(built, tmp_path):
 @shares_built
 def test_collect_replaces_nothing_that_is_not_its_own(built, tmp_path):
     (tmp_path / "notes.h5").write_text("mine")
-    with pytest.raises(StorageError, match="notes.h5' is there and not of a table"):
+    with pytest.raises(StorageError, match="notes.h5' exists and does not belong to a table"):
         collect(built / "runs", tmp_path / "notes.parquet")
     (tmp_path / "d.parquet").mkdir()
     with pytest.raises(StorageError, match="it is a folder"):
@@ -363,7 +368,7 @@ def test_collect_replaces_nothing_that_is_not_its_own(built, tmp_path):
 def test_workers_that_cannot_start_fail_the_build_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(BuildError, match="2 of 2 runs failed, .* could not start"):
-        build(SPACE, tmp_path / "runs", archs=["1111111", "1111112"], num_runs=1, device="cpu", num_workers=1)
+        build(plan(["1111111", "1111112"]), tmp_path / "runs", ONE_WORKER)
 
 
 def test_stacks_hold_every_job_once_in_shares_for_all_workers():
@@ -381,9 +386,8 @@ def test_stacks_hold_every_job_once_in_shares_for_all_workers():
 def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(tmp_path):
     recipe = get_recipe("mini", epochs=1)
     archs = pick_archs(SPACE, "3")
-    arguments = dict(archs=archs, num_runs=2, recipe=recipe, device="cpu", num_workers=1, backend="torch")
-    build(SPACE, tmp_path / "runs", **arguments)
-    records = list(RunStore.open(tmp_path / "runs").records())
+    build(plan(archs, 2, recipe=recipe), tmp_path / "runs", Workers(device="cpu", num_workers=1, backend="torch"))
+    records = read_records(RunStore.open(tmp_path / "runs"))
     assert [(record.arch, record.run, record.seed) for record in records] == [
         (a, r, r) for a in sorted(archs) for r in (0, 1)
     ]
@@ -394,14 +398,12 @@ def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(
 def test_a_build_says_which_program_trains_and_why_not_the_faster_one(built, tmp_path, digits):
     recipe = get_recipe("mini", epochs=1, batch_size=100)
     notes = []
-    arguments = dict(archs=["1111111"], num_runs=1, recipe=recipe, device="cpu", num_workers=1)
+    one = plan(["1111111"], recipe=recipe)
     with pytest.raises(ArgumentError, match="backend 'native' cannot train this: batches of 100"):
-        build(SPACE, tmp_path / "runs", backend="native", **arguments)
-    with pytest.raises(ArgumentError, match="allowed are auto, native, torch"):
-        build(SPACE, tmp_path / "runs", backend="numpy", **arguments)
+        build(one, tmp_path / "runs", dataclasses.replace(ONE_WORKER, backend="native"))
     assert not (tmp_path / "runs").exists()
-    build(SPACE, tmp_path / "runs", on_note=notes.append, **arguments)
-    (record,) = RunStore.open(tmp_path / "runs").records()
+    build(one, tmp_path / "runs", ONE_WORKER, on_note=notes.append)
+    (record,) = read_records(RunStore.open(tmp_path / "runs"))
     assert record.backend == "torch"
     assert len(notes) == 1 and "batches of 100 out of 1200" in notes[0]
     expected = pick_backend(SPACE, get_recipe("mini"), digits)[0]
@@ -420,17 +422,8 @@ def test_picked_architectures_are_the_same_every_time_and_nested():
 
 
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
-    for arguments in (
-        {"num_runs": 0},
-        {"num_runs": 1, "num_workers": 0},
-        {"num_runs": 1, "base_seed": -1},
-        {"num_runs": 1, "base_seed": 10**20},
-        {"num_runs": 40000},
-    ):
-        with pytest.raises(ArgumentError):
-            build(SPACE, tmp_path / "runs", archs=["1111111"], **arguments)
     with pytest.raises(ArgumentError, match="3 channel means, the images have 1 channels"):
-        build(SPACE, tmp_path / "runs", archs=["1111111"], num_runs=1, recipe=get_recipe("paper", epochs=1))
+        build(plan(["1111111"], recipe=get_recipe("paper", epochs=1)), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(MissingDataError, match="not a folder of runs"):
         collect(tmp_path, tmp_path / "t.parquet")

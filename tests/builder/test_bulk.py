@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from builders import read_records
 from conftest import PART_DAMAGES, make_record
 
 import channel_bench as cb
@@ -39,7 +40,7 @@ def made_up(arch, run, num_epochs=3, lost=None):
 
 def one_by_one(store):
     """What `read_all` has to give, the plain way."""
-    records = list(store.records())
+    records = read_records(store)
     archs = sorted({record.arch for record in records})
     shape = (len(archs), 1 + max(record.run for record in records), max(record.num_epochs for record in records))
     curves = {name: np.full(shape, np.nan, np.float32) for name in CURVE_METRICS}

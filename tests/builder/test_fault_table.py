@@ -4,6 +4,7 @@ Each test arranges a fault for real processes where that can be done: kill -9 of
 cluster; two builders at once; a full disk; clocks that go back; torn and duplicate parts.
 """
 
+import dataclasses
 import json
 import os
 import platform
@@ -14,15 +15,16 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import NUM_PLANNED, PATIENCE_S, Builds, gated, wait_for
+from builders import NUM_PLANNED, PATIENCE_S, Builds, gated, read_records, wait_for
 from conftest import make_record
 
 import channel_bench as cb
 from channel_bench.builder import leases as leases_module
 from channel_bench.builder import work as work_module
-from channel_bench.builder.build import build, parse_shard, pick_archs, shard_archs
+from channel_bench.builder.build import build
 from channel_bench.builder.collect import collect, merge
 from channel_bench.builder.leases import DEAD_AFTER_S, Leases
+from channel_bench.builder.plan import Plan, Workers, parse_shard, pick_archs, shard_archs
 from channel_bench.builder.status import status
 from channel_bench.builder.store import RunStore
 from channel_bench.builder.work import SharedWork
@@ -34,6 +36,7 @@ from channel_bench.support.processes import is_gone, this_process
 
 SPACE = cb.get_space("resnet-mini")
 ARCHS = pick_archs(SPACE, "6")
+ONE_WORKER = Workers(device="cpu", num_workers=1)
 ROOT = Path(__file__).parents[2]
 PLANNED = sorted(f"{arch}-{run}" for arch in ARCHS for run in range(2))
 
@@ -134,7 +137,7 @@ def test_parts_of_the_future_count_and_the_build_goes_on(tmp_path, digits):
     store = RunStore.create(tmp_path / "runs", SPACE, recipe, "digits", digits.digest)
     store.add(make_record(ARCHS[0], 0))
     os.utime(store.path((ARCHS[0], 0)), (4e9, 4e9))
-    report = build(SPACE, store.folder, archs=ARCHS[:2], num_runs=1, recipe=recipe, device="cpu", num_workers=1)
+    report = build(Plan(space=SPACE, archs=ARCHS[:2], num_runs=1, recipe=recipe), store.folder, ONE_WORKER)
     assert (report.num_found, report.num_trained) == (1, 1)
     found = status(store)
     assert (found.num_done, found.num_missing, found.idle_s) == (2, 0, 0.0)
@@ -214,7 +217,7 @@ def test_a_torn_part_is_trained_again_once(builds, digits):
     outputs = [builds.finish(builder) for builder in builders]
     assert all("12 of 12 runs" in output for output in outputs)
     assert builds.trained() == [f"{ARCHS[0]}-1"]
-    assert len(list(store.records())) == 12 and len(list(builds.out.glob("corrupt/*"))) == 1
+    assert len(read_records(store)) == 12 and len(list(builds.out.glob("corrupt/*"))) == 1
 
 
 def test_a_full_disk_ends_the_build_and_loses_nothing(builds, tmp_path):
@@ -231,9 +234,9 @@ def test_a_full_disk_ends_the_build_and_loses_nothing(builds, tmp_path):
     assert not list(builds.out.rglob(f"{TEMPORARY_PREFIX}*")) and not list(builds.out.glob("leases/*"))
     (tmp_path / "full").unlink()
     recipe = get_recipe("mini", epochs=2)
-    report = build(SPACE, builds.out, archs=ARCHS, num_runs=2, recipe=recipe, device="cpu", num_workers=1)
+    report = build(Plan(space=SPACE, archs=ARCHS, num_runs=2, recipe=recipe), builds.out, ONE_WORKER)
     assert (report.num_found, report.num_trained) == (len(before), NUM_PLANNED - len(before))
-    assert list(builds.parts()) == PLANNED and len(list(RunStore.open(builds.out).records())) == NUM_PLANNED
+    assert list(builds.parts()) == PLANNED and len(read_records(RunStore.open(builds.out))) == NUM_PLANNED
 
 
 def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, monkeypatch):
@@ -248,17 +251,17 @@ def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, m
         "    return whole(space, jobs, *rest, **more)\n"
         "train.train_jobs = train_jobs\n"
     )
-    arguments = dict(archs=ARCHS[:2], num_runs=1, recipe=get_recipe("mini", epochs=1))
-    arguments |= dict(device="cpu", stack=1, num_workers=1)
+    plan = Plan(space=SPACE, archs=ARCHS[:2], num_runs=1, recipe=get_recipe("mini", epochs=1))
+    workers = Workers(device="cpu", stack=1, num_workers=1)
     with pytest.raises(BuildError, match="1 of 2 runs failed, .*out of memory: RuntimeError"):
-        build(SPACE, tmp_path / "runs", max_retries=1, **arguments)
+        build(plan, tmp_path / "runs", dataclasses.replace(workers, max_retries=1))
     store = RunStore.open(tmp_path / "runs")
     assert store.keys() == {(is_trained, 0)}
     (failure,) = status(store).failed
     assert (failure.arch, failure.run, failure.tries, failure.host) == (fails, 0, 2, platform.node())
     assert "in train_jobs" in failure.trace and failure.error.startswith("out of memory: ")
     (tmp_path / "sitecustomize.py").unlink()
-    assert build(SPACE, tmp_path / "runs", **arguments).num_trained == 1
+    assert build(plan, tmp_path / "runs", workers).num_trained == 1
     assert status(store).failed == [] and not list(store.folder.glob("failed/*"))
 
 
@@ -298,7 +301,7 @@ def test_duplicate_runs_merge_when_equal_and_are_named_when_not(tmp_path, run_cl
         merge(stores)
     arguments = ("collect", *(store.folder for store in stores), "-o", tmp_path / "t.parquet")
     code, _, errors = run_cli("channel-bench", *arguments)
-    assert code == 2 and "move the other's" in errors and not (tmp_path / "t.parquet").exists()
+    assert code == 2 and "move parts" in errors and not (tmp_path / "t.parquet").exists()
     other = RunStore.create(tmp_path / "other", SPACE, get_recipe("mini"), "digits", "d1", base_seed=3)
     with pytest.raises(ConflictError, match="different kinds: base_seed is 0 and 3"):
         merge([stores[0], other])
@@ -324,16 +327,16 @@ def test_shards_are_all_of_the_work_once_at_equal_cost(tmp_path):
 
 def test_shards_of_one_folder_or_of_several_make_the_table(tmp_path, digits):
     recipe = get_recipe("mini", epochs=1)
-    arguments = dict(archs=ARCHS[:4], num_runs=1, recipe=recipe, device="cpu", num_workers=1)
-    for number in (1, 2):
-        assert build(SPACE, tmp_path / "one", shard=(number, 2), **arguments).num_trained == 2
+    shards = [Plan(space=SPACE, archs=ARCHS[:4], num_runs=1, recipe=recipe, shard=(number, 2)) for number in (1, 2)]
+    for shard in shards:
+        assert build(shard, tmp_path / "one", ONE_WORKER).num_trained == 2
     one = RunStore.open(tmp_path / "one")
     assert status(one).num_planned == 4
     for number in (1, 2):  # the same runs, as if each shard had been trained into a folder of its own
         own = RunStore.create(tmp_path / f"own{number}", SPACE, recipe, "digits", digits.digest)
         for arch in shard_archs(SPACE, ARCHS[:4], number, 2):
             own.add(one.read((arch, 0)))
-        assert build(SPACE, own.folder, shard=(number, 2), **arguments).num_found == status(own).num_planned == 2
+        assert build(shards[number - 1], own.folder, ONE_WORKER).num_found == status(own).num_planned == 2
     collect(tmp_path / "one", tmp_path / "one.parquet")
     table = collect([tmp_path / "own1", tmp_path / "own2", tmp_path / "one"], tmp_path / "all.parquet")
     assert table.column("arch").to_pylist() == sorted(ARCHS[:4])
@@ -397,6 +400,6 @@ def test_a_build_on_a_cluster_outlives_its_driver_a_worker_and_a_node(builds, cl
     assert errors == f"12 runs planned, 1 found in {builds.out}, 11 to train\n"  # and not a word of Ray's
     after = builds.parts()
     assert list(after) == PLANNED and {name: after[name] for name in before} == before
-    assert len(list(RunStore.open(builds.out).records())) == NUM_PLANNED
+    assert len(read_records(RunStore.open(builds.out))) == NUM_PLANNED
     for left in ("leases/*", "failed/*", f"parts/*/{TEMPORARY_PREFIX}*"):
         assert not list(builds.out.glob(left))

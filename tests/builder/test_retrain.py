@@ -10,8 +10,8 @@ from conftest import make_info, make_rows, write_table
 
 import channel_bench as cb
 from channel_bench.builder import retrain
-from channel_bench.builder.build import pick_archs
 from channel_bench.builder.collect import collect
+from channel_bench.builder.plan import pick_archs
 from channel_bench.builder.retrain import RunNoise, audit
 from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArgumentError

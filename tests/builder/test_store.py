@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from builders import read_records
 from conftest import PART_DAMAGES, make_record
 
 import channel_bench as cb
@@ -24,7 +25,7 @@ def test_what_is_added_is_read_back_and_stays_what_it_was(store):
     assert all(store.add(record) for record in records)
     assert not store.add(make_record("4444444", 0, accuracy=99.0))
     assert store.keys() == {(record.arch, record.run) for record in records}
-    assert list(RunStore.open(store.folder).records()) == sorted(records, key=lambda record: (record.arch, record.run))
+    assert read_records(RunStore.open(store.folder)) == sorted(records, key=lambda record: (record.arch, record.run))
 
 
 RACER = """
@@ -82,7 +83,7 @@ def test_a_damaged_part_is_named_and_set_aside(store, damage):
     store.add(make_record(run=1))
     damage(store.path(("1234123", 0)))
     with pytest.raises(CorruptFileError, match=r"run '.*123412\d-0.json'"):
-        list(store.records())
+        read_records(store)
     with Leases(store.folder) as leases:
         (moved,) = store.set_aside_corrupt(leases)
         assert store.set_aside_corrupt(leases) == []

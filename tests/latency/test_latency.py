@@ -15,7 +15,7 @@ from channel_bench.latency import model as latency
 from channel_bench.latency.measure import agreement, measure, num_samples
 from channel_bench.latency.stopwatch import TorchStopwatch
 from channel_bench.space.cost import layer_flops
-from channel_bench.space.layers import CLASSES, IMAGE, layers_of
+from channel_bench.space.layers import CLASSES, IMAGE
 from channel_bench.table import Table
 from channel_bench.training.models import build_model
 from harness.methods.htas_choices import LayerGroup, PowerLaw, choice_scores, choose_widths, fit_layers, fit_power_law
@@ -89,7 +89,7 @@ def test_a_correction_that_does_not_help_is_not_used():
 
 def test_a_prediction_is_the_sum_of_its_look_ups(model):
     arch = (4, 3, 4, 1, 2, 2, 4)
-    parts = [model.layers_ms[layer.name][tuple(arch[slot] - 1 for slot in layer.slots)] for layer in layers_of(SPACE)]
+    parts = [model.layers_ms[layer.name][tuple(arch[slot] - 1 for slot in layer.slots)] for layer in SPACE.layers]
     assert model.sum_layers(arch) == pytest.approx(sum(parts), rel=1e-14)
     assert model.predict("4341224") == model.offset_ms + model.scale * model.sum_layers(arch)
     assert isinstance(model.predict(arch), float)
@@ -150,7 +150,7 @@ def test_the_timed_layers_one_after_the_other_are_the_timed_network(name, arch, 
     images = torch.randn(3, *space.input_shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         x, line = images, None
-        for layer in layers_of(space):
+        for layer in space.layers:
             block_begins = layer.name.startswith("block") and layer.name.endswith(".0")
             line = x.clone() if block_begins else line
             x = stopwatch.layer_call(layer, tuple(digits[slot] for slot in layer.slots), x, line)()
@@ -171,7 +171,7 @@ def test_the_timed_network_is_that_of_the_table_with_its_normalisation_folded(na
 def test_times_are_positive_and_more_work_takes_longer(stopwatches):
     space = cb.get_space("resnet")
     stopwatch = TorchStopwatch(space, torch.device("cpu"), 1)
-    layer = layers_of(space)[6]
+    layer = space.layers[6]
     narrow, wide = (min(stopwatch.time_layer(layer, digits) for _ in range(3)) for digits in ((1, 1), (4, 4)))
     assert 0 < narrow < wide  # sixteen times the work
     assert stopwatches["resnet-mini"].time_network((4,) * 7) > 0
@@ -232,7 +232,7 @@ def changed(path, out, fix_hash=True, **facts):
         ({"scale": 2.0, "fix_hash": False}, "was changed after it was written"),
         ({"format": 9}, "is of format 9: this version reads 1"),
         ({"space": "resnt"}, "unknown space 'resnt'"),
-        ({"space": "resnet"}, "of other networks under the name 'resnet'"),
+        ({"space": "resnet"}, "on other networks under the name 'resnet'"),
         ({"layers_ms": {}}, "not those of the layers of 'resnet-mini': block1.0"),
         ({"scale": -1.0}, "scale -1.0 and offset .*: allowed are > 0"),
         ({"conditions": {}}, "cannot be read by this version"),
@@ -259,7 +259,7 @@ def test_tables_of_a_wrong_shape_or_value_are_refused(path, tmp_path):
 
 
 def test_other_files_and_spaces_are_refused(path, tmp_path):
-    with pytest.raises(MissingDataError, match="'channel-bench latency SPACE -o FILE' measures one"):
+    with pytest.raises(MissingDataError, match="measure one with 'channel-bench latency SPACE -o FILE'"):
         load_latency(tmp_path / "none.json")
     with pytest.raises(StorageError, match="Is a directory"):
         load_latency(tmp_path)
@@ -267,7 +267,7 @@ def test_other_files_and_spaces_are_refused(path, tmp_path):
         (tmp_path / "bad.json").write_bytes(content)
         with pytest.raises(CorruptFileError, match="is not a latency file"):
             load_latency(tmp_path / "bad.json")
-    with pytest.raises(ArgumentError, match="is of space 'resnet-mini', not 'resnet'"):
+    with pytest.raises(ArgumentError, match="is for space 'resnet-mini', not 'resnet'"):
         load_latency(path, "resnet")
 
 
@@ -312,7 +312,7 @@ def test_top_takes_a_model_or_its_predictions(small_table_path, model):
     other = cb.get_space("mobilenet-mini")
     wrong = measure(other, CountingStopwatch(other), num_repeats=2, num_networks=6)
     for bad, message in (
-        (wrong, "latencies are of space 'mobilenet-mini', the table of 'resnet-mini'"),
+        (wrong, "latencies are for space 'mobilenet-mini', the table is for 'resnet-mini'"),
         ("latency.json", "neither a LatencyModel nor numbers"),
         (np.where(everything > budget, np.nan, everything), "values that are not numbers"),
     ):

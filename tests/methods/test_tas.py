@@ -16,7 +16,7 @@ import channel_bench as cb
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError, MissingDataError
 from channel_bench.latency import Conditions, LatencyModel
 from channel_bench.recipe import get_recipe
-from channel_bench.space.layers import CLASSES, IMAGE, layers_of
+from channel_bench.space.layers import CLASSES, IMAGE
 from channel_bench.training.datasets import TrainLoader
 from channel_bench.training.models import build_model
 from harness.methods import get_method
@@ -502,7 +502,7 @@ def linear_latencies(name, k, b):
     """Latencies that grow by k(layer) ms per output channel from b(layer) on, whatever a layer reads."""
     space = cb.get_space(name)
     tables = {}
-    for layer in layers_of(space):
+    for layer in space.layers:
         if layer.writes == CLASSES:
             tables[layer.name] = np.full(4, 0.5)
             continue
@@ -518,7 +518,7 @@ def test_slopes_of_latencies_that_are_linear_in_the_width_are_found(name, tmp_pa
     b = lambda layer: 0.1 * layer.output_size[0]  # noqa: E731
     linear_latencies(name, k, b).write(tmp_path / "latency.json")
     slopes = measured_slopes(Supernet(space, torch.Generator()), str(tmp_path / "latency.json"))
-    layers = layers_of(space)[:-1]
+    layers = space.layers[:-1]
     full = [space.max_channels[layer.writes] for layer in layers]
     counted = [0 if layer.reads == IMAGE else 1 for layer in layers]  # the stem reads no slot
     total = sum(c * (k(layer) * w + b(layer)) for c, layer, w in zip(counted, layers, full, strict=True))
@@ -544,8 +544,8 @@ def test_a_latency_file_that_does_not_fit_is_refused_before_the_training(problem
     elif problem == "damaged":
         path.write_text("{}")
     error, message = {
-        "missing": (MissingDataError, "does not exist: 'channel-bench latency SPACE -o FILE' measures one"),
-        "another space": (ArgumentError, "is of space 'mobilenet-mini', not 'resnet-mini'"),
+        "missing": (MissingDataError, "does not exist: measure one with 'channel-bench latency SPACE -o FILE'"),
+        "another space": (ArgumentError, "is for space 'mobilenet-mini', not 'resnet-mini'"),
         "damaged": (CorruptFileError, "is not a latency file, or damaged"),
     }[problem]
     epochs = []

@@ -41,8 +41,8 @@ import torch
 from torch import nn
 
 import channel_bench as cb
-from channel_bench.builder.build import default_stack
 from channel_bench.builder.packing import runs_per_gpu
+from channel_bench.builder.work import default_stack
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.training.backends import pick_backend

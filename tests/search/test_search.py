@@ -357,7 +357,7 @@ def test_between_two_widths_the_expected_cost_is_the_closed_form(name):
     widths = np.random.default_rng(0).uniform(0.25, 1, 7)
     channels = widths * space.max_channels
     for count, costs in ((cost.flops, space.flops()), (cost.params, space.params())):
-        exact = count(space, channels[None])[0]
+        exact = count(space.layers, [*channels, space.input_shape[0], space.num_classes])
         assert expected_cost(costs, fur.interpolated(widths)) == pytest.approx(exact, rel=1e-12)
 
 

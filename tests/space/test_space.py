@@ -62,7 +62,7 @@ def test_bare_channels_of_a_space_as_narrow_as_digits_are_never_guessed(rows):
         if max(channels) <= 4:
             assert space.arch(channels) == channels  # digits, as documented
         else:
-            with pytest.raises(ArchError, match="channels are written {'channels': values}"):
+            with pytest.raises(ArchError, match="write channels as {'channels': values}"):
                 space.arch(channels)
     assert space.index({"channels": [space.channels(row) for row in rows]}).tolist() == rows
 
@@ -122,22 +122,22 @@ def test_all_archs_cannot_be_damaged_by_a_caller():
         ("4344425", "'4344425' is not an architecture"),
         ("4340424", "'4340424' is not an architecture"),
         ("１２３４１２３", "is not an architecture"),
-        ("a,b,c", "between the commas stand integers or ratios"),
+        ("a,b,c", "between commas, only integers and ratios"),
         ("64,64", "an architecture has 7 slots, got 2 values [64, 64]"),
         (16384, "index 16384 is out of range: allowed are 0..16383"),
         (-1, "index -1 is out of range: allowed are 0..16383"),
         (4344424, "for digits pass the text '4344424'"),
         ((1, 2, 3), "an architecture has 7 slots, got 3 values [1, 2, 3]"),
         ([1.0] * 7, "write {'ratios': values} or {'digits': values}"),
-        (np.ones(7), "7 times 1.0 is the ratio of the widest and the digit of the narrowest"),
+        (np.ones(7), "7 times 1.0 could mean the ratios of the widest or the digits of the narrowest"),
         (pd.Series([1, 2, 3]), "got 3 values"),
         (pd.DataFrame([[1] * 7]), "is not an architecture"),
         (range(1, 8), "range(1, 8) is not an architecture"),
         ({1, 2, 3}, "is not an architecture"),
         (b"434", "'434' is not an architecture"),
         (10**5000, "index an integer of 16610 bits is out of range"),
-        ("２５６,192,256,512,512,256,512", "between the commas"),
-        ("5_12,192,256,512,512,256,512", "between the commas"),
+        ("２５６,192,256,512,512,256,512", "between commas"),
+        ("5_12,192,256,512,512,256,512", "between commas"),
         ({"channels": [64, [2, 3]]}, "got 2 values"),
         ((5, 1, 1, 1, 1, 1, 1), "digit 5 of slot 0 is not one of 1, 2, 3, 4"),
         ((1, 1, 1, 0, 1, 1, 1), "digit 0 of slot 3 is not one of 1, 2, 3, 4"),
@@ -181,7 +181,7 @@ def test_a_space_is_indexed_by_integers_only(index):
         (np.ones((3, 6), int), "row 0: an architecture has 7 slots"),
         ({"index": np.array([3, -1])}, "row 1: index -1 is out of range"),
         ({"index": [0.5]}, "row 0: index 0.5 is not an integer"),
-        (["1111111", 5], "row 1: a batch of indices is written {'index': values}, got 5"),
+        (["1111111", 5], "row 1: write a batch of indices as {'index': values}, got 5"),
         ({"channels": [[1], [2, 3]]}, "row 0: an architecture has 7 slots, got 1 values"),
         ({"channels": [[64] * 7]}, "row 0: channel 64 of slot 3"),
     ],

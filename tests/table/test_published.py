@@ -129,7 +129,7 @@ def test_the_converter_checks_every_row_even_behind_the_checksum(published_dir, 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"1111111": {"acc"', b"\xff\xfe", b"3"])
 def test_the_converter_refuses_what_is_not_the_object(data):
-    with pytest.raises(CorruptFileError, match="not whole JSON|holds 0 of the 16384"):
+    with pytest.raises(CorruptFileError, match="not complete JSON|holds 0 of the 16384"):
         convert(cb.get_space("resnet"), data, "x")
 
 

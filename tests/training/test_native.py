@@ -149,12 +149,12 @@ def test_evaluation_is_that_of_pytorch_with_running_statistics(digits):
                 buffer.copy_(torch.from_numpy(run.statistics[start : start + len(buffer)]))
                 start += len(buffer)
     from channel_bench.training.datasets import normalise
-    from channel_bench.training.run import evaluate
+    from channel_bench.training.step import evaluate_on_device
 
     loader = TrainLoader(digits.train_images, digits.train_labels, recipe)
-    loss, acc = evaluate(model, normalise(digits.test_images, *loader.statistics), digits.test_labels)
-    assert run.curves["test_loss"][0] == pytest.approx(loss, abs=1e-5)
-    assert run.curves["test_acc"][0] == pytest.approx(acc, abs=1e-9)
+    loss, acc = evaluate_on_device(model, normalise(digits.test_images, *loader.statistics), digits.test_labels)
+    assert run.curves["test_loss"][0] == pytest.approx(loss.item(), abs=1e-5)
+    assert run.curves["test_acc"][0] == pytest.approx(acc.item(), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", MINI)

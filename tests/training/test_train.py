@@ -16,7 +16,8 @@ from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.training.datasets import channel_statistics, normalise
 from channel_bench.training.devices import pick_device
 from channel_bench.training.models import build_model
-from channel_bench.training.run import evaluate, train_run, train_stack
+from channel_bench.training.run import train_run, train_stack
+from channel_bench.training.step import evaluate_on_device
 
 SPACE = cb.get_space("resnet-mini")
 
@@ -77,10 +78,10 @@ def test_one_step_equals_a_plain_loop(digits):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter -= 0.1 * (parameter.grad + 5e-4 * parameter)
-    test_loss, test_acc = evaluate(model, normalise(digits.test_images, *statistics), digits.test_labels)
+    test_loss, test_acc = evaluate_on_device(model, normalise(digits.test_images, *statistics), digits.test_labels)
     assert record.train_loss == pytest.approx(loss.item(), abs=1e-5)
-    assert record.test_loss == pytest.approx(test_loss, abs=1e-4)
-    assert record.test_acc == pytest.approx(test_acc, abs=0.35)  # at most two images on the border
+    assert record.test_loss == pytest.approx(test_loss.item(), abs=1e-4)
+    assert record.test_acc == pytest.approx(test_acc.item(), abs=0.35)  # at most two images on the border
 
 
 def test_divergence_is_a_status_and_not_an_accuracy(digits):

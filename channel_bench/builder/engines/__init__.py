@@ -21,12 +21,12 @@ TRAINER = "channel_bench.training.backends:train_jobs"
 """What workers call with (space, jobs, recipe, dataset, **options), as "module:function"."""
 MAX_RETRIES = 2
 MAX_LOST_IN_A_ROW = 10
-"""After so many runs in a row that failed with all their retries the rest is not tried: it would cost seconds each."""
+"""Consecutive lost runs (failed with all their retries) before the rest is given up; each would cost seconds."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """The result of a job: trained, diverged or failed."""
 
     job: Job
     status: str
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def look_up(store: RunStore, failed: Outcome) -> Outcome:
-    """Outcome of a job that is said to have failed, after a look whether its run is in the store all the same."""
+    """The outcome of a job that reportedly failed; if its run is in the store all the same, that run counts."""
     key = (failed.job.arch, failed.job.run)
     try:
         record = store.read(key) if store.path(key).exists() else None
@@ -84,7 +84,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Task:
+class Attempt:
     """Jobs to try together."""
 
     jobs: Sequence[Job]
@@ -108,20 +108,20 @@ class Retries:
         self._num_lost_in_a_row = 0
         self._counting = threading.Lock()
 
-    def refuse(self, task: Task) -> list[Outcome] | None:
-        """Outcomes of a task that is not worth a try, because too many were lost before it; else None."""
+    def refuse(self, attempt: Attempt) -> list[Outcome] | None:
+        """Outcomes of an attempt that is not worth a try, because too many were lost before it; else None."""
         if self._num_lost_in_a_row < MAX_LOST_IN_A_ROW:
             return None
         error = f"not tried after {MAX_LOST_IN_A_ROW} lost runs in a row"
-        return [Outcome(job, "failed", error=error, retry=False, num_tries=task.num_tries) for job in task.jobs]
+        return [Outcome(job, "failed", error=error, retry=False, num_tries=attempt.num_tries) for job in attempt.jobs]
 
-    def settle(self, task: Task, outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[Task]]:
+    def settle(self, attempt: Attempt, outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[Attempt]]:
         """Sort a try's outcomes into those that stand and tasks to try."""
         final, again = [], []
-        num_tries = task.num_tries + 1
+        num_tries = attempt.num_tries + 1
         for outcome in outcomes:
             if outcome.status == "failed" and outcome.retry and num_tries <= self._max_retries:
-                again.append(Task([outcome.job], num_tries))
+                again.append(Attempt([outcome.job], num_tries))
                 continue
             with self._counting:
                 self._num_lost_in_a_row = self._num_lost_in_a_row + 1 if outcome.status == "failed" else 0

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from channel_bench.builder.engines import MAX_RETRIES, READY, TRAINER, Outcome, Retries, Task, Work, look_up
+from channel_bench.builder.engines import MAX_RETRIES, READY, TRAINER, Attempt, Outcome, Retries, Work, look_up
 from channel_bench.builder.store import RunStore
 from channel_bench.errors import BuildError
 from channel_bench.record import Job
@@ -121,7 +121,7 @@ class LocalEngine:
                 feeder.join()
 
     def _feed(self, slot: _Slot, work: Work, events: queue.SimpleQueue[Outcome | Exception | None]) -> None:
-        """Keep one worker busy until nothing is waiting; every job that is taken gets one outcome, come what may."""
+        """Keep one worker busy until nothing is waiting; every job that is taken gets exactly one outcome."""
         try:
             while not self._stopping.is_set():
                 jobs = work.take()
@@ -139,14 +139,14 @@ class LocalEngine:
     def _train(self, slot: _Slot, jobs: Sequence[Job], events: queue.SimpleQueue[Outcome | Exception | None]) -> None:
         """Try a stack, and what failed of it again, until each job has its outcome."""
         pending = dict.fromkeys(jobs)
-        tasks = deque([Task(jobs)])
+        attempts = deque([Attempt(jobs)])
         try:
-            while tasks and not self._stopping.is_set():
-                task = tasks.popleft()
-                final = self._retries.refuse(task)
+            while attempts and not self._stopping.is_set():
+                attempt = attempts.popleft()
+                final = self._retries.refuse(attempt)
                 if final is None:
-                    final, again = self._retries.settle(task, self._try(slot, task.jobs))
-                    tasks.extend(again)
+                    final, again = self._retries.settle(attempt, self._try(slot, attempt.jobs))
+                    attempts.extend(again)
                 for outcome in final:
                     del pending[outcome.job]
                     events.put(outcome)
@@ -159,7 +159,7 @@ class LocalEngine:
         try:
             slot.worker = slot.worker or self._start_worker(slot.device)
             if slot.worker is None:
-                error = "its worker process could not start; its own words stand above"
+                error = "its worker process could not start; its own error message is above"
                 return [Outcome(job, "failed", error=error) for job in jobs]
             results = self._ask(slot.worker, jobs)
         except (OSError, ValueError, TypeError) as error:

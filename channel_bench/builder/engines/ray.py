@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from channel_bench._version import __version__
-from channel_bench.builder.engines import MAX_RETRIES, TRAINER, Outcome, Retries, Task, Work, look_up
+from channel_bench.builder.engines import MAX_RETRIES, TRAINER, Attempt, Outcome, Retries, Work, look_up
 from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArgumentError, BuildError, MissingPackageError, StorageError
 from channel_bench.record import Job, RunRecord
@@ -36,7 +36,7 @@ POLL_S = 0.2
 RESIZE_S = 2.0
 """How often the number of workers is fitted to the cluster."""
 MAX_FAILED_STARTS = 3
-"""After so many workers in a row that could not be set up the build ends."""
+"""Consecutive failed starts of workers before the build stops."""
 
 
 class Cluster:
@@ -47,7 +47,7 @@ class Cluster:
         device: "cpu"; "cuda"; or "auto" for GPUs where the cluster has some at the beginning, else CPU cores.
         threads: CPU cores of each worker, where workers are on CPUs.
         runs_per_gpu: Workers on each GPU.
-        most_workers: At most so many; None for as many as fit.
+        most_workers: Upper limit on the workers; None for as many as fit.
 
     Raises:
         ArgumentError: The device is one of a machine, not of a cluster.
@@ -64,7 +64,9 @@ class Cluster:
     ) -> None:
         """Check the arguments; `__enter__` connects."""
         if device not in ("auto", "cpu", "cuda"):
-            raise ArgumentError(f"device {device!r} is one of this machine: with a cluster allowed are auto, cpu, cuda")
+            raise ArgumentError(
+                f"device {device!r} names a device of this machine: on a cluster, allowed are auto, cpu and cuda"
+            )
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it every start warns
         try:
             import ray
@@ -137,7 +139,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class _Setup:
-    """What a worker is told about the build."""
+    """What a worker must know about the build."""
 
     folder: Path
     token: Path
@@ -154,7 +156,7 @@ class Worker:
     """The actor: trains stacks of jobs.
 
     Args:
-        setup: What there is to know.
+        setup: What the worker must know about the build.
         dataset: The images; they come through Ray's object store, once per node.
     """
 
@@ -162,7 +164,7 @@ class Worker:
         """Put the images on the device, and see whether the folder of runs is here."""
         import torch
 
-        from channel_bench.builder.engines.trainer import Trainer
+        from channel_bench.builder.engines.trainer import JobTrainer
         from channel_bench.recipe import Recipe
         from channel_bench.space import get_space
 
@@ -171,14 +173,14 @@ class Worker:
         store = RunStore.open(setup.folder) if self._sees_folder else None
         images = dataset.to("cuda" if setup.on_gpu else "cpu")
         space, recipe = get_space(setup.space), Recipe.from_dict(setup.recipe)
-        self._trainer = Trainer(space, recipe, images, store, setup.trainer, setup.options)
+        self._trainer = JobTrainer(space, recipe, images, store, setup.trainer, setup.options)
 
     def version(self) -> str:
         """Of this package, on this node."""
         return __version__
 
     def answer(self, jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Train a stack (`Trainer.answer`)."""
+        """Train a stack (`JobTrainer.answer`)."""
         return self._trainer.answer([Job(**fields) for fields in jobs])
 
 
@@ -227,8 +229,8 @@ class RayEngine:
         self._retries = Retries(max_retries)
         self._starting: dict[Any, Any] = {}  # worker by the reference of its version
         self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Task]] = {}  # worker and task by the reference of the answer
-        self._tasks: deque[Task] = deque()
+        self._busy: dict[Any, tuple[Any, Attempt]] = {}  # worker and attempt by the reference of the answer
+        self._waiting: deque[Attempt] = deque()
         self._num_failed_starts = 0
         self._next_resize = 0.0
 
@@ -242,7 +244,7 @@ class RayEngine:
         dataset = self._ray.put(self._dataset)
         actor_class = self._ray.remote(**self._cluster.actor_options(), max_restarts=0, max_task_retries=0)(Worker)
         try:
-            while self._busy or self._tasks or not work.is_over:
+            while self._busy or self._waiting or not work.is_over:
                 self._resize(work, lambda: actor_class.remote(self._setup, dataset))
                 yield from self._hand_out(work)
                 references = [*self._busy, *self._starting]
@@ -264,7 +266,7 @@ class RayEngine:
         if time.monotonic() < self._next_resize:
             return
         self._next_resize = time.monotonic() + RESIZE_S
-        wanted = min(self._cluster.num_workers(), len(self._busy) + len(self._tasks) + len(work))
+        wanted = min(self._cluster.num_workers(), len(self._busy) + len(self._waiting) + len(work))
         num_workers = len(self._starting) + len(self._idle) + len(self._busy)
         for _ in range(wanted - num_workers):
             worker = start()
@@ -284,34 +286,36 @@ class RayEngine:
                 raise BuildError(f"no worker can be set up on the Ray cluster: {_last_line(error)}") from None
             return
         if version != __version__:
-            raise BuildError(f"the cluster has channel-bench {version}, this is {__version__}: install the same one")
+            raise BuildError(
+                f"the cluster has channel-bench {version}, this machine {__version__}: install the same version"
+            )
         self._num_failed_starts = 0
         self._idle.append(worker)
 
     def _hand_out(self, work: Work) -> Generator[Outcome, None, None]:
-        """Give every idle worker a task, those to be tried again first."""
+        """Give every idle worker an attempt; what is tried again goes first."""
         while self._idle:
-            if not self._tasks:
+            if not self._waiting:
                 jobs = work.take()
                 if not jobs:
                     return
-                self._tasks.append(Task(jobs))
-            task = self._tasks.popleft()
-            refused = self._retries.refuse(task)
+                self._waiting.append(Attempt(jobs))
+            attempt = self._waiting.popleft()
+            refused = self._retries.refuse(attempt)
             if refused is not None:
                 yield from refused
                 continue
             worker = self._idle.pop()
-            self._busy[worker.answer.remote([asdict(job) for job in task.jobs])] = worker, task
+            self._busy[worker.answer.remote([asdict(job) for job in attempt.jobs])] = worker, attempt
 
     def _settle(self, reference: Any) -> Generator[Outcome, None, None]:
         """Take a worker's answer, or its death."""
-        worker, task = self._busy.pop(reference)
+        worker, attempt = self._busy.pop(reference)
         try:
             answers = self._ray.get(reference)
-            outcomes = [self._accept(job, answer) for job, answer in zip(task.jobs, answers, strict=True)]
+            outcomes = [self._accept(job, answer) for job, answer in zip(attempt.jobs, answers, strict=True)]
         except self._ray.exceptions.RayError as error:
-            outcomes = [Outcome(job, "failed", error=_death(error)) for job in task.jobs]
+            outcomes = [Outcome(job, "failed", error=_death(error)) for job in attempt.jobs]
         if any(outcome.status == "failed" for outcome in outcomes):
             # As in the local engine: a process that failed is not trusted again, and may have written parts before.
             self._kill(worker)
@@ -321,8 +325,8 @@ class RayEngine:
             ]
         else:
             self._idle.append(worker)
-        final, again = self._retries.settle(task, outcomes)
-        self._tasks.extend(again)
+        final, again = self._retries.settle(attempt, outcomes)
+        self._waiting.extend(again)
         yield from final
 
     def _accept(self, job: Job, answer: dict[str, Any]) -> Outcome:

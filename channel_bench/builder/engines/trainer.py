@@ -24,7 +24,7 @@ from channel_bench.training.datasets import Dataset
 TRACE_LINES = 12
 
 
-class Trainer:
+class JobTrainer:
     """Trains jobs of one kind.
 
     Args:

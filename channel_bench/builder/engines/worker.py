@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from channel_bench.builder.engines import READY
-from channel_bench.builder.engines.trainer import Trainer
+from channel_bench.builder.engines.trainer import JobTrainer
 from channel_bench.builder.store import RunStore
 from channel_bench.record import Job
 from channel_bench.training.datasets import load_dataset
@@ -50,7 +50,7 @@ def main() -> None:
     device = pick_device(arguments.device)
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, device=device)
     assert dataset.digest == store.info.dataset_digest
-    trainer = Trainer(store.space, store.recipe, dataset, store, arguments.trainer, arguments.options)
+    trainer = JobTrainer(store.space, store.recipe, dataset, store, arguments.trainer, arguments.options)
     print(READY, file=answers)
     while True:
         stack = [Job(**fields) for fields in json.loads(jobs.get())]

@@ -8,8 +8,8 @@ A step of a network with some hundred parameters is, in PyTorch, the overhead of
 difference has grown as chaotic systems let it, and results agree in distribution. A run depends on nothing but itself:
 not on what is trained beside it, nor on the number of threads.
 
-trainer.cpp is compiled on first use (`channel_bench.support.compiled`) by the C++ compiler of the machine.
-Where there is none, or for what the program does not do, `reason_not` says why and PyTorch trains.
+trainer.cpp is compiled on first use (`channel_bench.support.compiled`) by the machine's C++ compiler. If there is no
+compiler, or the program cannot train what is asked, `reason_not` says why and PyTorch trains.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
 from channel_bench.space import Space
-from channel_bench.space.layers import blocks_of
 from channel_bench.support.compiled import load_library
 from channel_bench.training.datasets import Dataset, TrainLoader, normalise
+from channel_bench.training.run import make_record, run_generators
 
 LANES = 16
 """Images that the program works on side by side; batches are multiples of it."""
 BACKEND = "native"
 
 _SOURCE = Path(__file__).with_name("trainer.cpp")
-FloatArray = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
 class _UnitSpec(ctypes.Structure):
@@ -74,20 +74,20 @@ class NativeRun:
 
     curves: dict[str, list[float]]
     """One value per epoch for each of CURVE_METRICS."""
-    parameters: FloatArray
+    parameters: Float32Array
     """float32 (num_params,), all trained parameters in the order of the module's `parameters()`."""
-    statistics: FloatArray
+    statistics: Float32Array
     """float32, running mean and variance of every batch normalisation in turn."""
 
 
 def reason_not(space: Space, recipe: Recipe, dataset: Dataset, device: torch.device | None = None) -> str | None:
-    """Why the program cannot train this, in a few words; None where it can.
+    """Say in a few words why the program cannot train this; None if it can.
 
     Args:
         space: The search space.
         recipe: How to train.
-        dataset: What on.
-        device: Where; default the data set's.
+        dataset: What it is trained on.
+        device: Where it is trained; default the data set's device.
     """
     device = device or dataset.device
     if device.type != "cpu":
@@ -123,8 +123,6 @@ def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
         ArchError: A job's arch is not an architecture of the space.
         ArgumentError: The data set does not fit the space, a seed is negative, or `reason_not` names a reason.
     """
-    from channel_bench.training.run import make_record, run_generators
-
     dataset.check_fits(space)
     reason = reason_not(space, recipe, dataset)
     if reason is not None:
@@ -140,7 +138,7 @@ def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
     return records
 
 
-def initial_parameters(space: Space, arch: str, generator: torch.Generator) -> FloatArray:
+def initial_parameters(space: Space, arch: str, generator: torch.Generator) -> Float32Array:
     """The weights that `models.build_model` would draw, without making a module of them.
 
     Returns:
@@ -204,7 +202,7 @@ class NativeTrainer:
             "weight_decay": recipe.weight_decay,
         }
 
-    def train(self, arch: str, parameters: FloatArray, generator: torch.Generator) -> NativeRun:
+    def train(self, arch: str, parameters: Float32Array, generator: torch.Generator) -> NativeRun:
         """Train one network.
 
         Args:
@@ -216,7 +214,7 @@ class NativeTrainer:
             Curves, trained parameters and running statistics.
 
         Raises:
-            MemoryError: There is none left.
+            MemoryError: The machine has no memory left.
         """
         units = _units(self._space, arch)
         plans = [self._loader.plan(generator) for _ in range(self._recipe.epochs)]
@@ -242,7 +240,7 @@ def _units(space: Space, arch: str) -> list[_UnitSpec]:
     """The network as a list of convolutions, in the order of the module's parameters."""
     widths = (*space.channels(arch), space.input_shape[0])
     units: list[_UnitSpec] = []
-    for block in blocks_of(space):
+    for block in space.blocks:
         entry = len(units) - 1
         for layer in block:
             units.append(
