@@ -19,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job
+from channel_bench.space import FloatArray
 from channel_bench.table import Table
 from channel_bench.training.datasets import Dataset
 
@@ -35,8 +35,6 @@ ALARM = 0.001
 """A table is called out where its new runs would be this improbable."""
 FIRST_SEED = 2**40
 """New seeds are drawn from here on; builders count from 0."""
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from channel_bench.space import cost
 Arch = tuple[int, ...]
 Int8Array = npt.NDArray[np.int8]
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 NUM_SLOTS = 7
 NUM_WIDTHS = 4

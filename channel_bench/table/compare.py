@@ -14,15 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.space import FloatArray
 from channel_bench.table.table import Table
 
 NUM_SIMULATIONS = 20
 NUM_GRID = 300
 NUM_EM_STEPS = 300
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from channel_bench._version import __version__
 from channel_bench.errors import MissingDataError
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.page import assemble, check_page_path, common_parts, pack_array
 from channel_bench.table import published, shipped
@@ -160,7 +160,7 @@ def _code(table: Table, metric: str) -> str:
     return f'cb.load({json.dumps(table.space.name)}{chosen}).query("ARCH"{extra})'
 
 
-def _noise(run_std: float | None, num_runs: int, means: npt.NDArray[np.float64]) -> str:
+def _noise(run_std: float | None, num_runs: int, means: FloatArray) -> str:
     """How far seeds alone move an accuracy, in words.
 
     Two means over k runs of equal networks differ by a normal variable of standard deviation s sqrt(2 / k); 1.96 of
@@ -177,7 +177,7 @@ def _noise(run_std: float | None, num_runs: int, means: npt.NDArray[np.float64])
     )
 
 
-def _run_std(cells: npt.NDArray[np.float64]) -> float | None:
+def _run_std(cells: FloatArray) -> float | None:
     """Standard deviation of a run around its architecture's mean, pooled (ddof=1); None where all runs are single."""
     counts = np.isfinite(cells).sum(1)
     several = counts > 1
@@ -187,7 +187,7 @@ def _run_std(cells: npt.NDArray[np.float64]) -> float | None:
     return math.sqrt(squares / (counts[several] - 1).sum())
 
 
-def _stds(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _stds(cells: FloatArray) -> FloatArray:
     """Standard deviation over the runs of each architecture (ddof=1), (num_archs,); NaN below two runs."""
     stds = np.full(len(cells), np.nan)
     several = np.isfinite(cells).sum(1) > 1
@@ -195,7 +195,7 @@ def _stds(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return stds
 
 
-def _ranks(means: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _ranks(means: FloatArray) -> npt.NDArray[np.int64]:
     """`Table.rank` of every architecture, (num_archs,); 0 where it has no finished run."""
     rounded = means.round(4)
     ascending = np.sort(rounded[np.isfinite(rounded)])

@@ -43,12 +43,11 @@ from channel_bench.record import (
     read_info,
     valid_rows,
 )
-from channel_bench.space import NUM_ARCHS, Space, get_space
+from channel_bench.space import NUM_ARCHS, FloatArray, Space, get_space
 
 if TYPE_CHECKING:
     from channel_bench.latency import LatencyModel
 
-FloatArray = npt.NDArray[np.float64]
 COSTS = ("flops", "params")
 
 

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, FloatArray, Space
 from channel_bench.space.layers import IMAGE, blocks_of, layers_of
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import kendall
-from harness.stats.ranks import FloatArray, keep_memory
+from harness.stats.ranks import keep_memory
 from harness.stats.smoothing import check_design, fit_effects, num_parameters
 
 BASELINES = {
@@ -44,7 +44,7 @@ FORM = "log"
 _MAX_TRIES = 100
 
 
-def baseline_scores(space: Space) -> dict[str, npt.NDArray[np.float64]]:
+def baseline_scores(space: Space) -> dict[str, FloatArray]:
     """Scores of all architectures by each of BASELINES.
 
     Returns:

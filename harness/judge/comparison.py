@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
-from channel_bench.space import NUM_ARCHS
+from channel_bench.space import NUM_ARCHS, FloatArray
 from channel_bench.table import Table
 from harness.judge.baselines import (
     BASELINES,
@@ -35,7 +35,6 @@ from harness.judge.baselines import (
 from harness.scores import Scores
 from harness.stats.metrics import Correlations, EqualFlops, correlations, equal_flops
 from harness.stats.noise import Ceilings, LeaveOneRunOut, ceilings, fraction_of_ceiling, leave_one_run_out, reliability
-from harness.stats.ranks import FloatArray
 
 MAX_NAME = 120
 """Characters of the name of a method."""

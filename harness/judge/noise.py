@@ -8,10 +8,10 @@ from itertools import combinations
 
 import numpy as np
 
+from channel_bench.space import FloatArray
 from channel_bench.table import Table
 from harness.stats.metrics import kendall
 from harness.stats.noise import Ceilings, Reliability, Simulation, ceilings, reliability, row_means, simulated_ceilings
-from harness.stats.ranks import FloatArray
 
 
 @dataclass(frozen=True)

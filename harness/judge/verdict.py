@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from channel_bench._version import __version__
 from channel_bench.errors import ArgumentError, BudgetError, UnknownNameError, unknown_name
-from channel_bench.space import Int8Array, Space
+from channel_bench.space import FloatArray, Int8Array, Space
 from channel_bench.support.terminal import finite
 from channel_bench.table import Table
 from harness.judge.baselines import baseline_scores
@@ -40,7 +40,6 @@ from harness.stats.diagnostics import (
     slot_effects,
 )
 from harness.stats.metrics import summary
-from harness.stats.ranks import FloatArray
 from harness.stats.top import bootstrap_top, choose
 
 BUDGET_SHARES = (0.25, 0.5, 0.75)

@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import MissingPackageError
-from channel_bench.space import NUM_WIDTHS
+from channel_bench.space import NUM_WIDTHS, FloatArray
 from harness.judge.comparison import Row
 from harness.judge.verdict import Detail, Report
 from harness.report.verdict_sheets import short
-from harness.stats.ranks import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from channel_bench.errors import MissingPackageError
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.page import assemble, common_parts, pack_array
 from channel_bench.support.terminal import finite
 from channel_bench.table.explore import ROLES
@@ -33,7 +33,6 @@ from harness.report.sheets import Sheet, decimals, equal_flops_sheet, provenance
 from harness.report.verdict_sheets import choice_sheet, p_text, test_sheet, top_sheet, verdict_sheet
 from harness.stats.bootstrap import Interval
 from harness.stats.metrics import ACCURACY_DECIMALS
-from harness.stats.ranks import FloatArray
 
 PAGES = Path(__file__).parent / "pages"
 NUM_SHOWN = 6

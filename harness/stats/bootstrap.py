@@ -34,10 +34,11 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, unknown_name
+from channel_bench.space import FloatArray
 from channel_bench.support.processes import num_cores
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import checked
-from harness.stats.ranks import FloatArray, IntArray, keep_memory
+from harness.stats.ranks import IntArray, keep_memory
 
 NUM_REPLICATES = 1000
 LEVEL = 0.95

@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, BudgetError
-from harness.stats.ranks import FloatArray, IntArray, average_ranks, dense_ranks, kendall_of_ranks, pearson_of
+from channel_bench.space import FloatArray
+from harness.stats.ranks import IntArray, average_ranks, dense_ranks, kendall_of_ranks, pearson_of
 
 TOP_SIZES = (10, 100)
 NUM_FLOPS_GROUPS = 10

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.space import FloatArray
 from harness.stats.metrics import Correlations, checked, correlations, kendall
-from harness.stats.ranks import FloatArray, pearson_of
+from harness.stats.ranks import pearson_of
 
 LEVEL = 0.95
 NUM_SIMULATIONS = 20

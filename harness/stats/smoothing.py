@@ -25,10 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, unknown_name
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, Int8Array, Space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray, Int8Array, Space
 from harness.scores import Scores, make_scores
-
-FloatArray = npt.NDArray[np.float64]
 
 FORMS = {
     "onehot": "any effect per slot and width",

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.space import FloatArray
 from harness.stats.bootstrap import NUM_REPLICATES, Bootstrap, Labels, run_replicates
 from harness.stats.metrics import ACCURACY_DECIMALS, TOP_SIZES, TopK, TrueRanks, checked, regrets
-from harness.stats.ranks import FloatArray, IntArray
+from harness.stats.ranks import IntArray
 
 
 @dataclass(frozen=True)
