@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from channel_bench.errors import MissingPackageError
 from channel_bench.space import NUM_WIDTHS, FloatArray
+from channel_bench.table.ranks import best_of, within
 from harness.judge.comparison import Row
 from harness.judge.verdict import Detail, Report
 from harness.report.verdict_sheets import short
@@ -324,8 +325,8 @@ def draw_scatter(report: Report) -> Figure:
         scores = arrays.scores[detail.name]
         drawn["points"] = _cells(axes, scores[order], truth[order], flops[order])
         for number, budget in enumerate(report.budgets):
-            fits = order[arrays.space.flops()[order] <= budget]
-            best = fits[scores[fits] == scores[fits].max()][0]
+            fits = order[within(arrays.space.flops()[order], budget)]
+            best = best_of(scores, fits)[0]
             (drawn[f"within {short(budget)}"],) = axes.plot(
                 [scores[best]], [truth[best]], marks[number % len(marks)], markersize=6.5, color="white",
                 markeredgecolor="#c1121f", markeredgewidth=1.4, linestyle="none", clip_on=False, zorder=5,

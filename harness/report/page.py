@@ -27,12 +27,12 @@ from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.page import assemble, common_parts, pack_array
 from channel_bench.support.terminal import finite
 from channel_bench.table.explore import ROLES
+from channel_bench.table.ranks import ACCURACY_DECIMALS
 from harness.judge.comparison import Row
 from harness.judge.verdict import Detail, Report, shown_pairs
 from harness.report.sheets import Sheet, decimals, equal_flops_sheet, provenance, seen_runs, title_of, to_html
 from harness.report.verdict_sheets import choice_sheet, p_text, test_sheet, top_sheet, verdict_sheet
 from harness.stats.bootstrap import Interval
-from harness.stats.metrics import ACCURACY_DECIMALS
 
 PAGES = Path(__file__).parent / "pages"
 NUM_SHOWN = 6
