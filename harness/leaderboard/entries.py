@@ -36,7 +36,7 @@ from channel_bench.space import NUM_ARCHS, Space, list_spaces
 from channel_bench.support.durable import write_atomic
 from channel_bench.table import shipped
 from harness.judge.baselines import BASELINES
-from harness.judge.comparison import check_name, numbered
+from harness.judge.groups import check_name, numbered
 from harness.report.sheets import is_link
 from harness.scores import Scores, read_scores
 

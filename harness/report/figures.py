@@ -21,7 +21,8 @@ from channel_bench.errors import MissingPackageError
 from channel_bench.space import NUM_WIDTHS, FloatArray
 from channel_bench.table.ranks import best_of, within
 from harness.judge.comparison import Row
-from harness.judge.verdict import Detail, Report
+from harness.judge.details import Detail
+from harness.judge.verdict import Report
 from harness.report.verdict_sheets import short
 
 if TYPE_CHECKING:

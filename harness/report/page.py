@@ -29,7 +29,8 @@ from channel_bench.support.terminal import finite
 from channel_bench.table.explore import ROLES
 from channel_bench.table.ranks import ACCURACY_DECIMALS
 from harness.judge.comparison import Row
-from harness.judge.verdict import Detail, Report, shown_pairs
+from harness.judge.details import Detail
+from harness.judge.verdict import Report, shown_pairs
 from harness.report.sheets import Sheet, decimals, equal_flops_sheet, provenance, seen_runs, title_of, to_html
 from harness.report.verdict_sheets import choice_sheet, p_text, test_sheet, top_sheet, verdict_sheet
 from harness.stats.bootstrap import Interval

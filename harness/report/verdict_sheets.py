@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 from harness.judge.comparison import Row
-from harness.judge.verdict import MIN_ARCHS, Detail, Paired, Report, shown_pairs
+from harness.judge.details import Detail
+from harness.judge.verdict import MIN_ARCHS, Paired, Report, shown_pairs
 from harness.report.sheets import (
     Sheet,
     decimals,

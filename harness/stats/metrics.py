@@ -369,13 +369,14 @@ def regrets(
     return found
 
 
-def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, flops: npt.ArrayLike) -> dict[str, float]:
+def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, found: Correlations, equal: EqualFlops) -> dict[str, float]:
     """All metrics that need no budget, under the names that the field knows.
 
     Args:
         scores: float (n,).
         truth: Accuracies in percent, float (n,).
-        flops: float (n,).
+        found: Their `correlations`.
+        equal: Their `equal_flops`.
 
     Returns:
         Numbers by name; ``p_at_top{k}`` and ``br_at_{k}`` for k of TOP_SIZES where there are k architectures.
@@ -383,9 +384,7 @@ def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, flops: npt.ArrayLike) -
     Raises:
         ArgumentError: As `correlations`.
     """
-    found = correlations(scores, truth)
     accuracies = np.asarray(truth, np.float64)
-    equal = equal_flops(scores, accuracies, flops)
     values = {
         "n": found.n,
         "kendall": found.kendall,

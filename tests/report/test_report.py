@@ -14,7 +14,8 @@ from conftest import make_info, make_rows, write_table
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, BudgetError, MissingPackageError, StorageError, UnknownNameError
 from channel_bench.table import Table
-from harness.judge.comparison import compare, group_rankings
+from harness.judge.comparison import compare
+from harness.judge.groups import group_rankings
 from harness.judge.verdict import holm, make_report, shown_pairs
 from harness.report.figures import draw_kendall, figure_files, figure_title
 from harness.report.files import write_report
@@ -97,7 +98,7 @@ def test_files_that_do_not_say_their_seed_are_numbered():
 @pytest.mark.parametrize("name", ["flops", "noise ceiling", "", " ", "a\nb", "x" * 121])
 def test_names_that_are_taken_or_none_are_refused(name, table):
     for given in (scores_of(np.arange(16384.0), name), {name: scores_of(np.arange(16384.0))}):
-        with pytest.raises(ArgumentError, match="is the name of a free baseline|is not a name for a method"):
+        with pytest.raises(ArgumentError, match="is reserved for a free baseline|is not a name for a method"):
             make_report(given, table, num_replicates=0, num_draws=None)
 
 
