@@ -380,7 +380,7 @@ def test_the_command_reports(files, table, tmp_path, run_cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["=x.csv"], "is not NAME=FILE: both are needed"),
+        (["=x.csv"], "is neither a file nor NAME=FILE: give the name and the file"),
         (["nothing.csv"], "'nothing.csv' does not exist"),
         (["FILE", "FILE"], "two rankings of 'good' have seed 1"),
         (["FILE", "--replicates", "1"], "number of replicates is 1"),
