@@ -1,4 +1,4 @@
-"""Does a table say what training gives? Train some of its architectures again; `channel-bench verify --retrain`.
+"""Check a table against new runs of some of its architectures; `channel-bench verify --retrain`.
 
     >>> audit(Table.read("table.parquet"), 20, load_dataset("digits")).agrees
 
@@ -32,7 +32,7 @@ METRIC = "best_test_acc"
 BAND = 0.95
 """Share of new runs that are expected inside their band."""
 ALARM = 0.001
-"""A table is called out where its new runs would be this improbable."""
+"""A table fails the check where its new runs would be this improbable."""
 FIRST_SEED = 2**40
 """New seeds are drawn from here on; builders count from 0."""
 
@@ -75,7 +75,7 @@ class Audit:
     p_shift: float
     """Probability of a mean difference as far from zero or farther."""
     p_diverged: float
-    """Probability of so many diverged runs or more, at the table's rate."""
+    """Probability of this many diverged runs or more, at the table's rate."""
     agrees: bool
     """Whether none of the three is below ALARM."""
 

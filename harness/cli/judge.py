@@ -209,7 +209,7 @@ def _read_named(text: str, space: Space, arch_column: str | None, score_column: 
 
 def _num_draws(draws: int) -> int | None:
     if draws < 0 or draws == 1:
-        raise ArgumentError(f"number of draws is {draws}: allowed are 2 and more, or 0 for none")
+        raise ArgumentError(f"number of draws is {draws}: allowed are 2 and more, or 0 to leave them out")
     return draws or None
 
 

@@ -138,11 +138,11 @@ def additive_curve(
         space: The space.
         truth: Accuracies in index order, float (16384,), NaN where missing. What is drawn is fitted as it is: means
             over 3 runs stand for 3 trainings each.
-        sizes: Numbers of architectures; those that do not determine the form, or exceed half of what is there, are
+        sizes: Numbers of architectures; those that do not determine the form, or exceed half of the accuracies, are
             left out.
         num_draws: Draws for each size, >= 2.
         form: One of `harness.stats.smoothing.FORMS`.
-        among: bool (16384,): score on these alone, the ones that a method has scores of; default all that have a truth.
+        among: bool (16384,): score on these alone, those that a method scores; default all that have an accuracy.
         seed: Of the draws.
         level: Of the intervals.
 
@@ -172,7 +172,7 @@ def additive_curve(
     archs = space.archs()
     check_design(archs[there], form, space)
     trained = np.flatnonzero(there)
-    label = Ordered(np.where(there, accuracies, 0.0))  # what is not there is never scored on
+    label = Ordered(np.where(there, accuracies, 0.0))  # a missing accuracy is never scored on
     keep_memory()
     points = []
     for n in possible:
@@ -196,7 +196,7 @@ def _draw(
     form: str,
     rng: np.random.Generator,
 ) -> float:
-    """Kendall of one fit to n random accuracies, on what is scored less the n."""
+    """Kendall of one fit to n random accuracies, on the scored architectures except these n."""
     for tries in range(_MAX_TRIES):
         chosen = rng.choice(trained, n, replace=False)
         try:

@@ -105,9 +105,9 @@ class Comparison:
     ceiling: Ceilings | None = None
     """Noise ceiling of these architectures, in closed form; None where none has two runs."""
     curve: AdditiveCurve | None = None
-    """What a few trained architectures reach, where it was asked for and the table can tell."""
+    """Kendall that fits to a few trained architectures reach, if asked for and the table has enough of them."""
     no_curve: str | None = None
-    """Why the table cannot."""
+    """Why there is no curve, if it was asked for."""
 
     @property
     def methods(self) -> list[Row]:

@@ -45,7 +45,7 @@ class Evidence:
     groups: dict[str, list[Scores]]
     """Rankings of every method by seed; {} for the baselines alone."""
     scores: dict[str, list[FloatArray]]
-    """Scores by row, one array for each seed, methods first: (16384,), NaN where there is none."""
+    """Scores by row, one array for each seed, methods first: (16384,), NaN where one is missing."""
     scored: npt.NDArray[np.bool_]
     """Architectures that every method scores, (16384,)."""
     accuracies: FloatArray

@@ -67,8 +67,8 @@ def group_rankings(rankings: Sequence[Scores]) -> dict[str, list[Scores]]:
         mine = numbered([each for each in rankings if each.method == name])
         differing = [key for key in SETTINGS if len({_as_text(each.facts.get(key)) for each in mine}) > 1]
         for each in mine:
-            told = ", ".join(_difference(key, each, mine) for key in differing)
-            found.setdefault(f"{name} {told}".strip(), []).append(each)
+            setting = ", ".join(_difference(key, each, mine) for key in differing)
+            found.setdefault(f"{name} {setting}".strip(), []).append(each)
     for name, group in found.items():
         seeds = [each.facts.get("seed") for each in group]
         twice = next((seed for number, seed in enumerate(seeds) if seed in seeds[:number]), seeds)

@@ -3,8 +3,9 @@
     >>> report = make_report(rankings, load("resnet"))
     >>> report.interval("bcnet").low, report.differences[0].p_adjusted
 
-Beside the comparison with the truth stand confidence intervals, tests between methods, what a ranking chooses under
-budgets, and which slots, ranks and sizes it gets wrong. `harness.report` puts that into tables, figures, a page, files.
+A report has the comparison with the truth, confidence intervals, tests between methods, the architectures that a
+ranking chooses within budgets, and the slots, ranks and sizes that it gets wrong. `harness.report` writes it as tables,
+figures, a page and files.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Arrays:
     compared: npt.NDArray[np.bool_]
     """Architectures that the report rests on, (16384,)."""
     scores: dict[str, FloatArray]
-    """Of the seed with the median Kendall, by row, (16384,), NaN where there is none; scaled to within 0 and 1 where
-    they are beyond what can be drawn."""
+    """Of the seed with the median Kendall, by row, (16384,), NaN where one is missing; scaled to within 0 and 1
+    where they are too large to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Report:
     arrays: Arrays = field(repr=False)
 
     def detail(self, name: str) -> Detail:
-        """What is said of a row.
+        """The detail of a row.
 
         Raises:
             UnknownNameError: No such row.
@@ -105,7 +106,7 @@ class Report:
         raise unknown_name("row", name, [detail.name for detail in self.details])
 
     def interval(self, name: str, metric: str = "kendall") -> Interval | None:
-        """Confidence interval of a metric of a row; None where there is none."""
+        """Confidence interval of a metric of a row; None where the report has no such interval."""
         return self.detail(name).intervals.get(metric)
 
     def paired(self, first: str, second: str) -> Paired:
@@ -122,7 +123,7 @@ class Report:
         raise UnknownNameError(f"the report does not compare {first!r} with {second!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the arrays, for JSON; what is not finite is None."""
+        """Everything but the arrays, for JSON; numbers that are not finite become None."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "arrays"}
         found: dict[str, Any] = finite({name: _plain(value) for name, value in fields.items()})
         return found
@@ -150,8 +151,8 @@ def make_report(
         table: The truth.
         metric: Which accuracy is the truth.
         run: One run as the truth, or None for the mean over runs.
-        num_replicates: Of the bootstrap, 0 for no intervals and tests; there are none of fewer than MIN_ARCHS either.
-        num_draws: Draws for the exchange rate into trained architectures; None for none.
+        num_replicates: Of the bootstrap, 0 for no intervals and tests. Fewer than MIN_ARCHS architectures give none.
+        num_draws: Draws for the exchange rate into trained architectures; None to leave it out.
         form: Form of those fits.
         budgets: FLOPs to choose within; None for BUDGET_SHARES of the widest.
         level: Of the intervals, in (0, 1).
@@ -203,9 +204,9 @@ def _check(num_replicates: int, num_draws: int | None, level: float) -> None:
     if num_replicates < 0 or num_replicates == 1:
         raise ArgumentError(f"number of replicates is {num_replicates}: allowed are 2 and more, or 0 for no intervals")
     if not 0 < level < 1:
-        raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
+        raise ArgumentError(f"level of an interval is {level!r}: allowed are numbers between 0 and 1")
     if num_draws is not None and num_draws < 2:
-        raise ArgumentError(f"number of draws is {num_draws}: allowed are 2 and more, or None for none")
+        raise ArgumentError(f"number of draws is {num_draws}: allowed are 2 and more, or None to leave them out")
 
 
 def _limits(budgets: Sequence[float] | None, evidence: Evidence) -> list[float]:
@@ -216,9 +217,7 @@ def _limits(budgets: Sequence[float] | None, evidence: Evidence) -> list[float]:
         return [limit for limit in shares if limit >= least]
     for limit in budgets:
         if not limit >= least:
-            raise BudgetError(
-                f"no architecture that is compared costs at most {limit:,.15g} FLOPs: the least is {least:,.15g}"
-            )
+            raise BudgetError(f"no compared architecture costs at most {limit:,.15g} FLOPs: the least is {least:,.15g}")
     return list(budgets)
 
 

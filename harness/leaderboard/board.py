@@ -91,7 +91,7 @@ def _scores_of(
 
 
 def to_json(boards: Sequence[Board]) -> list[dict[str, Any]]:
-    """All boards for JSON: the report of each without its diagnostics, and what is only reported."""
+    """All boards for JSON: the report of each without its details, and the numbers of papers."""
     found = []
     for board in boards:
         report = None if board.report is None else board.report.to_dict()

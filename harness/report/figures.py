@@ -259,9 +259,9 @@ def draw_worth(report: Report) -> Figure | None:
     references = [row for row in comparison.baselines if row.name in _references(report)]
     for row in [*comparison.methods[: len(COLOURS)], *references]:
         if not math.isnan(row.kendall):
-            told = "" if row.worth is None else f": {row.worth.text}"
+            worth = "" if row.worth is None else f": {row.worth.text}"
             style = "-" if row.kind == "method" or row.name == REFERENCE else ":"
-            axes.axhline(row.kendall, color=colours[row.name], ls=style, linewidth=1.2, label=f"{row.name}{told}")
+            axes.axhline(row.kendall, color=colours[row.name], ls=style, linewidth=1.2, label=f"{row.name}{worth}")
     if comparison.ceiling is not None:
         axes.axhline(
             comparison.ceiling.kendall, color="black", linewidth=1, linestyle=(0, (4, 2)), label="noise ceiling"
@@ -284,7 +284,7 @@ def draw_worth(report: Report) -> Figure | None:
 def _panels(
     report: Report, title: str, draw: Callable[[Axes, Detail], object], x: str, y: str, *, beside: float = 0.15
 ) -> Figure:
-    """One panel for every shown row, with so many inches beside them."""
+    """One panel for every shown row, `beside` inches from the edge."""
     details = _shown(report)
     across = min(PANELS_PER_ROW, len(details))
     down = -(-len(details) // across)

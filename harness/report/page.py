@@ -89,7 +89,7 @@ def report_page(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    """Who is best, how sure that is, and whether it beats what is free."""
+    """The best method, how sure that is, and whether it beats the free baselines."""
     methods = report.comparison.methods
     free = report.comparison.best_baseline
     if not methods:
@@ -116,7 +116,7 @@ def _beside(report: Report, best: Row, free: Row) -> str:
     interval, p = pair.difference.interval, pair.difference.p_value
     adjusted = pair.p_adjusted if pair.p_adjusted is not None else p
     told_apart = adjusted < 1 - report.level
-    verb = "It cannot be told from" if not told_apart else "It beats" if gain > 0 else "It is below"
+    verb = "It cannot be told apart from" if not told_apart else "It beats" if gain > 0 else "It is below"
     number = len(shown_pairs(report.comparison))
     tested = f"paired p {p_text(p)}, adjusted for the {number} comparisons of the report {p_text(adjusted)}"
     return f"{verb} {named}: difference {gain:+.3f}{_within(report, interval, '+')}, {tested}."

@@ -159,7 +159,7 @@ def _interval(
     from scipy import special
 
     if not 0 < level < 1:
-        raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
+        raise ArgumentError(f"level of an interval is {level!r}: allowed are numbers between 0 and 1")
     known = replicates[np.isfinite(replicates)]
     num_undefined = len(replicates) - len(known)
     if math.isnan(estimate) or len(known) < 2:
@@ -223,7 +223,7 @@ def bootstrap(
     labels = Labels(accuracies)
     columns = [checked(f"scores of {name!r}", methods[name]) for name in names]
     if not names:
-        raise ArgumentError("there are no scores to resample")
+        raise ArgumentError("no scores to resample: give at least one method")
     for name, column in zip(names, columns, strict=True):
         if len(column) != len(labels):
             raise ArgumentError(f"{len(column)} scores of {name!r} for {len(labels)} architectures")
@@ -384,7 +384,7 @@ def _replicate(
 
 
 def _measure(methods: _Methods, truth: FloatArray, extra: dict[str, Metric], copies: IntArray) -> FloatArray:
-    """Metrics of the methods on so many copies of each architecture, (num_methods, num_metrics).
+    """Metrics of the methods on `copies` copies of each architecture, (num_methods, num_metrics).
 
     Each copy is a unit of weight, and what the correlations have to know of the truth is computed once for all methods.
     """
@@ -431,7 +431,7 @@ def _cosine(product: float, a: float, b: float) -> float:
 
 
 class _Methods(NamedTuple):
-    """Scores with what is computed once for all replicates."""
+    """Scores, and everything about them that all replicates share."""
 
     values: list[FloatArray]
     scaled: list[FloatArray]

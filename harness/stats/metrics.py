@@ -1,7 +1,7 @@
 """How well scores rank architectures, as pure functions of arrays.
 
     >>> correlations(scores, truth).kendall
-    >>> equal_flops(scores, truth, flops).mean       # what is left of it where FLOPs cannot help
+    >>> equal_flops(scores, truth, flops).mean       # the same where FLOPs cannot help
     >>> precision_at(10, scores, truth), best_rank_at(10, scores, truth)
 
 All take float arrays (n,) in the same order; higher is better in scores and truth. What holds for every function:

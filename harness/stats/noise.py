@@ -32,8 +32,8 @@ NUM_SIMULATIONS = 20
 LEAK_SHARE = 0.15
 """A score is said to contain a run where it follows the run's noise by this share of what a copy does, ..."""
 LEAK_Z = 4.0
-"""... and by so many standard errors. The first is needed because real tables are not quite the model: in the published
-MobileNet table run 2 is a little better on large networks than runs 0 and 1, and FLOPs follow its "noise" by 4 standard
+"""... and by this many standard errors. The first is needed because real tables do not quite fit the model: in the
+published MobileNet table run 2 is a little better on large networks than runs 0 and 1, and FLOPs follow its "noise" by 4 standard
 errors, which is .09 of what a copy does; the mean of two runs follows each by about .26."""
 
 
@@ -82,7 +82,7 @@ def reliability(accuracies: npt.ArrayLike, level: float = LEVEL) -> Reliability:
     if len(cells) < 2:
         raise ArgumentError(f"reliability needs at least 2 architectures, got {len(cells)}")
     if not 0 < level < 1:
-        raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
+        raise ArgumentError(f"level of an interval is {level!r}: allowed are numbers between 0 and 1")
     free, noise = int((counts - 1).sum()), run_variance(cells)
     if noise is None:
         raise ArgumentError("every architecture has one run: how noisy they are is unknown")
@@ -319,7 +319,7 @@ def leave_one_run_out(scores: npt.ArrayLike, accuracies: npt.ArrayLike) -> Leave
     return LeaveOneRunOut(checks, len(values))
 
 
-# -- a table's noise, told ------------------------------------------------------------------------------------------
+# -- arguments -----------------------------------------------------------------------------------------------------
 
 
 def _checked_cells(accuracies: npt.ArrayLike) -> tuple[FloatArray, Any]:

@@ -147,7 +147,7 @@ def bootstrap_top(
 
 
 class _TopMeasure:
-    """The metrics of all methods for one truth after another; what is the same for all truths is worked out once.
+    """The metrics of all methods for one truth after another; whatever all truths share is computed once.
 
     Sets of architectures (the top k, the choices) lie behind one another in one array, so that a truth is looked up
     once for all of them.

@@ -278,7 +278,7 @@ def test_a_single_run_as_the_truth_has_no_runs_to_resample(table, rankings):
         ({"num_replicates": 1}, ArgumentError, "number of replicates is 1: allowed are 2 and more, or 0"),
         ({"num_replicates": -4}, ArgumentError, "number of replicates is -4"),
         ({"level": 95}, ArgumentError, "level of an interval is 95"),
-        ({"budgets": [1.0]}, BudgetError, "no architecture that is compared costs at most 1 FLOPs"),
+        ({"budgets": [1.0]}, BudgetError, "no compared architecture costs at most 1 FLOPs"),
     ],
 )
 def test_bad_requests_are_refused(options, error, message, table, rankings):
@@ -385,7 +385,7 @@ def test_the_command_reports(files, table, tmp_path, run_cli):
         (["FILE", "FILE"], "two rankings of 'good' have seed 1"),
         (["FILE", "--replicates", "1"], "number of replicates is 1"),
         (["FILE", "--draws", "1"], "number of draws is 1"),
-        (["FILE", "--budget", "9"], "no architecture that is compared costs at most 9 FLOPs"),
+        (["FILE", "--budget", "9"], "no compared architecture costs at most 9 FLOPs"),
         (["FILE", "--budget", "much"], "--budget 'much' is not a budget"),
         (["FILE", "--form", "cubic"], "unknown additive form 'cubic'"),
         (["FILE", "--run", "9"], "run 9 is not one of"),
