@@ -33,8 +33,8 @@ LEAK_SHARE = 0.15
 """A score is said to contain a run where it follows the run's noise by this share of what a copy does, ..."""
 LEAK_Z = 4.0
 """... and by this many standard errors. The first is needed because real tables do not quite fit the model: in the
-published MobileNet table run 2 is a little better on large networks than runs 0 and 1, and FLOPs follow its "noise" by 4 standard
-errors, which is .09 of what a copy does; the mean of two runs follows each by about .26."""
+published MobileNet table run 2 is a little better on large networks than runs 0 and 1, and FLOPs follow its "noise" by
+4 standard errors, which is .09 of what a copy does; the mean of two runs follows each by about .26."""
 
 
 # -- how much of the variance is noise ------------------------------------------------------------------------------
@@ -159,11 +159,11 @@ class Simulation:
 
 
 def simulated_ceilings(
-    accuracies: npt.ArrayLike, *, normal: bool = False, num_simulations: int = NUM_SIMULATIONS, seed: int = 0
+    accuracies: npt.ArrayLike, *, num_simulations: int = NUM_SIMULATIONS, seed: int = 0
 ) -> Simulation:
     """Ceilings by simulating true accuracies and runs.
 
-    By default the simulation is like the table: true accuracies are distributed as maximum likelihood says (Kiefer and
+    The simulation is like the table: true accuracies are distributed as maximum likelihood says (Kiefer and
     Wolfowitz 1956, on a grid), a run scatters around them as runs of similarly accurate architectures do, and labels
     are rounded to the steps in which the table has them, one test image. `run_to_run` checks it: within .001 of the
     published tables. In `resnet-mini`, where the worst architectures are 5 times as noisy as the best, it is .577
@@ -174,7 +174,6 @@ def simulated_ceilings(
 
     Args:
         accuracies: As `reliability`.
-        normal: Simulate instead what the closed form assumes: normal truth, constant normal noise, no steps.
         num_simulations: How many tables to simulate, >= 1.
         seed: Of the simulation.
 
@@ -188,23 +187,15 @@ def simulated_ceilings(
         unknown = ceilings(math.nan)
         return Simulation(unknown, unknown, math.nan, math.nan, num_simulations)
     cells, counts = _checked_cells(accuracies)
-    means = run_means(cells)
     num_archs, num_runs = cells.shape
-    step = 0.0 if normal else _step(cells)
-    grid = None if normal else true_distribution_and_noise(cells)
-    true_std = found.mean_std * math.sqrt(found.of_mean)
+    step = _step(cells)
+    values, weights, stds = true_distribution_and_noise(cells)
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(num_simulations):
-        spread: float | FloatArray = found.run_std
-        if grid is None:
-            truth = means.mean() + true_std * rng.normal(size=num_archs)
-        else:
-            values, weights, stds = grid
-            chosen = rng.choice(len(values), num_archs, p=weights)
-            truth = values[chosen] + (rng.random(num_archs) - 0.5) * (values[1] - values[0])
-            spread = stds[chosen][:, None]
-        runs = truth[:, None] + spread * rng.normal(size=(num_archs, num_runs))
+        chosen = rng.choice(len(values), num_archs, p=weights)
+        truth = values[chosen] + (rng.random(num_archs) - 0.5) * (values[1] - values[0])
+        runs = truth[:, None] + stds[chosen][:, None] * rng.normal(size=(num_archs, num_runs))
         runs = np.round(runs / step) * step if step > 0 else runs
         single, other = runs[:, 0].copy(), runs[:, 1].copy()
         runs[np.arange(num_runs) >= rng.permutation(counts)[:, None]] = np.nan

@@ -163,7 +163,7 @@ def test_the_verdict_is_in_words_with_its_test_and_its_ceiling(pages, full):
 @pytest.mark.parametrize(
     ("p", "kendall", "words"),
     [
-        (0.3, 0.99, "It cannot be told apart from the best"),
+        (0.3, 0.99, "It cannot be told apart from"),
         (0.01, 0.1, "It is below the best"),
         (0.01, 0.99, "It beats the"),
     ],
