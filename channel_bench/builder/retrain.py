@@ -1,4 +1,4 @@
-"""Does a table say what training gives? Train some of its architectures again; `channel-bench verify --retrain`.
+"""Check a table against new runs of some of its architectures; `channel-bench verify --retrain`.
 
     >>> audit(Table.read("table.parquet"), 20, load_dataset("digits")).agrees
 
@@ -7,9 +7,10 @@ the same numbers, and there it would only prove that they repeat. What is tested
 distribution that the table's runs of the same architecture came from.
 
 For architecture i with mean m_i over n_i runs, a new accuracy a_i has z_i = (a_i - m_i) / (s_i sqrt(1 + 1 / n_i)). s_i
-is the standard deviation of a run around its architecture's mean, pooled over the NUM_NEIGHBOURS architectures whose
-means are nearest, because narrow networks are noisier than wide ones. With K new runs, mean(z^2) follows
-F(K, df) and each z follows Student's t (df), where df is the number of degrees of freedom of the pooled variance.
+is the standard deviation of a run around its architecture's mean, pooled over the architectures whose means are nearest
+(`channel_bench.table.noise.LocalNoise`), because narrow networks are noisier than wide ones. With K new runs, mean(z^2)
+follows F(K, df) and each z follows Student's t (df), where df is the number of degrees of freedom of the pooled
+variance.
 """
 
 from __future__ import annotations
@@ -19,24 +20,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job
 from channel_bench.table import Table
+from channel_bench.table.noise import LocalNoise
 from channel_bench.training.datasets import Dataset
 
 METRIC = "best_test_acc"
-NUM_NEIGHBOURS = 512
 BAND = 0.95
 """Share of new runs that are expected inside their band."""
 ALARM = 0.001
-"""A table is called out where its new runs would be this improbable."""
+"""A table fails the check where its new runs would be this improbable."""
 FIRST_SEED = 2**40
 """New seeds are drawn from here on; builders count from 0."""
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Audit:
     p_shift: float
     """Probability of a mean difference as far from zero or farther."""
     p_diverged: float
-    """Probability of so many diverged runs or more, at the table's rate."""
+    """Probability of this many diverged runs or more, at the table's rate."""
     agrees: bool
     """Whether none of the three is below ALARM."""
 
@@ -117,7 +115,7 @@ def audit(
     if not 1 <= num_archs <= len(trained):
         raise ArgumentError(f"cannot retrain {num_archs} architectures: allowed are 1..{len(trained)}")
     resolution = 100 / len(dataset.test_labels)
-    noise = RunNoise(table.cells(METRIC)[trained], resolution)
+    noise = LocalNoise(table.cells(METRIC)[trained], resolution)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(trained), num_archs, replace=False)
     texts = [table.space.text(int(trained[position])) for position in chosen]
@@ -130,7 +128,7 @@ def audit(
         for record in train_jobs(table.space, stack, recipe, dataset):
             position = position_of[record.arch]
             assert record.seed is not None
-            row = noise.judge(position, record.arch, record.seed, record.best_test_acc)
+            row = _judge(noise, position, record.arch, record.seed, record.best_test_acc)
             rows[record.arch] = row
             if on_row is not None:
                 on_row(row)
@@ -161,61 +159,20 @@ def _check_dataset(table: Table, dataset: Dataset) -> None:
         )
 
 
-class RunNoise:
-    """How much runs of an architecture scatter, by accuracy.
+def _judge(noise: LocalNoise, position: int, arch: str, seed: int, accuracy: float | None) -> Retrained:
+    """Hold a new accuracy against the architecture at a position of cells."""
+    from scipy import stats
 
-    Args:
-        cells: Accuracy of each trained architecture and run, float64 (num_archs, num_runs), NaN where missing.
-        resolution: Least standard deviation, percentage points: one test image, because a few runs may agree exactly.
-
-    Raises:
-        ArgumentError: No architecture has two runs.
-    """
-
-    def __init__(self, cells: FloatArray, resolution: float) -> None:
-        """Sort the architectures that have repeated runs by their means."""
-        self.cells, self.resolution = cells, resolution
-        self.counts = np.isfinite(cells).sum(1)
-        self.means = np.nansum(cells, 1) / self.counts
-        several = np.flatnonzero(self.counts > 1)
-        if len(several) == 0:
-            raise ArgumentError("the table has single runs only: without repeated runs, what seeds change is unknown")
-        several = several[np.argsort(self.means[several], kind="stable")]
-        self._means = self.means[several]
-        squares = np.nansum((cells[several] - self.means[several, None]) ** 2, 1)
-        self._squares = np.concatenate([[0.0], np.cumsum(squares)])
-        self._freedom = np.concatenate([[0], np.cumsum(self.counts[several] - 1)])
-        self._width = min(NUM_NEIGHBOURS, len(several))
-        self.freedom = int((self._freedom[self._width :] - self._freedom[: -self._width]).min())
-        """Least degrees of freedom that a pooled variance has."""
-
-    def std(self, mean: float) -> float:
-        """Standard deviation of a run whose architecture has this mean."""
-        start = int(np.searchsorted(self._means, mean)) - self._width // 2
-        start = min(max(start, 0), len(self._means) - self._width)
-        end = start + self._width
-        # Centre the window by distance and not by rank: the nearest ones, at the ends of the range as well.
-        while start > 0 and mean - self._means[start - 1] < self._means[end - 1] - mean:
-            start, end = start - 1, end - 1
-        while end < len(self._means) and self._means[end] - mean < mean - self._means[start]:
-            start, end = start + 1, end + 1
-        variance = (self._squares[end] - self._squares[start]) / (self._freedom[end] - self._freedom[start])
-        return max(math.sqrt(variance), self.resolution)
-
-    def judge(self, position: int, arch: str, seed: int, accuracy: float | None) -> Retrained:
-        """Hold a new accuracy against the architecture at a position of cells."""
-        from scipy import stats
-
-        mean, count = float(self.means[position]), int(self.counts[position])
-        runs = self.cells[position][np.isfinite(self.cells[position])].tolist()
-        std = self.std(mean)
-        z = None if accuracy is None else (accuracy - mean) / (std * math.sqrt(1 + 1 / count))
-        inside = z is not None and abs(z) <= stats.t.ppf((1 + BAND) / 2, self.freedom)
-        return Retrained(arch, seed, accuracy, tuple(runs), mean, std, z, bool(inside))
+    mean, count = float(noise.means[position]), int(noise.counts[position])
+    runs = noise.cells[position][np.isfinite(noise.cells[position])].tolist()
+    std = noise.std(mean)
+    z = None if accuracy is None else (accuracy - mean) / (std * math.sqrt(1 + 1 / count))
+    inside = z is not None and abs(z) <= stats.t.ppf((1 + BAND) / 2, noise.freedom)
+    return Retrained(arch, seed, accuracy, tuple(runs), mean, std, z, bool(inside))
 
 
 def _conclude(
-    table: Table, recipe: Recipe, dataset: str, rows: list[Retrained], noise: RunNoise, diverged_rate: float
+    table: Table, recipe: Recipe, dataset: str, rows: list[Retrained], noise: LocalNoise, diverged_rate: float
 ) -> Audit:
     from scipy import stats
 

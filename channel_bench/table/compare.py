@@ -14,15 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.space import FloatArray
+from channel_bench.table.noise import (
+    num_runs,
+    reliability_of_means,
+    run_means,
+    run_variance,
+    true_distribution,
+    variance_of_means,
+)
 from channel_bench.table.table import Table
 
 NUM_SIMULATIONS = 20
-NUM_GRID = 300
-NUM_EM_STEPS = 300
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -
 
     The noise of a table is the variance of its runs around their architecture's mean (ddof=1, pooled). A table with
     single runs borrows that of the other one. The reliability of a mean over k runs is the share of the variance
-    between the
-    architectures in common that is not noise: 1 - (run variance / k) / variance of the means.
+    between
+    the architectures in common that is not noise: 1 - (run variance / k) / variance of the means.
 
     Args:
         first: A table.
@@ -77,18 +82,16 @@ def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -
     if common.sum() < 3:
         raise ArgumentError(f"{int(common.sum())} architectures are in both tables: at least 3 are needed")
     cells = [table.cells(metric)[common] for table in (first, second)]
-    a, b = (np.nanmean(values, 1) for values in cells)
-    own = [_run_variance(values) for values in cells]
+    a, b = (run_means(values) for values in cells)
+    # Single runs add nothing to the variance, but zeros among the summands move its last bit.
+    own = [run_variance(values[num_runs(values) > 1]) for values in cells]
     standard_error = expected_pearson = expected_kendall = None
     known = [variance for variance in own if variance is not None]
     if known:
         pooled = [known[0] if variance is None else variance for variance in own]
-        noise = [
-            variance * float((1 / np.isfinite(values).sum(1)).mean())
-            for variance, values in zip(pooled, cells, strict=True)
-        ]
+        noise = [variance_of_means(variance, num_runs(values)) for variance, values in zip(pooled, cells, strict=True)]
         standard_error = math.sqrt(sum(noise) / len(a))
-        expected_pearson = math.sqrt(_reliability(a, noise[0]) * _reliability(b, noise[1]))
+        expected_pearson = math.sqrt(reliability_of_means(a, noise[0]) * reliability_of_means(b, noise[1]))
         expected_kendall = _simulated_kendall(a, noise)
     constant = a.min() == a.max() or b.min() == b.max()
     return Agreement(
@@ -112,40 +115,13 @@ def _simulated_kendall(means: FloatArray, noise: Sequence[float]) -> float:
     from scipy import stats
 
     rng = np.random.default_rng(0)
-    values, weights = _deconvolved(means, noise[0])
+    values, weights = true_distribution(means, noise[0])
     taus = []
     for _ in range(NUM_SIMULATIONS):
         truth = rng.choice(values, len(means), p=weights)
         pair = [truth + math.sqrt(variance) * rng.normal(size=len(truth)) for variance in noise]
         taus.append(stats.kendalltau(*pair).statistic)
     return float(np.mean(taus))
-
-
-def _deconvolved(means: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:
-    """Distribution of noiseless means: the nonparametric maximum likelihood estimate (Kiefer and Wolfowitz 1956).
-
-    Shrinking the means would not do: where many architectures crowd together, most of their spread is noise, and where
-    few lie far out, hardly any. The likelihood is maximised by expectation-maximisation on a grid.
-
-    Args:
-        means: Observed means, (num_archs,).
-        noise: Variance of the normal noise that they carry.
-
-    Returns:
-        Grid values and their probabilities, (NUM_GRID,) each.
-    """
-    if noise <= 0 or means.min() == means.max():
-        values, counts = np.unique(means, return_counts=True)
-        return values, counts / counts.sum()
-    counts, edges = np.histogram(means, bins=4 * NUM_GRID)
-    centres = (edges[:-1] + edges[1:]) / 2
-    values = np.linspace(means.min(), means.max(), NUM_GRID)
-    likelihood = np.exp(-((centres[:, None] - values) ** 2) / (2 * noise)) + 1e-300
-    weights = np.full(NUM_GRID, 1 / NUM_GRID)
-    for _ in range(NUM_EM_STEPS):
-        posterior = likelihood * weights
-        weights = (counts / counts.sum()) @ (posterior / posterior.sum(1, keepdims=True))
-    return values, weights / weights.sum()
 
 
 def _shared_runs(first: Table, second: Table) -> int:
@@ -157,22 +133,6 @@ def _shared_runs(first: Table, second: Table) -> int:
     for table in (first, second):
         rows.append(set(zip(*(table.arrow.column(name).to_pylist() for name in columns), strict=True)))
     return sum(row[1] is not None for row in rows[0] & rows[1])
-
-
-def _run_variance(cells: FloatArray) -> float | None:
-    """Pooled variance of runs around their architecture's mean; None where no architecture has two runs."""
-    counts = np.isfinite(cells).sum(1)
-    several = cells[counts > 1]
-    if len(several) == 0:
-        return None
-    deviations = several - np.nanmean(several, 1, keepdims=True)
-    return float(np.nansum(deviations**2) / (counts[counts > 1] - 1).sum())
-
-
-def _reliability(means: FloatArray, noise: float) -> float:
-    """Share of the variance of means that is not noise, in [0, 1]."""
-    total = float(means.var(ddof=1))
-    return min(1.0, max(0.0, 1 - noise / total)) if total > 0 else 0.0
 
 
 def _root(variance: float | None) -> float | None:

@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench._version import __version__
 from channel_bench.errors import MissingDataError
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.page import assemble, check_page_path, common_parts, pack_array
 from channel_bench.table import published, shipped
+from channel_bench.table.noise import pooled_std, run_stds
+from channel_bench.table.ranks import ranks
 from channel_bench.table.table import Table
 
 PAGES = Path(__file__).parent / "pages"
@@ -109,7 +110,7 @@ def _facts(table: Table, metric: str) -> dict[str, Any]:
         raise MissingDataError(f"table {table.name!r} has no finished run: there is nothing to explore")
     meaning = table.meaning(metric)
     shown = "" if trained.all() else f"{int(trained.sum()):,} of "
-    run_std = _run_std(cells)
+    run_std = pooled_std(cells)
     channels = space.channel_counts([(digit,) * len(space.max_channels) for digit in range(1, NUM_WIDTHS + 1)])
     return {
         "title": f"{space.name}: {shown}{NUM_ARCHS:,} widths",
@@ -140,9 +141,9 @@ def _facts(table: Table, metric: str) -> dict[str, Any]:
         ],
         "arrays": {
             "mean": pack_array(means, "<f8"),
-            "std": pack_array(_stds(cells), "<f8"),
+            "std": pack_array(run_stds(cells), "<f8"),
             "runs": pack_array(cells, "<f8"),
-            "rank": pack_array(_ranks(means), "<i4"),
+            "rank": pack_array(ranks(means), "<i4"),
             "flops": pack_array(space.flops(), "<f8"),  # whole numbers below 2**53, so exact
             "params": pack_array(space.params(), "<f8"),
         },
@@ -160,7 +161,7 @@ def _code(table: Table, metric: str) -> str:
     return f'cb.load({json.dumps(table.space.name)}{chosen}).query("ARCH"{extra})'
 
 
-def _noise(run_std: float | None, num_runs: int, means: npt.NDArray[np.float64]) -> str:
+def _noise(run_std: float | None, num_runs: int, means: FloatArray) -> str:
     """How far seeds alone move an accuracy, in words.
 
     Two means over k runs of equal networks differ by a normal variable of standard deviation s sqrt(2 / k); 1.96 of
@@ -175,32 +176,6 @@ def _noise(run_std: float | None, num_runs: int, means: npt.NDArray[np.float64])
         f" architectures), and a mean over {num_runs} runs by {run_std / math.sqrt(num_runs):.2f}. Means that differ by"
         f" less than {needed:.2f} points may well be equal; {close:,} architectures are that close to the best."
     )
-
-
-def _run_std(cells: npt.NDArray[np.float64]) -> float | None:
-    """Standard deviation of a run around its architecture's mean, pooled (ddof=1); None where all runs are single."""
-    counts = np.isfinite(cells).sum(1)
-    several = counts > 1
-    if not several.any():
-        return None
-    squares = (_stds(cells)[several] ** 2 * (counts[several] - 1)).sum()
-    return math.sqrt(squares / (counts[several] - 1).sum())
-
-
-def _stds(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Standard deviation over the runs of each architecture (ddof=1), (num_archs,); NaN below two runs."""
-    stds = np.full(len(cells), np.nan)
-    several = np.isfinite(cells).sum(1) > 1
-    stds[several] = np.nanstd(cells[several], axis=1, ddof=1)
-    return stds
-
-
-def _ranks(means: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """`Table.rank` of every architecture, (num_archs,); 0 where it has no finished run."""
-    rounded = means.round(4)
-    ascending = np.sort(rounded[np.isfinite(rounded)])
-    better = len(ascending) - np.searchsorted(ascending, rounded, side="right")
-    return np.where(np.isfinite(rounded), 1 + better, 0)
 
 
 def _curves(table: Table) -> tuple[dict[str, Any] | None, str]:

@@ -43,7 +43,9 @@ from channel_bench.record import (
     read_info,
     valid_rows,
 )
-from channel_bench.space import NUM_ARCHS, FloatArray, Space, get_space
+from channel_bench.space import NUM_ARCHS, FloatArray, IntArray, Space, get_space
+from channel_bench.table.noise import num_runs, run_means, run_stds
+from channel_bench.table.ranks import ranks, rounded
 
 if TYPE_CHECKING:
     from channel_bench.latency import LatencyModel
@@ -111,6 +113,7 @@ class Table:
         self.num_runs = int(self._runs.max()) + 1
         self._cells: dict[str, FloatArray] = {}
         self._means: dict[tuple[str, int | None], FloatArray] = {}
+        self._all_ranks: dict[str, IntArray] = {}
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -231,11 +234,7 @@ class Table:
 
         NaN below two runs. Errors as `cells`.
         """
-        cells = self.cells(metric)
-        stds = np.full(len(cells), np.nan)
-        several = np.isfinite(cells).sum(1) > 1
-        stds[several] = np.nanstd(cells[several], axis=1, ddof=1)
-        return stds
+        return run_stds(self.cells(metric))
 
     def _values(self, metric: str, run: int | None) -> FloatArray:
         """Read-only float64 (16384,): one run, or the mean over those that are there."""
@@ -244,10 +243,7 @@ class Table:
         if values is None:
             cells = self.cells(metric)
             if run is None:
-                there = np.isfinite(cells)
-                counts = there.sum(1)
-                sums = np.where(there, cells, 0.0).sum(1)
-                values = np.divide(sums, counts, out=np.full(NUM_ARCHS, np.nan), where=counts > 0)
+                values = run_means(cells)
             else:
                 if not isinstance(run, (int, np.integer)) or not 0 <= run < self.num_runs:
                     raise ArgumentError(f"run {run!r} is not one of {', '.join(map(str, range(self.num_runs)))}")
@@ -258,14 +254,20 @@ class Table:
 
     def _ranked(self, metric: str) -> FloatArray:
         """Means to 0.0001 points, which brings back ties that single precision broke (published.py)."""
-        return self._values(metric, None).round(4)
+        return rounded(self._values(metric, None))
+
+    def _ranks(self, metric: str) -> IntArray:
+        """Ranks of all means, int64 (16384,), sorted once for many questions; 0 where there is none."""
+        if metric not in self._all_ranks:
+            self._all_ranks[metric] = ranks(self._values(metric, None))
+        return self._all_ranks[metric]
 
     def meaning(self, metric: str = "best_test_acc", run: int | None = None) -> str:
         """What an accuracy of this table is, in words, for everything that shows one."""
         what = self.info.accuracy if metric == "best_test_acc" else "test accuracy after the last epoch, percent"
         if run is not None:
             return f"{what}; run {run}"
-        counts = np.isfinite(self.cells(metric)).sum(1)
+        counts = num_runs(self.cells(metric))
         num_fewer = int(((counts > 0) & (counts < self.num_runs)).sum())
         fewer = f", of {num_fewer:,} architectures fewer" if num_fewer else ""
         return f"{what}; mean over {self.num_runs} runs{fewer}"
@@ -300,7 +302,9 @@ class Table:
 
     def rank(self, arch: Any, metric: str = "best_test_acc") -> int:
         """Rank by mean accuracy: 1 + the number of architectures that are better by 0.0001 points or more."""
-        return 1 + int((self._ranked(metric) > round(self.accuracy(self.space.text(arch), metric=metric), 4)).sum())
+        text = self.space.text(arch)
+        self.accuracy(text, metric=metric)  # refuses what was not trained
+        return int(self._ranks(metric)[self.space.index(text)])
 
     def top(
         self,
@@ -415,7 +419,7 @@ class Table:
         frame[runs] = self.cells(metric)[trained]
         frame["mean"] = values[trained]
         frame["std"] = frame[runs].std(axis=1, ddof=1)
-        frame["rank"] = frame["mean"].round(4).rank(method="min", ascending=False).astype(int)
+        frame["rank"] = self._ranks(metric)[trained]
         return frame
 
     def curves(self, arch: Any) -> dict[str, npt.NDArray[np.float32]]:

@@ -31,27 +31,36 @@ def leaderboard(
         list[str] | None, typer.Option("--space", help="Spaces to show [default: all]; repeatable.")
     ] = None,
     entries: Annotated[
-        Path | None, typer.Option("--entries", help="Folder of entries [default: those that come with the package].")
+        Path | None, typer.Option("--entries", help="Folder of entries [default: the entries of the package].")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for README.md, leaderboard.html and kendall.png.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write the page, README.md and figure into."),
     ] = None,
     external: Annotated[
-        Path | None, typer.Option("--external", help="Folder of score files that are not passed on with the entries.")
+        Path | None,
+        typer.Option("--external", help="Folder of score files that are not public."),
     ] = None,
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw kendall.png; needs 'channel-bench[report]'.")
     ] = True,
     readme: Annotated[
-        Path | None, typer.Option("--readme", help="Markdown file whose overview, between two markers, is replaced.")
+        Path | None,
+        typer.Option("--readme", help="Markdown file whose overview to update, between markers."),
     ] = None,
     replicates: ReplicatesOption = NUM_REPLICATES,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Check every entry, recompute every number from its scores, and show them beside what papers report."""
-    from harness.leaderboard.board import check_readme, sheets_of, to_json, write_boards
+    """Recompute and show the leaderboard.
+
+    Checks every entry, recomputes every number from its score files, and lists apart what papers report without
+    scores.
+    """
+    from harness.leaderboard.board import to_json
     from harness.leaderboard.entries import entries_dir, read_entries
+    from harness.leaderboard.files import check_readme, write_boards
+    from harness.leaderboard.sheets import sheets_of
     from harness.report.sheets import print_sheet
 
     found = read_entries(entries or entries_dir())
@@ -61,7 +70,7 @@ def leaderboard(
         if readme is not None:
             check_readme(readme)
     elif readme is not None:
-        raise ArgumentError("--readme without --out: its figure is written there, add --out FOLDER")
+        raise ArgumentError("--readme needs --out FOLDER, which is where its figure is written")
     boards = [_board(found, name, external, replicates, data_dir) for name in names]
     written = [] if out is None else write_boards(boards, out, figures=figures, readme=readme)
     if json_output:
@@ -76,7 +85,7 @@ def leaderboard(
 
 
 def _board(entries: list[Entry], space: str, external: Path | None, replicates: int, data_dir: Path | None) -> Board:
-    """One space judged; without its table, what is reported alone."""
+    """One space judged; only the numbers of papers where its table is missing."""
     from channel_bench.table import load
     from harness.judge.verdict import num_steps
     from harness.leaderboard.board import make_board
@@ -101,15 +110,18 @@ def enter(
     method: Annotated[str, typer.Argument(help="Name on the leaderboard.")],
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Score files, one for each seed.")],
     space: SpaceOption,
-    entries: Annotated[Path, typer.Option("--entries", help="Folder of entries to put it into.")],
-    paper: Annotated[str | None, typer.Option(help="Authors, venue and year.")] = None,
-    url: Annotated[str | None, typer.Option(help="Where the paper is.")] = None,
-    code: Annotated[str | None, typer.Option(help="Where the code is, or the command that makes the scores.")] = None,
-    notes: Annotated[str | None, typer.Option(help="What a reader has to know.")] = None,
+    entries: Annotated[Path, typer.Option("--entries", help="Folder to write the entry into.")],
+    paper: Annotated[str | None, typer.Option(help="Authors, venue and year of the paper.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of the paper.")] = None,
+    code: Annotated[str | None, typer.Option(help="Address of the code, or the command that makes the scores.")] = None,
+    notes: Annotated[str | None, typer.Option(help="What a reader should know about the scores.")] = None,
     arch_column: ArchColumnOption = None,
     score_column: ScoreColumnOption = None,
 ) -> None:
-    """Put a method on the leaderboard: its entry, and its scores of all seeds in one file."""
+    """Add a method to the leaderboard.
+
+    Writes its entry, a JSON file, and one file with the scores of all seeds.
+    """
     from harness.leaderboard.entries import make_entry, write_entry
     from harness.scores import read_scores
 

@@ -1,4 +1,4 @@
-"""Commands that judge scores, and never train: score, baselines, noise, report."""
+"""Commands that judge scores and never train: score, baselines, noise, report."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ if TYPE_CHECKING:
     from harness.scores import Scores
 
 NUM_REPLICATES = 1000
-"""As `harness.judge.verdict.NUM_REPLICATES`, which imports what the command line needs not."""
+"""As `harness.judge.verdict.NUM_REPLICATES`; importing that module here would slow every command down."""
 
 
 def score(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scores: .csv, .parquet or .json.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Score files: .csv, .parquet or .json.")],
     space: SpaceOption,
     average: Annotated[
-        str | None, typer.Option(help="Average of several files, one per supernet seed: mean, or rank (mean rank).")
+        str | None,
+        typer.Option(help="Average several seeds by: mean, or rank (mean of ranks)."),
     ] = None,
     smooth: Annotated[
-        str | None, typer.Option(help="Rank by an additive fit to the scores: onehot, linear, log or concave.")
+        str | None,
+        typer.Option(help="Rank by an additive fit to the scores: onehot, linear, log or concave."),
     ] = None,
     smooth_samples: Annotated[
-        int | None, typer.Option(help="Fit to so many of the scores, drawn at random [default: all].")
+        int | None, typer.Option(help="Number of scores to fit to, drawn at random [default: all].")
     ] = None,
     at_equal_flops: EqualFlopsOption = False,
     draws: DrawsOption = 50,
@@ -52,7 +54,11 @@ def score(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Compare a file of scores, or an average of several, with the truth; higher scores are better."""
+    """Compare scores with the trained accuracies.
+
+    Prints the correlations of one score file, or of the average of several, beside those of scores that need no
+    training, such as FLOPs. Higher scores are better.
+    """
     if len(files) > 1 and average is None:
         raise ArgumentError(f"{len(files)} files of scores: add --average mean (or rank) to score their average")
     if smooth_samples is not None and smooth is None:
@@ -82,12 +88,13 @@ def score(
 def baselines(
     space: SpaceOption,
     additive: Annotated[
-        bool, typer.Option("--additive", help="Also what an additive fit to 8 ... 512 trained architectures reaches.")
+        bool,
+        typer.Option("--additive", help="Also rank by an additive fit to 8 to 512 trained architectures."),
     ] = False,
     form: Annotated[
-        str, typer.Option(help="Form of that fit: log, linear, onehot or concave (the last two from 22 on).")
+        str, typer.Option(help="Form of that fit: log, linear, onehot or concave. The last two need 22 architectures.")
     ] = "log",
-    draws: Annotated[int, typer.Option(help="Random draws of the trained architectures.")] = 50,
+    draws: Annotated[int, typer.Option(help="How often the trained architectures are drawn at random.")] = 50,
     at_equal_flops: EqualFlopsOption = False,
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
@@ -95,7 +102,10 @@ def baselines(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Show what scores that need no training reach: FLOPs, parameters, widths; and a few trained architectures."""
+    """Show what scores without training reach.
+
+    These are FLOPs, parameters and simple functions of the widths. A method should rank better than all of them.
+    """
     from channel_bench.table import load
     from harness.judge.comparison import compare
     from harness.report.sheets import print_comparison
@@ -117,7 +127,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Scores (.csv, .parquet, .json), or NAME=FILE. Several files of one method are seeds of it.",
+            help="Score files (.csv, .parquet, .json), each as FILE or NAME=FILE. Files of one method are its seeds.",
         ),
     ],
     space: SpaceOption,
@@ -126,15 +136,18 @@ def report(
     ] = None,
     replicates: ReplicatesOption = NUM_REPLICATES,
     draws: DrawsOption = 50,
-    form: Annotated[str, typer.Option(help="Form of the additive fit behind that.")] = "log",
+    form: Annotated[str, typer.Option(help="Form of the fit to each draw: log, linear, onehot or concave.")] = "log",
     budget: Annotated[
         list[str] | None,
-        typer.Option("--budget", help="FLOPs to choose within: 5e8, 500M, 0.5x; repeatable [default: .25x .5x .75x]."),
+        typer.Option(
+            "--budget",
+            help="Largest allowed FLOPs: 5e8, 500M or 0.5x; repeatable [default: .25x .5x .75x].",
+        ),
     ] = None,
     figures: Annotated[
-        bool, typer.Option("--figures/--no-figures", help="Draw; needs 'channel-bench[report]'.")
+        bool, typer.Option("--figures/--no-figures", help="Draw figures and the page; needs 'channel-bench[report]'.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     table: TableOption = None,
     arch_column: ArchColumnOption = None,
     score_column: ScoreColumnOption = None,
@@ -143,7 +156,11 @@ def report(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Judge one or many methods: intervals, tests, choices within budgets, diagnostics; as page, figures and tables."""
+    """Judge methods, with intervals and tests.
+
+    Prints correlations with the trained accuracies, tests between methods, and what each method chooses within
+    budgets. With --out, writes a page, figures, Markdown, LaTeX and JSON.
+    """
     from channel_bench.table import load
     from harness.judge.verdict import make_report, num_steps
     from harness.report.files import write_report
@@ -178,21 +195,21 @@ def report(
 
 
 def _read_named(text: str, space: Space, arch_column: str | None, score_column: str | None) -> Scores:
-    """Scores of a file given as FILE or NAME=FILE; a file that is there is never taken for a name."""
+    """Scores of a file given as FILE or NAME=FILE; the path of an existing file is never split at "="."""
     from harness.scores import read_scores
 
     name, sign, file = text.partition("=")
     if not sign or Path(text).exists():
         name, file = "", text
     elif not name or not file:
-        raise ArgumentError(f"{text!r} is not NAME=FILE: both are needed")
+        raise ArgumentError(f"{text!r} is neither a file nor NAME=FILE: give the name and the file")
     scores = read_scores(Path(file), space, arch_column=arch_column, score_column=score_column)
     return dataclasses.replace(scores, method=name) if name else scores
 
 
 def _num_draws(draws: int) -> int | None:
     if draws < 0 or draws == 1:
-        raise ArgumentError(f"number of draws is {draws}: allowed are 2 and more, or 0 for none")
+        raise ArgumentError(f"number of draws is {draws}: allowed are 2 and more, or 0 to leave them out")
     return draws or None
 
 
@@ -203,7 +220,11 @@ def noise(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Show how noisy the accuracies are, and how high any score can reach: reliability, run to run, ceilings."""
+    """Show the noise of a table and its ceilings.
+
+    Runs of one architecture differ by their seeds. From their differences follow the reliability of the accuracies
+    and the noise ceiling: the highest correlation that any score can be expected to reach.
+    """
     from channel_bench.table import load
     from harness.judge.noise import report_noise
     from harness.report.noise_sheets import print_noise

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, FloatArray, Space
 from channel_bench.space.layers import IMAGE
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import kendall
-from harness.stats.ranks import FloatArray, keep_memory
+from harness.stats.ranks import keep_memory
 from harness.stats.smoothing import check_design, fit_effects, num_parameters
 
 BASELINES = {
@@ -44,7 +44,7 @@ FORM = "log"
 _MAX_TRIES = 100
 
 
-def baseline_scores(space: Space) -> dict[str, npt.NDArray[np.float64]]:
+def baseline_scores(space: Space) -> dict[str, FloatArray]:
     """Scores of all architectures by each of BASELINES.
 
     Returns:
@@ -138,11 +138,11 @@ def additive_curve(
         space: The space.
         truth: Accuracies in index order, float (16384,), NaN where missing. What is drawn is fitted as it is: means
             over 3 runs stand for 3 trainings each.
-        sizes: Numbers of architectures; those that do not determine the form, or exceed half of what is there, are
+        sizes: Numbers of architectures; those that do not determine the form, or exceed half of the accuracies, are
             left out.
         num_draws: Draws for each size, >= 2.
         form: One of `harness.stats.smoothing.FORMS`.
-        among: bool (16384,): score on these alone, the ones that a method has scores of; default all that have a truth.
+        among: bool (16384,): score on these alone, those that a method scores; default all that have an accuracy.
         seed: Of the draws.
         level: Of the intervals.
 
@@ -172,7 +172,7 @@ def additive_curve(
     archs = space.archs()
     check_design(archs[there], form, space)
     trained = np.flatnonzero(there)
-    label = Ordered(np.where(there, accuracies, 0.0))  # what is not there is never scored on
+    label = Ordered(np.where(there, accuracies, 0.0))  # a missing accuracy is never scored on
     keep_memory()
     points = []
     for n in possible:
@@ -196,7 +196,7 @@ def _draw(
     form: str,
     rng: np.random.Generator,
 ) -> float:
-    """Kendall of one fit to n random accuracies, on what is scored less the n."""
+    """Kendall of one fit to n random accuracies, on the scored architectures except these n."""
     for tries in range(_MAX_TRIES):
         chosen = rng.choice(trained, n, replace=False)
         try:

@@ -11,15 +11,12 @@ supernet: its row has their mean. `harness.judge.verdict` adds intervals, tests,
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS
@@ -29,18 +26,12 @@ from harness.judge.baselines import (
     AdditiveCurve,
     ExchangeRate,
     additive_curve,
-    baseline_scores,
     exchange_rate,
 )
+from harness.judge.evidence import Evidence, Rankings
 from harness.scores import Scores
-from harness.stats.metrics import Correlations, EqualFlops, correlations, equal_flops
+from harness.stats.metrics import Correlations, EqualFlops
 from harness.stats.noise import Ceilings, LeaveOneRunOut, ceilings, fraction_of_ceiling, leave_one_run_out, reliability
-from harness.stats.ranks import FloatArray
-
-MAX_NAME = 120
-"""Characters of the name of a method."""
-SETTINGS = ("dataset", "validated_on", "bn", "score_by", "num_train", "num_val", "recipe", "options")
-"""Facts of a score file that make it another method, not another seed of the same."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +105,9 @@ class Comparison:
     ceiling: Ceilings | None = None
     """Noise ceiling of these architectures, in closed form; None where none has two runs."""
     curve: AdditiveCurve | None = None
-    """What a few trained architectures reach, where it was asked for and the table can tell."""
+    """Kendall that fits to a few trained architectures reach, if asked for and the table has enough of them."""
     no_curve: str | None = None
-    """Why the table cannot."""
+    """Why there is no curve, if it was asked for."""
 
     @property
     def methods(self) -> list[Row]:
@@ -135,7 +126,7 @@ class Comparison:
 
 
 def compare(
-    scores: Scores | Sequence[Scores] | Mapping[str, Scores | Sequence[Scores]] | None,
+    scores: Rankings | None,
     table: Table,
     metric: str = "best_test_acc",
     run: int | None = None,
@@ -158,66 +149,33 @@ def compare(
         form: Form of those fits.
 
     Raises:
-        ArgumentError: The spaces differ, fewer than 2 architectures have all scores and an accuracy, or two rankings
-            cannot be told apart.
+        ArgumentError: As `Evidence.gather` and `additive_curve`.
     """
-    groups = named_groups(scores)
-    rankings = [each for group in groups.values() for each in group]
-    for each in rankings:
-        if each.space != table.space:
-            raise ArgumentError(
-                f"scores are of space {each.space.name!r}, table {table.name!r} of {table.space.name!r}"
-            )
-    truth = table.accuracies(run, metric)
-    scored = commonly_scored(rankings)
-    both = scored & np.isfinite(truth)
-    if both.sum() < 2:
-        raise ArgumentError(
-            f"{int(both.sum())} architectures have both a score and an accuracy in table {table.name!r}:"
-            " at least 2 are needed"
-        )
-    cells = table.cells(metric)[both]
-    ceiling = _ceiling(cells, run)
-    curve = no_curve = None
-    if num_draws is not None:
-        try:
-            curve = additive_curve(table.space, truth, num_draws=num_draws, form=form, among=both)
-        except ArgumentError as error:
-            if not rankings:
-                raise
-            no_curve = str(error)  # a small table says less of a method, but not nothing
-    flops = table.space.flops()[both]
+    evidence = Evidence.gather(scores, table, metric, run)
+    return compare_evidence(evidence, at_equal_flops=at_equal_flops, num_draws=num_draws, form=form)
 
-    def row(name: str, kind: str, columns: list[FloatArray], **more: Any) -> Row:
-        found = mean_correlations([correlations(column, truth[both]) for column in columns])
-        equal = [equal_flops(column, truth[both], flops) for column in columns] if at_equal_flops else []
-        return Row(
-            name,
-            kind,
-            **dataclasses.asdict(found),
-            of_ceiling=None if ceiling is None else fraction_of_ceiling(found, ceiling),
-            equal_flops=_mean_equal_flops(equal),
-            worth=None if curve is None else exchange_rate(found.kendall, curve),
-            **more,
-        )
 
-    rows = []
-    for name, group in groups.items():
-        columns = [dense_values(each)[both] for each in group]
-        judged = [_ranking(each, column, truth[both], cells) for each, column in zip(group, columns, strict=True)]
-        means = {fact: _mean_fact(group, fact) for fact in ("train_macs", "fit_s", "score_s")}
-        rows.append(row(name, "method", columns, rankings=judged, **means))
-    rows.sort(key=lambda row: -np.nan_to_num(row.kendall, nan=-2))
-    rows += [row(name, "baseline", [column[both]]) for name, column in baseline_scores(table.space).items()]
+def compare_evidence(
+    evidence: Evidence, *, at_equal_flops: bool = False, num_draws: int | None = None, form: str = "log"
+) -> Comparison:
+    """Correlate what was gathered; arguments and errors as `compare`."""
+    table, space = evidence.table, evidence.space
+    rankings = [each for group in evidence.groups.values() for each in group]
+    ceiling = _ceiling(evidence)
+    curve, no_curve = (None, None) if num_draws is None else _curve(evidence, num_draws, form)
+    methods = [_row(name, evidence, ceiling, curve, at_equal_flops) for name in evidence.groups]
+    methods.sort(key=lambda row: -np.nan_to_num(row.kendall, nan=-2))
+    baselines = [_row(name, evidence, ceiling, curve, at_equal_flops) for name in BASELINES]
     first = rankings[0].facts if rankings else {}
+    untrained = evidence.scored & ~np.isfinite(evidence.accuracies)
     return Comparison(
-        space=table.space.name,
+        space=space.name,
         table=table.name,
         dataset=table.info.dataset,
-        truth=table.meaning(metric, run),
-        rows=rows,
-        missing=[table.space.text(int(index)) for index in np.flatnonzero(~scored)],
-        num_untrained=int((scored & ~np.isfinite(truth)).sum()) if rankings else 0,
+        truth=table.meaning(evidence.metric, evidence.run),
+        rows=methods + baselines,
+        missing=[space.text(int(index)) for index in np.flatnonzero(~evidence.scored)],
+        num_untrained=int(untrained.sum()) if rankings else 0,
         facts={key: fact for key, fact in first.items() if all(each.facts.get(key) == fact for each in rankings)},
         ceiling=ceiling,
         curve=curve,
@@ -225,137 +183,48 @@ def compare(
     )
 
 
-def _ceiling(cells: FloatArray, run: int | None) -> Ceilings | None:
+def _ceiling(evidence: Evidence) -> Ceilings | None:
     """Of the mean over runs, or of one; None where no architecture has two."""
-    if not (np.isfinite(cells).sum(1) > 1).any():
+    if not evidence.has_repeats:
         return None
-    noise = reliability(cells)
-    return ceilings(noise.of_mean if run is None else noise.of_run)
+    noise = reliability(evidence.cells)
+    return ceilings(noise.of_mean if evidence.run is None else noise.of_run)
 
 
-def group_rankings(rankings: Sequence[Scores]) -> dict[str, list[Scores]]:
-    """Rankings by the name of their method, each method's by seed.
-
-    Rankings of one name are seeds of one method where they agree in SETTINGS. Otherwise they are methods of their own,
-    named by what differs: "bcnet bn=recalibrated".
-
-    Where none of one name says its seed, as CSV and JSON cannot, they are numbered as they are given.
-
-    Raises:
-        ArgumentError: Two rankings have name, settings and seed in common, or all of their scores; or a name is that of
-            a free baseline.
-    """
-    found: dict[str, list[Scores]] = {}
-    for name in dict.fromkeys(each.method for each in rankings):
-        mine = numbered([each for each in rankings if each.method == name])
-        differing = [key for key in SETTINGS if len({_as_text(each.facts.get(key)) for each in mine}) > 1]
-        for each in mine:
-            told = ", ".join(_difference(key, each, mine) for key in differing)
-            found.setdefault(f"{name} {told}".strip(), []).append(each)
-    for name, group in found.items():
-        seeds = [each.facts.get("seed") for each in group]
-        twice = next((seed for number, seed in enumerate(seeds) if seed in seeds[:number]), seeds)
-        if twice is not seeds:
-            which = "no seed" if twice is None else f"seed {twice}"
-            raise ArgumentError(
-                f"two rankings of {name!r} have {which}: give each ranking once, or names as in NAME=FILE"
-            )
-        group.sort(key=_by_seed)
-    return found
-
-
-def numbered(rankings: Sequence[Scores]) -> list[Scores]:
-    """Rankings of one method with seeds 0, 1, ... where there are several and none of them says its seed.
-
-    Raises:
-        ArgumentError: Two have the same scores: one file given twice is not two seeds.
-    """
-    if len(rankings) < 2 or any(each.facts.get("seed") is not None for each in rankings):
-        return list(rankings)
-    for one, other in combinations(rankings, 2):
-        if np.array_equal(one.indices, other.indices) and np.array_equal(one.values, other.values):
-            raise ArgumentError(f"two rankings of {one.method!r} have the same scores: give each ranking once")
-    return [dataclasses.replace(each, facts={**each.facts, "seed": number}) for number, each in enumerate(rankings)]
-
-
-def check_name(name: str) -> None:
-    """Refuse a name of a method that is taken, or that cannot be told in a table.
-
-    Raises:
-        ArgumentError: The name is empty, not printable, longer than MAX_NAME, or that of a free baseline.
-    """
-    if name in BASELINES or name == "noise ceiling":
-        raise ArgumentError(
-            f"{name!r} is the name of a free baseline or of the ceiling: call yours otherwise, NAME=FILE"
+def _curve(evidence: Evidence, num_draws: int, form: str) -> tuple[AdditiveCurve | None, str | None]:
+    """What a few trained architectures reach, or why the table cannot tell."""
+    try:
+        curve = additive_curve(
+            evidence.space, evidence.accuracies, num_draws=num_draws, form=form, among=evidence.compared
         )
-    if not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
-        raise ArgumentError(
-            f"{name[:MAX_NAME]!r} is not a name for a method: allowed are 1 to {MAX_NAME} printable characters"
-        )
+    except ArgumentError as error:
+        if not evidence.groups:
+            raise
+        return None, str(error)  # a small table says less of a method, but not nothing
+    return curve, None
 
 
-def _by_seed(scores: Scores) -> tuple[bool, int, str]:
-    seed = scores.facts.get("seed")
-    return (False, seed, "") if isinstance(seed, int) else (True, 0, str(seed))
+def _row(
+    name: str, evidence: Evidence, ceiling: Ceilings | None, curve: AdditiveCurve | None, at_equal_flops: bool
+) -> Row:
+    """A method or a free baseline, means over its seeds."""
+    found = _mean_correlations(evidence.correlations[name])
+    group = evidence.groups.get(name, [])
+    return Row(
+        name,
+        "method" if group else "baseline",
+        **dataclasses.asdict(found),
+        of_ceiling=None if ceiling is None else fraction_of_ceiling(found, ceiling),
+        equal_flops=_mean_equal_flops(evidence.equal_flops[name]) if at_equal_flops else None,
+        worth=None if curve is None else exchange_rate(found.kendall, curve),
+        rankings=[_ranking(evidence, name, number) for number in range(len(group))],
+        train_macs=_mean_fact(group, "train_macs"),
+        fit_s=_mean_fact(group, "fit_s"),
+        score_s=_mean_fact(group, "score_s"),
+    )
 
 
-def named_groups(
-    scores: Scores | Sequence[Scores] | Mapping[str, Scores | Sequence[Scores]] | None,
-) -> dict[str, list[Scores]]:
-    """Whatever `compare` takes, as rankings by name.
-
-    Raises:
-        ArgumentError: As `group_rankings`; or a name has no rankings, or what is given are no scores.
-    """
-    if scores is None:
-        return {}
-    if isinstance(scores, Scores):
-        groups = {scores.method: [scores]}
-    elif isinstance(scores, Mapping):
-        groups = {name: [given] if isinstance(given, Scores) else list(given) for name, given in scores.items()}
-    else:
-        if any(not isinstance(each, Scores) for each in scores):
-            raise ArgumentError("rankings are not all of `Scores`: read_scores reads them from files")
-        groups = group_rankings(scores)
-    for name, group in groups.items():
-        check_name(name)
-        if not group or any(not isinstance(each, Scores) for each in group):
-            raise ArgumentError(f"rankings of {name!r} are {len(group)} things that are not all of `Scores`")
-    return groups
-
-
-def _difference(key: str, scores: Scores, others: Sequence[Scores]) -> str:
-    """The setting as "key=value"; of one that is a dict, what of it differs."""
-    value = scores.facts.get(key)
-    if not isinstance(value, dict):
-        return f"{key}={value}"
-    values = [each.facts.get(key) for each in others]
-    parts = [
-        part for part in value if any(not isinstance(other, dict) or other.get(part) != value[part] for other in values)
-    ]
-    return ", ".join(f"{part}={value[part]}" for part in parts) or f"{key}={_as_text(value)}"
-
-
-def _as_text(value: object) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def commonly_scored(rankings: Sequence[Scores]) -> npt.NDArray[np.bool_]:
-    """Which architectures all rankings score, bool (16384,); all where there are no rankings."""
-    counts = np.zeros(NUM_ARCHS, np.int64)
-    for each in rankings:
-        counts[each.indices] += 1
-    return np.asarray(counts == len(rankings))
-
-
-def dense_values(scores: Scores) -> FloatArray:
-    """Scores in index order, float64 (16384,), NaN where there is none."""
-    values = np.full(NUM_ARCHS, np.nan)
-    values[scores.indices] = scores.values
-    return values
-
-
-def mean_correlations(found: Sequence[Correlations]) -> Correlations:
+def _mean_correlations(found: Sequence[Correlations]) -> Correlations:
     """Mean of each correlation; NaN where one of them is not defined."""
     taus, rhos, rs = (
         float(np.mean([getattr(each, name) for each in found])) for name in ("kendall", "spearman", "pearson")
@@ -363,24 +232,25 @@ def mean_correlations(found: Sequence[Correlations]) -> Correlations:
     return Correlations(taus, rhos, rs, found[0].n)
 
 
-def _mean_equal_flops(found: Sequence[EqualFlops]) -> EqualFlops | None:
-    if len(found) < 2:
-        return found[0] if found else None
+def _mean_equal_flops(found: Sequence[EqualFlops]) -> EqualFlops:
+    if len(found) == 1:
+        return found[0]
     means = {name: np.mean([getattr(each, name) for each in found], axis=0) for name in ("kendall", "mean", "partial")}
     return dataclasses.replace(
         found[0], kendall=tuple(means["kendall"].tolist()), mean=float(means["mean"]), partial=float(means["partial"])
     )
 
 
-def _ranking(scores: Scores, values: FloatArray, truth: FloatArray, cells: FloatArray) -> Ranking:
-    found = correlations(values, truth)
+def _ranking(evidence: Evidence, name: str, number: int) -> Ranking:
+    """One seed of a method."""
+    scores, found, cells = evidence.groups[name][number], evidence.correlations[name][number], evidence.cells
     can_tell = cells.shape[1] > 1 and np.isfinite(cells).all(1).sum() > 2
     return Ranking(
         seed=scores.facts.get("seed"),
         kendall=found.kendall,
         spearman=found.spearman,
         pearson=found.pearson,
-        seen=leave_one_run_out(values, cells) if can_tell else None,
+        seen=leave_one_run_out(evidence.columns[name][number], cells) if can_tell else None,
         num_missing=NUM_ARCHS - len(scores.indices),
         facts=scores.facts,
     )

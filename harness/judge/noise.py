@@ -8,10 +8,12 @@ from itertools import combinations
 
 import numpy as np
 
+from channel_bench.space import FloatArray
 from channel_bench.table import Table
+from channel_bench.table.noise import run_means
+from channel_bench.table.ranks import rounded
 from harness.stats.metrics import kendall
-from harness.stats.noise import Ceilings, Reliability, Simulation, ceilings, reliability, row_means, simulated_ceilings
-from harness.stats.ranks import FloatArray
+from harness.stats.noise import Ceilings, Reliability, Simulation, ceilings, reliability, simulated_ceilings
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def report_noise(table: Table, metric: str = "best_test_acc") -> NoiseReport:
         kendall(complete[:, run], np.delete(complete, run, 1).mean(1)) if len(complete) > 1 else math.nan
         for run in range(num_runs)
     ]
-    means = row_means(cells)
+    means = run_means(cells)
     ordered = np.sort(means)[::-1]
     return NoiseReport(
         space=table.space.name,
@@ -77,7 +79,7 @@ def report_noise(table: Table, metric: str = "best_test_acc") -> NoiseReport:
         run_to_run=between.tolist(),
         run_to_others=with_others,
         tied_share=_tied_share(means),
-        tied_share_rounded=_tied_share(means.round(4)),
+        tied_share_rounded=_tied_share(rounded(means)),
         top_100_width=float(ordered[0] - ordered[99]) if len(ordered) >= 100 else None,
     )
 

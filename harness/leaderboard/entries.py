@@ -12,7 +12,7 @@ An entry is one JSON file per method:
                                  "reported": null}}}
 
 ``scores`` is a file beside the JSON, one column ``score`` or, with several supernets, ``seed0``, ``seed1`` ...; or
-{"baseline": "flops"}; or null where only ``reported`` numbers of a paper are known. A file that may not be passed on
+{"baseline": "flops"}; or null where only ``reported`` numbers of a paper are known. A file that is not public
 has {"external": NAME, "sha256", "source"}: it is recomputed for whoever has it. The sum of every file is checked, so
 that scores and entry cannot drift apart.
 """
@@ -30,21 +30,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, os_reason, unknown_name
+from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, os_reason
 from channel_bench.record import parquet_bytes
-from channel_bench.space import NUM_ARCHS, Space, list_spaces
+from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.support.durable import write_atomic
 from channel_bench.table import shipped
-from harness.judge.baselines import BASELINES
-from harness.judge.comparison import check_name, numbered
-from harness.report.sheets import is_link
+from harness.judge.groups import check_name, numbered
+from harness.leaderboard.keys import ENTRY_KEYS, check_entry, check_url
 from harness.scores import Scores, read_scores
 
-ENTRY_KEYS = ("method", "paper", "url", "code", "notes", "results")
-RESULT_KEYS = ("scores", "seeds", "compute", "reported")
-SCORES_KEYS = (("file", "sha256"), ("baseline",), ("external", "sha256", "source"))
-COMPUTE_KEYS = ("train_gmac", "fit_s", "device")
-REPORTED_KEYS = ("kendall", "spearman", "pearson", "source")
 MIN_SHARE = 0.99
 """Share of the architectures that an entry has to score."""
 
@@ -57,11 +51,11 @@ class Result:
     scores: dict[str, str] | None
     """One of SCORES_KEYS; None where there are only reported numbers."""
     seeds: list[int]
-    """Of the supernets, in the order of the columns; [] where there is no such thing."""
+    """Of the supernets, in the order of the columns; [] for a baseline, or where the seed is unknown."""
     compute: dict[str, Any] | None
     """COMPUTE_KEYS: billions of multiply-accumulates and seconds of one training, and the device."""
     reported: dict[str, Any] | None
-    """REPORTED_KEYS; numbers of somebody else, never recomputed."""
+    """REPORTED_KEYS; numbers of a paper, never recomputed."""
 
 
 @dataclass(frozen=True)
@@ -115,117 +109,51 @@ def read_entry(path: Path) -> Entry:
         raise MissingDataError(f"cannot read entry {str(path)!r}: {os_reason(error)}") from None
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"entry {str(path)!r} is not JSON: {' '.join(str(error).split())}") from None
-    check = _Check(path)
-    check.keys("the entry", content, ENTRY_KEYS)
-    check.kind("method", content["method"], str, allow_none=False)
-    check.method(content["method"])
-    for key in ("paper", "url", "code", "notes"):
-        check.kind(key, content[key], str)
-    check.url(content["url"])
-    check.kind("results", content["results"], dict, allow_none=False)
-    results = {space: check.result(space, result) for space, result in content["results"].items()}
-    if not results:
-        check.fail("results is empty: at least one space is needed")
+    check_entry(path, content)
+    results = {space: Result(space, **result) for space, result in content["results"].items()}
     return Entry(**{key: content[key] for key in ENTRY_KEYS if key != "results"}, results=results, path=path)
 
 
-class _Check:
-    """Says what is wrong with an entry."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._is_baseline = False
-
-    def fail(self, what: str) -> None:
-        raise ArgumentError(f"entry {str(self._path)!r}: {what}")
-
-    def method(self, name: str) -> None:
-        self._is_baseline = name in BASELINES
-        if not self._is_baseline:
-            try:
-                check_name(name)
-            except ArgumentError as error:
-                self.fail(str(error))
-
-    def url(self, address: str | None) -> None:
-        if address is not None and not is_link(address):
-            self.fail(f"url {address[:60]!r} is not an address: allowed are http:// and https://")
-
-    def keys(self, where: str, value: Any, wanted: Sequence[str]) -> None:
-        self.kind(where, value, dict, allow_none=False)
-        missing = [key for key in wanted if key not in value]
-        unknown = [key for key in value if key not in wanted]
-        if missing or unknown:
-            told = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(unknown)}"] * bool(unknown)
-            self.fail(f"{where} {' and '.join(told)}: its keys are {', '.join(wanted)}")
-
-    def kind(self, where: str, value: Any, kind: type | tuple[type, ...], allow_none: bool = True) -> None:
-        if (value is None and allow_none) or (isinstance(value, kind) and not isinstance(value, bool)):
-            return
-        names = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
-        self.fail(f"{where} is {str(value)[:60]!r}: allowed is {names}{' or null' if allow_none else ''}")
-
-    def result(self, space: str, value: Any) -> Result:
-        if space not in list_spaces():
-            raise unknown_name(f"space in entry {str(self._path)!r}", space, list_spaces())
-        self.keys(f"results of {space}", value, RESULT_KEYS)
-        scores, reported, compute = value["scores"], value["reported"], value["compute"]
-        if scores is not None:
-            self.kind(f"scores of {space}", scores, dict)
-            wanted = next((keys for keys in SCORES_KEYS if keys[0] in scores), SCORES_KEYS[0])
-            self.keys(f"scores of {space}", scores, wanted)
-            for key in wanted:
-                self.kind(f"{key} of {space}", scores[key], str, allow_none=False)
-            if "baseline" in scores and scores["baseline"] not in BASELINES:
-                raise unknown_name(f"baseline in entry {str(self._path)!r}", scores["baseline"], BASELINES)
-            file = scores.get("file", scores.get("external", "file"))
-            if Path(file).name != file:
-                self.fail(f"score file {file!r} is not a file name: it lies beside the entry")
-        if self._is_baseline and "baseline" not in (scores or {}):
-            self.fail("its method has the name of a free baseline, whose scores are not given")
-        self.kind(f"seeds of {space}", value["seeds"], list, allow_none=False)
-        for seed in value["seeds"]:
-            self.kind(f"a seed of {space}", seed, int, allow_none=False)
-        if compute is not None:
-            self.keys(f"compute of {space}", compute, COMPUTE_KEYS)
-            for key, kind in zip(COMPUTE_KEYS, ((int, float), (int, float), (str,)), strict=True):
-                self.kind(f"{key} of {space}", compute[key], kind)
-        if reported is not None:
-            self.keys(f"reported of {space}", reported, REPORTED_KEYS)
-            for key in REPORTED_KEYS[:-1]:
-                self.kind(f"{key} of {space}", reported[key], (int, float))
-            self.kind(f"source of {space}", reported["source"], str, allow_none=False)
-        if scores is None and reported is None:
-            self.fail(f"{space} has neither scores nor reported numbers")
-        return Result(space, scores, list(value["seeds"]), compute, reported)
-
-
 def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = None) -> list[Scores] | None:
-    """Scores of an entry in a space, one for each seed; None where it is a baseline or has none.
+    """Scores of an entry in a space, one for each seed; None where it is a baseline or has no scores.
 
     Args:
         entry: The entry.
         space: One of its spaces.
-        external_dir: Folder of score files that may not be passed on.
+        external_dir: Folder of score files that are not public.
 
     Raises:
-        MissingDataError: A file is not there; of an external one the message says where it comes from.
+        MissingDataError: A file is missing; for one that is not public the message says where it comes from.
         CorruptFileError: A file is not the one that the entry names, by its SHA-256.
         ArgumentError: A file does not hold what scores must be, or other seeds than the entry says.
     """
     result = entry.results[space.name]
-    scores = result.scores
-    if scores is None or "baseline" in scores:
+    if result.scores is None or "baseline" in result.scores:
         return None
-    if "external" in scores:
-        path = (external_dir or Path()) / scores["external"]
-        if external_dir is None or not path.is_file():
-            raise MissingDataError(
-                f"scores of {entry.method!r} are not here: {scores['external']} from {scores['source']}; name its"
-                " folder with --external"
-            )
-    else:
+    path = _score_file(entry, result.scores, external_dir)
+    seeds: list[int | None] = [*result.seeds] or [None]
+    columns = [f"seed{seed}" for seed in seeds] if len(seeds) > 1 else [None]
+    found = [read_scores(path, space, score_column=column) for column in columns]
+    _check_share(len(found[0].indices), f"score file {str(path)!r} has")
+    facts = {**(result.compute or {})}
+    facts["train_macs"] = facts["train_gmac"] * 1e9 if facts.get("train_gmac") else None
+    return [
+        Scores(entry.method, space, each.indices, each.values, {**each.facts, **facts, "seed": seed})
+        for seed, each in zip(seeds, found, strict=True)
+    ]
+
+
+def _score_file(entry: Entry, scores: Mapping[str, str], external_dir: Path | None) -> Path:
+    """The score file of an entry, held against its SHA-256."""
+    if "external" not in scores:
         path = entry.path.parent / scores["file"]
+    elif external_dir is not None and (external_dir / scores["external"]).is_file():
+        path = external_dir / scores["external"]
+    else:
+        raise MissingDataError(
+            f"scores of {entry.method!r} are not here: {scores['external']} from {scores['source']}; name its"
+            " folder with --external"
+        )
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -234,20 +162,16 @@ def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = No
         raise CorruptFileError(
             f"score file {str(path)!r} has SHA-256 {digest[:16]}..., the entry says {scores['sha256'][:16]}..."
         )
-    seeds: list[int | None] = [*result.seeds] or [None]
-    columns = [f"seed{seed}" for seed in seeds] if len(seeds) > 1 else [None]
-    found = [read_scores(path, space, score_column=column) for column in columns]
-    if len(found[0].indices) < MIN_SHARE * NUM_ARCHS:
+    return path
+
+
+def _check_share(num_scored: int, what: str) -> None:
+    """Refuse scores of so few architectures that they would shrink the comparison for all other entries."""
+    if num_scored < MIN_SHARE * NUM_ARCHS:
         raise ArgumentError(
-            f"score file {str(path)!r} has {len(found[0].indices):,} of {NUM_ARCHS:,} architectures: an entry needs"
-            f" {MIN_SHARE:.0%}, because all are compared on what all have"
+            f"{what} {num_scored:,} of {NUM_ARCHS:,} architectures: an entry needs {MIN_SHARE:.0%}, because entries are"
+            " compared on the architectures that all of them score"
         )
-    facts = {**(result.compute or {})}
-    facts["train_macs"] = facts["train_gmac"] * 1e9 if facts.get("train_gmac") else None
-    return [
-        Scores(entry.method, space, each.indices, each.values, {**each.facts, **facts, "seed": seed})
-        for seed, each in zip(seeds, found, strict=True)
-    ]
 
 
 # -- making ---------------------------------------------------------------------------------------------------------
@@ -264,47 +188,51 @@ def make_entry(
         paper: Authors, year, title.
         url: Of the paper.
         code: Where the code is, or the command that makes the scores.
-        notes: What a reader has to know.
+        notes: What a reader should know about the scores.
 
     Raises:
-        ArgumentError: The rankings cover different architectures or spaces or too few, seeds are the same, some have
-            none, two have the same scores, the name is taken or no name, or the address is none.
+        ArgumentError: The rankings cover different architectures, different spaces or too few architectures; seeds are
+            missing or equal; two rankings have the same scores; the name is reserved or not printable; or the address
+            is not one of the web.
     """
     check_name(method)
-    if url is not None and not is_link(url):
-        raise ArgumentError(f"url {url[:60]!r} is not an address: allowed are http:// and https://")
+    if url is not None:
+        check_url(url)
     rankings = numbered(rankings)
+    seeds = _checked_seeds(rankings)
+    space, indices = rankings[0].space, rankings[0].indices
+    columns = [f"seed{seed}" for seed in seeds] if len(rankings) > 1 else ["score"]
+    arrow = pa.table(
+        {
+            "arch": [space.text(int(index)) for index in indices],
+            **{column: each.values for column, each in zip(columns, rankings, strict=True)},
+        }
+    )
+    data = parquet_bytes(arrow)
+    slug = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in method)
+    file = f"{slug}.{space.name}.parquet"
+    result = {
+        "scores": {"file": file, "sha256": hashlib.sha256(data).hexdigest()},
+        "seeds": seeds,
+        "compute": _compute(rankings),
+        "reported": None,
+    }
+    entry = {"method": method, "paper": paper, "url": url, "code": code, "notes": notes}
+    content = {**entry, "results": {space.name: result}}
+    return {Path(f"{slug}.json"): _entry_bytes(content), Path(file): data}
+
+
+def _checked_seeds(rankings: Sequence[Scores]) -> list[int]:
+    """Seeds of rankings that can share one file; [] for a single ranking without a seed."""
     first = rankings[0]
-    if len(first.indices) < MIN_SHARE * NUM_ARCHS:
-        raise ArgumentError(
-            f"{len(first.indices):,} of {NUM_ARCHS:,} architectures have a score: an entry needs {MIN_SHARE:.0%},"
-            " because all are compared on what all have"
-        )
+    _check_share(len(first.indices), "the rankings score")
     if any(each.space != first.space or not np.array_equal(each.indices, first.indices) for each in rankings):
         raise ArgumentError("the rankings cover different architectures: an entry has one file for all seeds")
     seeds = [each.facts.get("seed") for each in rankings]
     known = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)]
     if len(rankings) > 1 and (len(known) < len(seeds) or len(set(known)) < len(known)):
         raise ArgumentError(f"seeds of the rankings are {seeds}: several rankings need seeds that differ")
-    columns = [f"seed{seed}" for seed in seeds] if len(rankings) > 1 else ["score"]
-    arrow = pa.table(
-        {
-            "arch": [first.space.text(int(index)) for index in first.indices],
-            **{column: each.values for column, each in zip(columns, rankings, strict=True)},
-        }
-    )
-    data = parquet_bytes(arrow)
-    slug = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in method)
-    file = f"{slug}.{first.space.name}.parquet"
-    result = {
-        "scores": {"file": file, "sha256": hashlib.sha256(data).hexdigest()},
-        "seeds": known,
-        "compute": _compute(rankings),
-        "reported": None,
-    }
-    entry = {"method": method, "paper": paper, "url": url, "code": code, "notes": notes}
-    content = {**entry, "results": {first.space.name: result}}
-    return {Path(f"{slug}.json"): _entry_bytes(content), Path(file): data}
+    return known
 
 
 def _entry_bytes(content: dict[str, Any]) -> bytes:

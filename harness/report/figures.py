@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import MissingPackageError
-from channel_bench.space import NUM_WIDTHS
+from channel_bench.space import NUM_WIDTHS, FloatArray
+from channel_bench.table.ranks import best_of, within
 from harness.judge.comparison import Row
-from harness.judge.verdict import Detail, Report
+from harness.judge.details import Detail
+from harness.judge.verdict import Report
 from harness.report.verdict_sheets import short
-from harness.stats.ranks import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -258,9 +259,9 @@ def draw_worth(report: Report) -> Figure | None:
     references = [row for row in comparison.baselines if row.name in _references(report)]
     for row in [*comparison.methods[: len(COLOURS)], *references]:
         if not math.isnan(row.kendall):
-            told = "" if row.worth is None else f": {row.worth.text}"
+            worth = "" if row.worth is None else f": {row.worth.text}"
             style = "-" if row.kind == "method" or row.name == REFERENCE else ":"
-            axes.axhline(row.kendall, color=colours[row.name], ls=style, linewidth=1.2, label=f"{row.name}{told}")
+            axes.axhline(row.kendall, color=colours[row.name], ls=style, linewidth=1.2, label=f"{row.name}{worth}")
     if comparison.ceiling is not None:
         axes.axhline(
             comparison.ceiling.kendall, color="black", linewidth=1, linestyle=(0, (4, 2)), label="noise ceiling"
@@ -283,7 +284,7 @@ def draw_worth(report: Report) -> Figure | None:
 def _panels(
     report: Report, title: str, draw: Callable[[Axes, Detail], object], x: str, y: str, *, beside: float = 0.15
 ) -> Figure:
-    """One panel for every shown row, with so many inches beside them."""
+    """One panel for every shown row, `beside` inches from the edge."""
     details = _shown(report)
     across = min(PANELS_PER_ROW, len(details))
     down = -(-len(details) // across)
@@ -325,8 +326,8 @@ def draw_scatter(report: Report) -> Figure:
         scores = arrays.scores[detail.name]
         drawn["points"] = _cells(axes, scores[order], truth[order], flops[order])
         for number, budget in enumerate(report.budgets):
-            fits = order[arrays.space.flops()[order] <= budget]
-            best = fits[scores[fits] == scores[fits].max()][0]
+            fits = order[within(arrays.space.flops()[order], budget)]
+            best = best_of(scores, fits)[0]
             (drawn[f"within {short(budget)}"],) = axes.plot(
                 [scores[best]], [truth[best]], marks[number % len(marks)], markersize=6.5, color="white",
                 markeredgecolor="#c1121f", markeredgewidth=1.4, linestyle="none", clip_on=False, zorder=5,

@@ -23,17 +23,17 @@ from typing import Any
 import numpy as np
 
 from channel_bench.errors import MissingPackageError
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.page import assemble, common_parts, pack_array
 from channel_bench.support.terminal import finite
 from channel_bench.table.explore import ROLES
+from channel_bench.table.ranks import ACCURACY_DECIMALS
 from harness.judge.comparison import Row
-from harness.judge.verdict import Detail, Report, shown_pairs
+from harness.judge.details import Detail
+from harness.judge.verdict import Report, shown_pairs
 from harness.report.sheets import Sheet, decimals, equal_flops_sheet, provenance, seen_runs, title_of, to_html
 from harness.report.verdict_sheets import choice_sheet, p_text, test_sheet, top_sheet, verdict_sheet
 from harness.stats.bootstrap import Interval
-from harness.stats.metrics import ACCURACY_DECIMALS
-from harness.stats.ranks import FloatArray
 
 PAGES = Path(__file__).parent / "pages"
 NUM_SHOWN = 6
@@ -89,7 +89,7 @@ def report_page(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    """Who is best, how sure that is, and whether it beats what is free."""
+    """The best method, how sure that is, and whether it beats the free baselines."""
     methods = report.comparison.methods
     free = report.comparison.best_baseline
     if not methods:
@@ -116,7 +116,7 @@ def _beside(report: Report, best: Row, free: Row) -> str:
     interval, p = pair.difference.interval, pair.difference.p_value
     adjusted = pair.p_adjusted if pair.p_adjusted is not None else p
     told_apart = adjusted < 1 - report.level
-    verb = "It cannot be told from" if not told_apart else "It beats" if gain > 0 else "It is below"
+    verb = "It cannot be told apart from" if not told_apart else "It beats" if gain > 0 else "It is below"
     number = len(shown_pairs(report.comparison))
     tested = f"paired p {p_text(p)}, adjusted for the {number} comparisons of the report {p_text(adjusted)}"
     return f"{verb} {named}: difference {gain:+.3f}{_within(report, interval, '+')}, {tested}."

@@ -145,12 +145,12 @@ def _latex(text: str) -> str:
 
 
 def decimals(value: float, digits: int = 4) -> str:
-    """A number with so many decimals; NaN is "undefined"."""
+    """A number with a fixed number of decimals; NaN is "undefined"."""
     return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def giga(value: float | None) -> str:
-    """A count in thousands of millions; a dash where there is none."""
+    """A count in billions; a dash where it is unknown."""
     return "-" if value is None else f"{value / 1e9:,.0f}"
 
 
@@ -235,15 +235,15 @@ def _ceiling_lines(comparison: Comparison) -> list[list[str]]:
     """The noise ceiling, and how much of it the methods, or without any the baselines, reach."""
     if comparison.ceiling is None:
         return []
-    told = [row for row in (comparison.methods or comparison.rows) if row.of_ceiling is not None]
+    shown = [row for row in (comparison.methods or comparison.rows) if row.of_ceiling is not None]
     return [_line("noise ceiling", "ceiling", comparison.ceiling, comparison.rows[0])] + [
-        _line(row.name, "of ceiling", row.of_ceiling, row) for row in told if row.of_ceiling is not None
+        _line(row.name, "of ceiling", row.of_ceiling, row) for row in shown if row.of_ceiling is not None
     ]
 
 
 def verdicts(comparison: Comparison, worths: bool = True) -> list[str]:
     """What the numbers mean, in sentences; `worths`: with what each row is worth in trained architectures."""
-    told = comparison.methods or comparison.rows
+    shown = comparison.methods or comparison.rows
     if comparison.ceiling is None:
         notes = ["noise ceiling unknown: no architecture has two runs"]
     else:
@@ -253,9 +253,9 @@ def verdicts(comparison: Comparison, worths: bool = True) -> list[str]:
             notes.append(f"{row.name} is above the ceiling: by luck, or because it has seen these accuracies")
         notes += seen_runs(row)
     if comparison.curve is not None:
-        each = ", ".join(f"{row.name} {row.worth.text}" for row in told if row.worth is not None)
+        each = ", ".join(f"{row.name} {row.worth.text}" for row in shown if row.worth is not None)
         notes.append(
-            f"worth: with so many trained architectures an additive fit ({comparison.curve.form}) ranks the rest as"
+            f"worth: with this many trained architectures an additive fit ({comparison.curve.form}) ranks the rest as"
             f" well; interval over {comparison.curve.num_draws} draws of them" + (f": {each}" if worths else "")
         )
     if comparison.no_curve is not None:
@@ -290,19 +290,19 @@ def equal_flops_sheet(rows: Sequence[Row]) -> Sheet:
 
 def provenance(facts: dict[str, Any], dataset: str) -> str:
     """How scores came about, as far as their file says, beside the data set of the table."""
-    told = [f"data set {facts['dataset']}"] if "dataset" in facts else []
+    parts = [f"data set {facts['dataset']}"] if "dataset" in facts else []
     if facts.get("dataset", dataset) != dataset:
-        told.append(f"which is NOT the table's {dataset}")
+        parts.append(f"which is NOT the table's {dataset}")
     if "validated_on" in facts:
-        told.append(
+        parts.append(
             {"holdout": "validated on held-out training images", "test": "validated on test images"}.get(
                 str(facts["validated_on"]), f"validated on {facts['validated_on']}"
             )
         )
     if isinstance(facts.get("recipe"), dict):
-        told.append(f"recipe {facts['recipe'].get('name')}")
-    told += [f"{name} {facts[name]}" for name in ("seed", "device") if name in facts]
-    known = ", ".join(told) or "nothing is known about how they came about"
+        parts.append(f"recipe {facts['recipe'].get('name')}")
+    parts += [f"{name} {facts[name]}" for name in ("seed", "device") if name in facts]
+    known = ", ".join(parts) or "their files do not say how they were made"
     return "; ".join([known, *describe(facts)])
 
 

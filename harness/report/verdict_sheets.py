@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 from harness.judge.comparison import Row
-from harness.judge.verdict import MIN_ARCHS, Detail, Paired, Report, shown_pairs
+from harness.judge.details import Detail
+from harness.judge.verdict import MIN_ARCHS, Paired, Report, shown_pairs
 from harness.report.sheets import (
     Sheet,
     decimals,
@@ -93,7 +94,7 @@ def paper_sheet(report: Report) -> Sheet:
 
 
 def verdict_sheet(report: Report) -> Sheet:
-    """What everyone asks first: Kendall with its interval, beside the ceiling and what is free."""
+    """Kendall of every row with its interval, beside the ceiling and the free baselines."""
     comparison = report.comparison
     lines = [_verdict(row, report.detail(row.name)) for row in comparison.rows]
     if comparison.ceiling is not None:
@@ -244,7 +245,7 @@ def _with_interval(detail: Detail, metric: str, digits: int) -> str:
 
 
 def interval_text(interval: Interval | None, digits: int = 3, signed: bool = False) -> str:
-    """Both ends of an interval; a dash where there is none."""
+    """Both ends of an interval; a dash where it is unknown."""
     if interval is None or math.isnan(interval.low):
         return "-"
     sign = "+" if signed else ""

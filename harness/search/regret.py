@@ -22,6 +22,7 @@ from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.support.terminal import progress
 from channel_bench.table import Table
+from channel_bench.table.ranks import ACCURACY_DECIMALS, best_of, ranks, rounded
 from harness.method import Evaluator
 from harness.scores import Scores
 from harness.search.run import search
@@ -137,14 +138,15 @@ def judge(
     if table is not None and table.space != space:
         raise ArgumentError(f"the search was in space {space.name!r}, table {table.name!r} is of {table.space.name!r}")
     # Means to 0.0001 points, as everywhere else: single precision breaks ties that are there.
-    truth = np.full(NUM_ARCHS, np.nan) if table is None else table.accuracies(run, metric).round(4)
+    truth = np.full(NUM_ARCHS, np.nan) if table is None else rounded(table.accuracies(run, metric))
     among = np.where(budget.fits, truth, np.nan)
     num_ranked = int(np.isfinite(among).sum())
     if table is not None and num_ranked == 0:
         raise ArgumentError(
             f"table {table.name!r} holds no architecture with {budget}: there is no truth to compare with"
         )
-    best = int(np.nanargmax(among)) if num_ranked else None
+    best = int(best_of(among, np.flatnonzero(np.isfinite(among)))[0]) if num_ranked else None
+    places = ranks(among)
     costs = {"flops": space.flops()} | {part.name: part.costs for part in budget.simple}
     rows = []
     for candidate in candidates:
@@ -161,8 +163,8 @@ def judge(
                 score=candidate.found.score,
                 num_queries=candidate.found.num_queries,
                 accuracy=accuracy if known else None,
-                rank=1 + int((among > accuracy).sum()) if known else None,
-                regret=round(float(among[best]) - accuracy, 4) if known else None,
+                rank=int(places[index]) if known else None,
+                regret=round(float(among[best]) - accuracy, ACCURACY_DECIMALS) if known else None,
                 history=candidate.found.history,
             )
         )

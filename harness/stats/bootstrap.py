@@ -34,27 +34,16 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, unknown_name
+from channel_bench.space import FloatArray
 from channel_bench.support.processes import num_cores
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import checked
-from harness.stats.ranks import FloatArray, IntArray, keep_memory
+from harness.stats.ranks import IntArray, keep_memory
 
 NUM_REPLICATES = 1000
 LEVEL = 0.95
 OVER = ("archs", "runs")
 CORRELATIONS = ("kendall", "spearman", "pearson")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number that scores and truth give, for `bootstrap`; the three correlations are always there."""
-
-    function: Callable[[FloatArray, FloatArray, IntArray], float]
-    """Of scores (n,), truth (n,), and which architectures they are of, as positions in the arrays given (n,)."""
-    low: float = -math.inf
-    """No interval reaches below this."""
-    high: float = math.inf
-    """Nor above this."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +147,7 @@ def _interval(
     from scipy import special
 
     if not 0 < level < 1:
-        raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
+        raise ArgumentError(f"level of an interval is {level!r}: allowed are numbers between 0 and 1")
     known = replicates[np.isfinite(replicates)]
     num_undefined = len(replicates) - len(known)
     if math.isnan(estimate) or len(known) < 2:
@@ -197,7 +186,6 @@ def bootstrap(
     over: Collection[str] = OVER,
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
-    metrics: Mapping[str, Metric] | None = None,
     num_threads: int | None = None,
     on_replicate: Callable[[], object] | None = None,
 ) -> Bootstrap:
@@ -210,7 +198,6 @@ def bootstrap(
         over: What to resample, of OVER.
         num_replicates: How often, >= 1.
         seed: Of the resampling, >= 0. Replicates do not depend on the methods, nor on the number of threads.
-        metrics: Further ones by name.
         num_threads: Threads to share the work; None for one per core that this process may use.
         on_replicate: Called after each replicate.
 
@@ -222,7 +209,7 @@ def bootstrap(
     labels = Labels(accuracies)
     columns = [checked(f"scores of {name!r}", methods[name]) for name in names]
     if not names:
-        raise ArgumentError("there are no scores to resample")
+        raise ArgumentError("no scores to resample: give at least one method")
     for name, column in zip(names, columns, strict=True):
         if len(column) != len(labels):
             raise ArgumentError(f"{len(column)} scores of {name!r} for {len(labels)} architectures")
@@ -236,20 +223,19 @@ def bootstrap(
     for what, number, least in (("replicates", num_replicates, 1), ("threads", num_threads or 1, 1), ("seed", seed, 0)):
         if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < least:
             raise ArgumentError(f"{what} of a bootstrap: got {number!r}, allowed are integers of {least} and above")
-    extra = dict(metrics or {})
     prepared = _Methods.of(columns)
     keep_memory()
     each = np.ones(len(labels), np.intp)
-    replicate = partial(_replicate, prepared, labels, extra, tuple(over), seed)
+    replicate = partial(_replicate, prepared, labels, tuple(over), seed)
     replicates = run_replicates(replicate, num_replicates, num_threads, on_replicate)
     return Bootstrap(
         methods=names,
-        metrics=(*CORRELATIONS, *extra),
+        metrics=CORRELATIONS,
         over=tuple(what for what in OVER if what in over),
-        estimates=_measure(prepared, labels.means, extra, each),
+        estimates=_measure(prepared, labels.means, each),
         replicates=replicates,
-        bounds=(((-1.0, 1.0),) * len(CORRELATIONS)) + tuple((metric.low, metric.high) for metric in extra.values()),
-        seed_variances=np.zeros((len(names), len(CORRELATIONS) + len(extra))),
+        bounds=((-1.0, 1.0),) * len(CORRELATIONS),
+        seed_variances=np.zeros((len(names), len(CORRELATIONS))),
         num_seeds=np.ones(len(names), np.intp),
     )
 
@@ -367,7 +353,6 @@ class Labels:
 def _replicate(
     methods: _Methods,
     labels: Labels,
-    extra: dict[str, Metric],
     over: tuple[str, ...],
     seed: int,
     number: int,
@@ -379,11 +364,11 @@ def _replicate(
     if "archs" in over:
         copies = np.bincount(rng.integers(0, num_archs, num_archs), minlength=num_archs)
     truth = labels.resampled(rng) if "runs" in over else labels.means
-    return _measure(methods, truth, extra, copies)
+    return _measure(methods, truth, copies)
 
 
-def _measure(methods: _Methods, truth: FloatArray, extra: dict[str, Metric], copies: IntArray) -> FloatArray:
-    """Metrics of the methods on so many copies of each architecture, (num_methods, num_metrics).
+def _measure(methods: _Methods, truth: FloatArray, copies: IntArray) -> FloatArray:
+    """Metrics of the methods on `copies` copies of each architecture, (num_methods, num_metrics).
 
     Each copy is a unit of weight, and what the correlations have to know of the truth is computed once for all methods.
     """
@@ -395,7 +380,7 @@ def _measure(methods: _Methods, truth: FloatArray, extra: dict[str, Metric], cop
     ranks, rank_squares = _rank_deviations(label.ranks, weights)
     weighted_values, weighted_ranks = weights * values, weights * ranks[label.ranks]
     value_squares = _sum_of_products(weighted_values, values)
-    found = np.full((len(methods.values), len(CORRELATIONS) + len(extra)), math.nan)
+    found = np.full((len(methods.scaled), len(CORRELATIONS)), math.nan)
     found[:, 0] = methods.rankings.kendall(label, copies)
     for row in np.flatnonzero(~np.isnan(found[:, 0])):  # neither is constant
         method_ranks, method_values = methods.rankings.ranks[row], methods.scaled[row]
@@ -405,10 +390,6 @@ def _measure(methods: _Methods, truth: FloatArray, extra: dict[str, Metric], cop
         own = method_values - _sum_of_products(weights, method_values) / total
         squares = _sum_of_products(weights * own, own)
         found[row, 2] = _cosine(_sum_of_products(weighted_values, own), squares, value_squares)
-    if extra:
-        rows = np.repeat(np.arange(len(copies)), copies)
-        for column, metric in enumerate(extra.values(), len(CORRELATIONS)):
-            found[:, column] = [metric.function(each[rows], truth[rows], rows) for each in methods.values]
     return found
 
 
@@ -430,15 +411,14 @@ def _cosine(product: float, a: float, b: float) -> float:
 
 
 class _Methods(NamedTuple):
-    """Scores with what is computed once for all replicates."""
+    """Scores, and everything about them that all replicates share."""
 
-    values: list[FloatArray]
     scaled: list[FloatArray]
     rankings: Rankings
 
     @classmethod
     def of(cls, columns: list[FloatArray]) -> _Methods:
-        return cls(columns, [_scaled(column) for column in columns], Rankings(columns))
+        return cls([_scaled(column) for column in columns], Rankings(columns))
 
 
 def _scaled(values: FloatArray) -> FloatArray:

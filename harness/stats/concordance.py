@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.space import FloatArray
 from channel_bench.support.compiled import load_library
-from harness.stats.ranks import FloatArray, IntArray, kendall_of_ranks
+from harness.stats.ranks import IntArray, kendall_of_ranks
 
 _SOURCE = Path(__file__).with_name("concordance.cpp")
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
-from channel_bench.space import Int8Array, Space
+from channel_bench.space import FloatArray, Int8Array, Space
 from harness.stats.metrics import checked, kendall
-from harness.stats.ranks import FloatArray, average_ranks, dense_ranks
+from harness.stats.ranks import average_ranks, dense_ranks
 from harness.stats.smoothing import fit_effects
 
 NUM_RANK_BINS = 20

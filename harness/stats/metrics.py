@@ -1,7 +1,7 @@
 """How well scores rank architectures, as pure functions of arrays.
 
     >>> correlations(scores, truth).kendall
-    >>> equal_flops(scores, truth, flops).mean       # what is left of it where FLOPs cannot help
+    >>> equal_flops(scores, truth, flops).mean       # the same where FLOPs cannot help
     >>> precision_at(10, scores, truth), best_rank_at(10, scores, truth)
 
 All take float arrays (n,) in the same order; higher is better in scores and truth. What holds for every function:
@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, BudgetError
-from harness.stats.ranks import FloatArray, IntArray, average_ranks, dense_ranks, kendall_of_ranks, pearson_of
+from channel_bench.space import FloatArray
+from channel_bench.table.ranks import best_of, ranks_among, rounded, within
+from harness.stats.ranks import IntArray, average_ranks, dense_ranks, kendall_of_ranks, pearson_of
 
 TOP_SIZES = (10, 100)
 NUM_FLOPS_GROUPS = 10
-ACCURACY_DECIMALS = 4
-"""Decimals of an accuracy in percent that mean something; further ones are rounding errors."""
 
 
 # -- correlations ---------------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def kt_1dec(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
         ArgumentError: As `correlations`.
     """
     a, b = _paired(scores, truth)
-    return kendall(a, b.round(ACCURACY_DECIMALS).round(1))
+    return kendall(a, rounded(b).round(1))
 
 
 def weighted_tau(scores: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -311,7 +311,7 @@ class TrueRanks:
 
     def __getitem__(self, rows: IntArray | slice) -> IntArray:
         """Ranks of the architectures at these positions."""
-        return 1 + len(self) - np.searchsorted(self._ascending, self._truth[rows], side="right")
+        return ranks_among(self._truth[rows], self._ascending)
 
 
 @dataclass(frozen=True)
@@ -321,8 +321,8 @@ class Regret:
     budget: float
     num_fitting: int
     """Architectures that cost at most the budget."""
-    num_tied: int
-    """How many of them share the highest score."""
+    chosen: tuple[int, ...]
+    """Positions of those that share the highest score."""
     accuracy: float
     """True accuracy of the choice, mean over those that tie."""
     best: float
@@ -358,22 +358,25 @@ def regrets(
     for budget in budgets:
         if math.isnan(budget):
             raise ArgumentError("a budget is NaN: allowed are numbers")
-        fits = np.flatnonzero(cost <= budget)
+        fits = within(cost, budget)
         if len(fits) == 0:
             raise BudgetError(f"no architecture costs at most {budget:,.15g}: the least is {cost.min():,.15g}")
-        chosen = fits[a[fits] == a[fits].max()]
+        chosen = best_of(a, fits)
         accuracy, best = float(b[chosen].mean()), float(b[fits].max())
-        found.append(Regret(float(budget), len(fits), len(chosen), accuracy, best, max(0.0, best - accuracy)))
+        found.append(
+            Regret(float(budget), len(fits), tuple(chosen.tolist()), accuracy, best, max(0.0, best - accuracy))
+        )
     return found
 
 
-def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, flops: npt.ArrayLike) -> dict[str, float]:
+def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, found: Correlations, equal: EqualFlops) -> dict[str, float]:
     """All metrics that need no budget, under the names that the field knows.
 
     Args:
         scores: float (n,).
         truth: Accuracies in percent, float (n,).
-        flops: float (n,).
+        found: Their `correlations`.
+        equal: Their `equal_flops`.
 
     Returns:
         Numbers by name; ``p_at_top{k}`` and ``br_at_{k}`` for k of TOP_SIZES where there are k architectures.
@@ -381,9 +384,7 @@ def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, flops: npt.ArrayLike) -
     Raises:
         ArgumentError: As `correlations`.
     """
-    found = correlations(scores, truth)
     accuracies = np.asarray(truth, np.float64)
-    equal = equal_flops(scores, accuracies, flops)
     values = {
         "n": found.n,
         "kendall": found.kendall,
@@ -394,11 +395,11 @@ def summary(scores: npt.ArrayLike, truth: npt.ArrayLike, flops: npt.ArrayLike) -
         "kendall_at_equal_flops": equal.mean,
         "spearman_given_flops": equal.partial,
     }
-    rounded = accuracies.round(ACCURACY_DECIMALS)
+    tied = rounded(accuracies)
     for k in TOP_SIZES:
         if k <= found.n:
-            values[f"p_at_top{k}"] = precision_at(k, scores, rounded)
-            values[f"br_at_{k}"] = best_rank_at(k, scores, rounded)
+            values[f"p_at_top{k}"] = precision_at(k, scores, tied)
+            values[f"br_at_{k}"] = best_rank_at(k, scores, tied)
     return values
 
 

@@ -21,19 +21,20 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.space import FloatArray
+from channel_bench.table.noise import run_means, run_variance, true_distribution_and_noise, variance_of_means
+from channel_bench.table.ranks import rounded
 from harness.stats.metrics import Correlations, checked, correlations, kendall
-from harness.stats.ranks import FloatArray, pearson_of
+from harness.stats.ranks import pearson_of
 
 LEVEL = 0.95
 NUM_SIMULATIONS = 20
 LEAK_SHARE = 0.15
 """A score is said to contain a run where it follows the run's noise by this share of what a copy does, ..."""
 LEAK_Z = 4.0
-"""... and by so many standard errors. The first is needed because real tables are not quite the model: in the published
-MobileNet table run 2 is a little better on large networks than runs 0 and 1, and FLOPs follow its "noise" by 4 standard
-errors, which is .09 of what a copy does; the mean of two runs follows each by about .26."""
-_NUM_GRID = 300
-_NUM_EM_STEPS = 100
+"""... and by this many standard errors. The first is needed because real tables do not quite fit the model: in the
+published MobileNet table run 2 is a little better on large networks than runs 0 and 1, and FLOPs follow its "noise" by
+4 standard errors, which is .09 of what a copy does; the mean of two runs follows each by about .26."""
 
 
 # -- how much of the variance is noise ------------------------------------------------------------------------------
@@ -81,14 +82,12 @@ def reliability(accuracies: npt.ArrayLike, level: float = LEVEL) -> Reliability:
     if len(cells) < 2:
         raise ArgumentError(f"reliability needs at least 2 architectures, got {len(cells)}")
     if not 0 < level < 1:
-        raise ArgumentError(f"level of an interval is {level!r}: allowed is what lies between 0 and 1")
-    free = int((counts - 1).sum())
-    if free == 0:
+        raise ArgumentError(f"level of an interval is {level!r}: allowed are numbers between 0 and 1")
+    free, noise = int((counts - 1).sum()), run_variance(cells)
+    if noise is None:
         raise ArgumentError("every architecture has one run: how noisy they are is unknown")
-    means = row_means(cells)
-    noise = float(np.nansum((cells - means[:, None]) ** 2)) / free
-    of_a_mean = noise * float((1 / counts).mean())
-    total = float(means.var(ddof=1))
+    of_a_mean = variance_of_means(noise, counts)
+    total = float(run_means(cells).var(ddof=1))
     between = max(0.0, total - of_a_mean)
     shares = (math.nan,) * 4
     if total > 0:
@@ -160,11 +159,11 @@ class Simulation:
 
 
 def simulated_ceilings(
-    accuracies: npt.ArrayLike, *, normal: bool = False, num_simulations: int = NUM_SIMULATIONS, seed: int = 0
+    accuracies: npt.ArrayLike, *, num_simulations: int = NUM_SIMULATIONS, seed: int = 0
 ) -> Simulation:
     """Ceilings by simulating true accuracies and runs.
 
-    By default the simulation is like the table: true accuracies are distributed as maximum likelihood says (Kiefer and
+    The simulation is like the table: true accuracies are distributed as maximum likelihood says (Kiefer and
     Wolfowitz 1956, on a grid), a run scatters around them as runs of similarly accurate architectures do, and labels
     are rounded to the steps in which the table has them, one test image. `run_to_run` checks it: within .001 of the
     published tables. In `resnet-mini`, where the worst architectures are 5 times as noisy as the best, it is .577
@@ -175,7 +174,6 @@ def simulated_ceilings(
 
     Args:
         accuracies: As `reliability`.
-        normal: Simulate instead what the closed form assumes: normal truth, constant normal noise, no steps.
         num_simulations: How many tables to simulate, >= 1.
         seed: Of the simulation.
 
@@ -189,27 +187,19 @@ def simulated_ceilings(
         unknown = ceilings(math.nan)
         return Simulation(unknown, unknown, math.nan, math.nan, num_simulations)
     cells, counts = _checked_cells(accuracies)
-    means = row_means(cells)
     num_archs, num_runs = cells.shape
-    step = 0.0 if normal else _step(cells)
-    grid = None if normal else _deconvolved(cells, means, counts)
-    true_std = found.mean_std * math.sqrt(found.of_mean)
+    step = _step(cells)
+    values, weights, stds = true_distribution_and_noise(cells)
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(num_simulations):
-        spread: float | FloatArray = found.run_std
-        if grid is None:
-            truth = means.mean() + true_std * rng.normal(size=num_archs)
-        else:
-            values, weights, stds = grid
-            chosen = rng.choice(len(values), num_archs, p=weights)
-            truth = values[chosen] + (rng.random(num_archs) - 0.5) * (values[1] - values[0])
-            spread = stds[chosen][:, None]
-        runs = truth[:, None] + spread * rng.normal(size=(num_archs, num_runs))
+        chosen = rng.choice(len(values), num_archs, p=weights)
+        truth = values[chosen] + (rng.random(num_archs) - 0.5) * (values[1] - values[0])
+        runs = truth[:, None] + stds[chosen][:, None] * rng.normal(size=(num_archs, num_runs))
         runs = np.round(runs / step) * step if step > 0 else runs
         single, other = runs[:, 0].copy(), runs[:, 1].copy()
         runs[np.arange(num_runs) >= rng.permutation(counts)[:, None]] = np.nan
-        pair = correlations(truth, row_means(runs)), correlations(truth, single)
+        pair = correlations(truth, run_means(runs)), correlations(truth, single)
         rows.append([getattr(each, name) for each in pair for name in ("pearson", "spearman", "kendall")])
         rows[-1].append(kendall(single, other))
     table = np.array(rows)
@@ -218,39 +208,9 @@ def simulated_ceilings(
     return Simulation(Ceilings(*averages[:3]), Ceilings(*averages[3:6]), error, averages[6], num_simulations)
 
 
-def _deconvolved(cells: FloatArray, means: FloatArray, counts: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Grid of true accuracies, their probabilities, and the standard deviation of a run at each: (_NUM_GRID,) each.
-
-    Expectation-maximisation on a histogram of the means. The variance at a grid point is that of all runs, weighted by
-    how likely their architecture's true accuracy is that point.
-    """
-    edges = np.linspace(means.min(), means.max(), 4 * _NUM_GRID + 1)
-    bins = np.clip(np.searchsorted(edges, means, side="right") - 1, 0, len(edges) - 2)
-    num_archs, free, squares = (
-        np.bincount(bins, weights, minlength=len(edges) - 1)
-        for weights in (None, counts - 1, np.nansum((cells - means[:, None]) ** 2, 1))
-    )
-    there = num_archs > 0
-    centres = (edges[:-1] + edges[1:])[there] / 2
-    num_archs, free, squares = num_archs[there], free[there], squares[there]
-    values = np.linspace(means.min(), means.max(), _NUM_GRID)
-    weights = np.full(_NUM_GRID, 1 / _NUM_GRID)
-    stds = np.full(_NUM_GRID, math.sqrt(squares.sum() / free.sum()))
-    for step in range(_NUM_EM_STEPS):
-        if step % 10 == 0:
-            # No narrower than a cell of the grid, or what lies between two grid points would be likely at neither.
-            widths = np.maximum(stds * math.sqrt(float((1 / counts).mean())), values[1] - values[0])
-            likelihood = np.exp(-(((centres[:, None] - values) / widths) ** 2) / 2) / widths + 1e-300
-        posterior = likelihood * weights
-        posterior /= posterior.sum(1, keepdims=True)
-        weights = num_archs @ posterior / num_archs.sum()
-        stds = np.sqrt((squares @ posterior) / np.maximum(free @ posterior, 1e-300))
-    return values, weights / weights.sum(), stds
-
-
 def _step(cells: FloatArray) -> float:
     """Distance of neighbouring values where all are multiples of one (100 / number of test images), else 0."""
-    values = np.unique(cells[np.isfinite(cells)].round(4))
+    values = np.unique(rounded(cells[np.isfinite(cells)]))
     if len(values) < 3:
         return 0.0
     least = float(np.diff(values).min())
@@ -350,7 +310,7 @@ def leave_one_run_out(scores: npt.ArrayLike, accuracies: npt.ArrayLike) -> Leave
     return LeaveOneRunOut(checks, len(values))
 
 
-# -- a table's noise, told ------------------------------------------------------------------------------------------
+# -- arguments -----------------------------------------------------------------------------------------------------
 
 
 def _checked_cells(accuracies: npt.ArrayLike) -> tuple[FloatArray, Any]:
@@ -364,9 +324,3 @@ def _checked_cells(accuracies: npt.ArrayLike) -> tuple[FloatArray, Any]:
     if len(cells) and (counts == 0).any():
         raise ArgumentError(f"architecture at position {int(np.argmin(counts))} has no run")
     return cells, counts
-
-
-def row_means(cells: FloatArray) -> FloatArray:
-    """Means over the runs that are there, as `Table.accuracies` has them."""
-    there = np.isfinite(cells)
-    return np.asarray(np.where(there, cells, 0.0).sum(1) / there.sum(1))

@@ -12,7 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from channel_bench.space import FloatArray
+
 IntArray = npt.NDArray[np.intp]
 
 

@@ -25,10 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, unknown_name
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, Int8Array, Space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray, Int8Array, Space
 from harness.scores import Scores, make_scores
-
-FloatArray = npt.NDArray[np.float64]
 
 FORMS = {
     "onehot": "any effect per slot and width",
@@ -244,7 +242,7 @@ def smooth_scores(scores: Scores, form: str, samples: int | None = None, seed: i
     Args:
         scores: The method's scores, of some or all architectures.
         form: One of FORMS.
-        samples: Fit to so many of the scores, drawn at random without replacement; None for all of them.
+        samples: Number of scores to fit to, drawn at random without replacement; None for all of them.
         seed: Seed of the draw.
 
     Returns:
@@ -297,7 +295,7 @@ def average_scores(parts: Sequence[Scores], how: str = "mean") -> Scores:
     if how not in AVERAGES:
         raise unknown_name("average", how, AVERAGES)
     if not parts:
-        raise ArgumentError("there are no scores to average")
+        raise ArgumentError("no scores to average: give at least one score file")
     space = parts[0].space
     for part in parts:
         if part.space != space:
@@ -330,7 +328,7 @@ def _average_name(parts: Sequence[Scores], how: str) -> str:
 
 
 def _merged_facts(parts: Sequence[Scores], how: str) -> dict[str, Any]:
-    """Facts of an average: what is common stays a fact, what is not is listed, seconds are added."""
+    """Facts of an average: common ones stay, differing ones are listed, seconds are added."""
     names = list(dict.fromkeys(name for part in parts for name in part.facts))
     same: dict[str, Any] = {}
     differing: dict[str, list[Any]] = {}
@@ -348,17 +346,17 @@ def _merged_facts(parts: Sequence[Scores], how: str) -> dict[str, Any]:
 
 
 def describe(facts: dict[str, Any]) -> list[str]:
-    """What was done to scores after a method gave them, in words, from their facts; [] for raw scores."""
-    told = []
+    """How scores were averaged and smoothed after the method gave them, in words; [] for raw scores."""
+    steps = []
     average, smoothing = facts.get("average"), facts.get("smoothing")
     if isinstance(average, dict):
         what = "mean" if average.get("how") == "mean" else "mean rank"
         differing = average.get("differing")
         apart = f" that differ in {', '.join(differing)}" if differing and isinstance(differing, dict) else ""
-        told.append(f"{what} of {average.get('num')} score files{apart}")
+        steps.append(f"{what} of {average.get('num')} score files{apart}")
     if isinstance(smoothing, dict):
-        told.append(
+        steps.append(
             f"additive fit {smoothing.get('form')!r} to {smoothing.get('num_scores')} of"
             f" {smoothing.get('of_num_scores')} scores, R2 {smoothing.get('r2')}"
         )
-    return told
+    return steps

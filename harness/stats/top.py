@@ -20,9 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
+from channel_bench.space import FloatArray
+from channel_bench.table.ranks import best_of, rounded, within
 from harness.stats.bootstrap import NUM_REPLICATES, Bootstrap, Labels, run_replicates
-from harness.stats.metrics import ACCURACY_DECIMALS, TOP_SIZES, TopK, TrueRanks, checked, regrets
-from harness.stats.ranks import FloatArray, IntArray
+from harness.stats.metrics import TOP_SIZES, TopK, TrueRanks, checked, regrets
+from harness.stats.ranks import IntArray
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,17 @@ def choose(scores: npt.ArrayLike, accuracies: npt.ArrayLike, costs: npt.ArrayLik
     """
     values, cost = checked("scores", scores), checked("costs", costs)
     labels = Labels(accuracies)
-    means = labels.means.round(ACCURACY_DECIMALS)
+    means = rounded(labels.means)
     (found,) = regrets(values, means, cost, [budget])
-    fits = np.flatnonzero(cost <= budget)
-    chosen = fits[values[fits] == values[fits].max()]
     cells = np.atleast_2d(np.asarray(accuracies, np.float64).T).T
     return Choice(
         budget=found.budget,
         num_fitting=found.num_fitting,
-        chosen=tuple(chosen.tolist()),
+        chosen=found.chosen,
         accuracy=found.accuracy,
         best=found.best,
         regret=found.regret,
-        regret_unseen=_regret_unseen(cells, fits, chosen),
+        regret_unseen=_regret_unseen(cells, within(cost, budget), np.array(found.chosen)),
     )
 
 
@@ -83,8 +83,8 @@ def _regret_unseen(cells: FloatArray, fits: IntArray, chosen: IntArray) -> float
         return math.nan
     differences = []
     for run in range(cells.shape[1]):
-        others = np.delete(cells, run, 1)[fits].mean(1).round(ACCURACY_DECIMALS)
-        best = fits[others == others.max()]
+        others = rounded(np.delete(cells, run, 1)[fits].mean(1))
+        best = fits[best_of(others, np.arange(len(fits)))]
         differences.append(cells[best, run].mean() - cells[chosen, run].mean())
     return float(np.mean(differences))
 
@@ -138,7 +138,7 @@ def bootstrap_top(
             + [f"regret_{number}" for number in range(len(budgets))]
         ),
         over=("runs",),
-        estimates=measure.of(labels.means.round(ACCURACY_DECIMALS)),
+        estimates=measure.of(rounded(labels.means)),
         replicates=run_replicates(replicate, num_replicates, num_threads, on_replicate),
         bounds=((0.0, 1.0), (1.0, float(len(labels)))) * len(sizes) + ((0.0, math.inf),) * len(budgets),
         seed_variances=np.zeros((len(columns), 2 * len(sizes) + len(budgets))),
@@ -147,7 +147,7 @@ def bootstrap_top(
 
 
 class _TopMeasure:
-    """The metrics of all methods for one truth after another; what is the same for all truths is worked out once.
+    """The metrics of all methods for one truth after another; whatever all truths share is computed once.
 
     Sets of architectures (the top k, the choices) lie behind one another in one array, so that a truth is looked up
     once for all of them.
@@ -166,8 +166,8 @@ class _TopMeasure:
         self._weights = _joined(
             [np.r_[np.ones(len(top.sure)), np.full(len(top.tied), top.share)] for top in self._tops]
         )[0]
-        self._fitting = [np.flatnonzero(costs <= budget) for budget in budgets]
-        chosen = [_best_of(column, fits) for column in columns for fits in self._fitting]
+        self._fitting = [within(costs, budget) for budget in budgets]
+        chosen = [best_of(column, fits) for column in columns for fits in self._fitting]
         self._chosen, self._choices = _joined(chosen)
         self._num_chosen = np.array([len(each) for each in chosen])
 
@@ -195,7 +195,3 @@ def _joined(parts: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], IntArr
     if not parts:
         return np.empty(0, np.intp), np.empty(0, np.intp)
     return np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts[:-1])])
-
-
-def _best_of(scores: FloatArray, rows: IntArray) -> IntArray:
-    return rows[scores[rows] == scores[rows].max()]

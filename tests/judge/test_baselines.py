@@ -145,7 +145,7 @@ def test_worth_stands_beside_a_method(tmp_path, run_cli):
     assert found["curve"]["num_draws"] == 4 and not any(row["worth"] is None for row in found["rows"])
     output = run_cli("channel-harness", "score", csv, *common, "--draws", "4")[1]
     assert (
-        "with so many trained architectures an additive fit (log) ranks the rest as well; interval over 4 draws"
+        "with this many trained architectures an additive fit (log) ranks the rest as well; interval over 4 draws"
         in output
     )
     assert "noise ceiling  ceiling" in output and "mine           of ceiling" in output
@@ -156,7 +156,7 @@ def test_worth_stands_beside_a_method(tmp_path, run_cli):
     code, _, errors = run_cli("channel-harness", "baselines", *common, "--additive", "--form", "cubic")
     assert code == 2 and "unknown additive form 'cubic'" in errors
     code, _, errors = run_cli("channel-harness", "score", csv, *common, "--draws", "1")
-    assert code == 2 and "number of draws is 1: allowed are 2 and more, or 0 for none" in errors
+    assert code == 2 and "number of draws is 1: allowed are 2 and more, or 0 to leave them out" in errors
 
 
 def test_a_table_that_cannot_tell_the_worth_still_scores(small_table_path, tmp_path, run_cli):

@@ -15,16 +15,7 @@ from channel_bench.space import list_spaces
 from channel_bench.table import Table
 from harness.judge.baselines import BASELINES
 from harness.judge.comparison import compare
-from harness.leaderboard.board import (
-    MARKERS,
-    board_html,
-    make_board,
-    overview_sheet,
-    reported_sheet,
-    sheets_of,
-    to_json,
-    write_boards,
-)
+from harness.leaderboard.board import make_board, to_json
 from harness.leaderboard.entries import (
     entries_dir,
     make_entry,
@@ -33,6 +24,8 @@ from harness.leaderboard.entries import (
     read_entry_scores,
     write_entry,
 )
+from harness.leaderboard.files import MARKERS, board_html, write_boards
+from harness.leaderboard.sheets import overview_sheet, reported_sheet, sheets_of
 from harness.scores import make_scores, write_scores
 
 pytestmark = pytest.mark.xdist_group("leaderboard")
@@ -190,7 +183,10 @@ def test_scores_and_entry_cannot_drift_apart(folder):
         ([scores_of(np.arange(16384.0), 1)] * 2, "seeds of the rankings are"),
         ([scores_of(np.arange(16384.0), None)] * 2, "have the same scores: give each ranking once"),
         ([scores_of(np.arange(16384.0), None), scores_of(-np.arange(16384.0), 1)], "need seeds that differ"),
-        ([make_scores("m", SPACE, EVERYTHING[:9000], np.arange(9000.0))], "9,000 of 16,384 architectures have a score"),
+        (
+            [make_scores("m", SPACE, EVERYTHING[:9000], np.arange(9000.0))],
+            "the rankings score 9,000 of 16,384",
+        ),
         ([scores_of(np.arange(16384.0), 1), make_scores("m", SPACE, [0, 1], [1, 2], {"seed": 2})], "different arch"),
     ],
 )
@@ -213,7 +209,7 @@ def result(**changes):
 @pytest.mark.parametrize(
     ("method", "url", "message"),
     [
-        ("flops", None, "is the name of a free baseline"),
+        ("flops", None, "is reserved for a free baseline"),
         ("", None, "is not a name for a method"),
         ("mine", "javascript:alert(1)", "is not an address: allowed are http"),
     ],
@@ -362,4 +358,4 @@ def test_from_scores_to_the_leaderboard_on_the_command_line(tmp_path, run_cli):
     code, _, errors = run_cli("channel-harness", "enter", "Our Method", *files, *target)
     assert code == 2 and "delete that result first" in errors
     code, _, errors = run_cli("channel-harness", "leaderboard", *target, "--readme", tmp_path / "README.md")
-    assert code == 2 and "--readme without --out" in errors
+    assert code == 2 and "--readme needs --out FOLDER" in errors

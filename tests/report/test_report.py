@@ -14,7 +14,8 @@ from conftest import make_info, make_rows, write_table
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, BudgetError, MissingPackageError, StorageError, UnknownNameError
 from channel_bench.table import Table
-from harness.judge.comparison import compare, group_rankings
+from harness.judge.comparison import compare
+from harness.judge.groups import group_rankings
 from harness.judge.verdict import holm, make_report, shown_pairs
 from harness.report.figures import draw_kendall, figure_files, figure_title
 from harness.report.files import write_report
@@ -97,7 +98,7 @@ def test_files_that_do_not_say_their_seed_are_numbered():
 @pytest.mark.parametrize("name", ["flops", "noise ceiling", "", " ", "a\nb", "x" * 121])
 def test_names_that_are_taken_or_none_are_refused(name, table):
     for given in (scores_of(np.arange(16384.0), name), {name: scores_of(np.arange(16384.0))}):
-        with pytest.raises(ArgumentError, match="is the name of a free baseline|is not a name for a method"):
+        with pytest.raises(ArgumentError, match="is reserved for a free baseline|is not a name for a method"):
             make_report(given, table, num_replicates=0, num_draws=None)
 
 
@@ -277,7 +278,7 @@ def test_a_single_run_as_the_truth_has_no_runs_to_resample(table, rankings):
         ({"num_replicates": 1}, ArgumentError, "number of replicates is 1: allowed are 2 and more, or 0"),
         ({"num_replicates": -4}, ArgumentError, "number of replicates is -4"),
         ({"level": 95}, ArgumentError, "level of an interval is 95"),
-        ({"budgets": [1.0]}, BudgetError, "no architecture that is compared costs at most 1 FLOPs"),
+        ({"budgets": [1.0]}, BudgetError, "no compared architecture costs at most 1 FLOPs"),
     ],
 )
 def test_bad_requests_are_refused(options, error, message, table, rankings):
@@ -379,12 +380,12 @@ def test_the_command_reports(files, table, tmp_path, run_cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["=x.csv"], "is not NAME=FILE: both are needed"),
+        (["=x.csv"], "is neither a file nor NAME=FILE: give the name and the file"),
         (["nothing.csv"], "'nothing.csv' does not exist"),
         (["FILE", "FILE"], "two rankings of 'good' have seed 1"),
         (["FILE", "--replicates", "1"], "number of replicates is 1"),
         (["FILE", "--draws", "1"], "number of draws is 1"),
-        (["FILE", "--budget", "9"], "no architecture that is compared costs at most 9 FLOPs"),
+        (["FILE", "--budget", "9"], "no compared architecture costs at most 9 FLOPs"),
         (["FILE", "--budget", "much"], "--budget 'much' is not a budget"),
         (["FILE", "--form", "cubic"], "unknown additive form 'cubic'"),
         (["FILE", "--run", "9"], "run 9 is not one of"),

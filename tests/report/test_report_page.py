@@ -162,7 +162,11 @@ def test_the_verdict_is_in_words_with_its_test_and_its_ceiling(pages, full):
 
 @pytest.mark.parametrize(
     ("p", "kendall", "words"),
-    [(0.3, 0.99, "It cannot be told from the best"), (0.01, 0.1, "It is below the best"), (0.01, 0.99, "It beats the")],
+    [
+        (0.3, 0.99, "It cannot be told apart from"),
+        (0.01, 0.1, "It is below the best"),
+        (0.01, 0.99, "It beats the"),
+    ],
 )
 def test_a_difference_that_is_not_clear_is_not_called_one(p, kendall, words, full):
     free = full.comparison.best_baseline.name

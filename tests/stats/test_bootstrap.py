@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 
 from channel_bench.errors import ArgumentError, UnknownNameError
-from harness.stats.bootstrap import Metric, bootstrap, over_seeds
+from harness.stats.bootstrap import Labels, bootstrap, over_seeds
 from harness.stats.metrics import correlations, kendall, precision_at
+from harness.stats.top import bootstrap_top
 
 PERF = Path(__file__).parents[1] / "perf"
 
@@ -42,16 +43,16 @@ def test_replicates_are_the_metrics_of_what_was_drawn():
     rng = np.random.default_rng(1)
     truth, cells = noisy_table(rng, 200)
     scores = (truth + rng.normal(size=200)).round(1)
-    seen = []
-    keep = Metric(lambda a, b, rows: seen.append((a, b, rows)) or kendall(a, b))
-    found = bootstrap({"m": scores}, cells, num_replicates=20, metrics={"again": keep}, num_threads=1)
-    assert found.replicates[:, 0, 3] == pytest.approx(found.replicates[:, 0, 0], abs=1e-15)
-    pairs = [correlations(a, b) for a, b, _ in seen[:20]]
-    assert found.replicates[:, 0, 1] == pytest.approx([pair.spearman for pair in pairs], abs=1e-12)
-    assert found.replicates[:, 0, 2] == pytest.approx([pair.pearson for pair in pairs], abs=1e-12)
-    assert all((a == scores[rows]).all() for a, _, rows in seen)
+    found = bootstrap({"m": scores}, cells, num_replicates=20, seed=3)
+    num_distinct = []
+    for number, replicate in enumerate(found.replicates[:, 0]):
+        rng = np.random.default_rng([3, number])
+        rows = rng.integers(0, 200, 200)
+        expected = correlations(scores[rows], Labels(cells).resampled(rng)[rows])
+        assert replicate == pytest.approx([expected.kendall, expected.spearman, expected.pearson], abs=1e-12)
+        num_distinct.append(len(set(rows)))
     # An architecture is left out with probability (1 - 1/n)^n.
-    assert np.mean([len(set(rows)) / 200 for _, _, rows in seen[:20]]) == pytest.approx(1 - 1 / math.e, abs=0.02)
+    assert np.mean(num_distinct) / 200 == pytest.approx(1 - 1 / math.e, abs=0.02)
 
 
 def test_the_standard_error_over_architectures_is_that_of_the_closed_forms():
@@ -84,12 +85,11 @@ def test_the_standard_error_over_runs_is_that_of_training_again():
 
 def test_resampled_runs_scatter_as_new_ones_would_and_single_runs_do_not():
     cells = np.array([[1.0, 2, 6], [5, np.nan, 9], [4, np.nan, np.nan], [3, 3, 3]])
-    labels = {str(row): Metric(lambda a, b, rows, row=row: b[row]) for row in range(4)}
-    found = bootstrap({"m": np.arange(4)}, cells, over=("runs",), num_replicates=2500, metrics=labels, num_threads=1)
-    spread = found.replicates[:, 0, 3:].var(0)
-    assert spread[:2] == pytest.approx([7 / 3, 8 / 2], rel=0.1)  # sample variance (ddof=1) / number of runs
-    assert (spread[2:] == 0).all()
-    assert found.replicates[:, 0, 3:].mean(0) == pytest.approx([3, 7, 4, 3], abs=0.1)
+    labels = Labels(cells)
+    drawn = np.array([labels.resampled(np.random.default_rng(number)) for number in range(2500)])
+    assert drawn.var(0)[:2] == pytest.approx([7 / 3, 8 / 2], rel=0.1)  # sample variance (ddof=1) / number of runs
+    assert (drawn.var(0)[2:] == 0).all()
+    assert drawn.mean(0) == pytest.approx([3, 7, 4, 3], abs=0.1)
 
 
 def test_a_shuffled_scorer_reaches_zero_within_its_interval():
@@ -160,14 +160,13 @@ def test_equally_good_methods_are_seldom_told_apart():
 # -- other metrics, what is undefined, what is refused ---------------------------------------------------------------
 
 
-def test_other_metrics_keep_within_their_bounds():
+def test_metrics_of_the_top_keep_within_their_bounds():
     rng = np.random.default_rng(9)
     truth, cells = noisy_table(rng, 100)
-    top = Metric(lambda scores, labels, rows: precision_at(10, scores, labels), low=0, high=1)
-    found = bootstrap({"m": truth, "other": -truth}, cells, num_replicates=40, metrics={"p_at_top10": top})
+    found = bootstrap_top({"m": truth, "other": -truth}, cells, np.ones(100), num_replicates=40)
     interval = found.interval("m", "p_at_top10")
     assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
-    assert interval.estimate == precision_at(10, truth, cells.mean(1))
+    assert interval.estimate == precision_at(10, truth, cells.mean(1).round(4))
     assert found.difference("m", "other", "p_at_top10").interval.high <= 1
 
 

@@ -132,7 +132,7 @@ def test_a_scorer_that_knows_the_truth_reaches_the_ceiling_and_one_with_noise_of
 @pytest.mark.parametrize("run_std", [0.3, 1.0, 3.0])
 def test_closed_form_and_simulation_agree_where_all_is_normal(run_std):
     _, cells = noisy_cells(np.random.default_rng(5), 4000, 3, run_std)
-    found, simulation = reliability(cells), simulated_ceilings(cells, normal=True)
+    found, simulation = reliability(cells), simulated_ceilings(cells)
     for share, simulated in ((found.of_mean, simulation.of_mean), (found.of_run, simulation.of_run)):
         closed = ceilings(share)
         assert vars(simulated) == pytest.approx(vars(closed), abs=0.006)
