@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from channel_bench.builder.build import build, pick_archs
 from channel_bench.builder.collect import collect
 from channel_bench.builder.engines import Outcome
@@ -22,11 +20,9 @@ from channel_bench.space import get_space
 from channel_bench.support.durable import check_writable
 from channel_bench.support.terminal import progress, resumable, say
 from channel_bench.table import Table
-from channel_bench.training.datasets import load_dataset
 from harness.judge.comparison import Comparison, compare
-from harness.methods import get_method
-from harness.ranking.run import rank_to_file
-from harness.task import make_task, supernet_recipe
+from harness.ranking.request import RankRequest, TaskOptions, prepare_task
+from harness.ranking.run import rank_request
 
 SPACE = "resnet-mini"
 METHOD = "autoslim"
@@ -50,8 +46,9 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, e
     archs = pick_archs(space, str(num_archs))
     if num_archs < 2:
         raise ArgumentError(f"{num_archs} architectures have no correlation: allowed are 2 and above")
-    recipe = supernet_recipe(space, epochs)
-    task = make_task(space, load_dataset(space.dataset), seed=seed, recipe=recipe)
+    options = TaskOptions(space=SPACE, seed=seed, epochs=epochs, device="cpu")
+    request = RankRequest.of(METHOD, options, out / "scores.parquet")
+    task = prepare_task(options)
     check_writable(out / "scores.parquet")
     say(f"1/4 training {num_archs} networks of {SPACE} x {num_runs} runs on handwritten digits")
     with (
@@ -75,7 +72,6 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, e
     collect(out / "runs", out / "table.parquet")
     table = Table.read(out / "table.parquet")
     say(f"3/4 training the {METHOD} supernet, then scoring all 16,384 widths")
-    torch.set_num_threads(1)
-    scores = rank_to_file(METHOD, get_method(METHOD), task, out / "scores.parquet")
+    scores = rank_request(request, task)
     say("4/4 comparing the scores with the networks that were trained")
     return compare(scores, table)

@@ -45,6 +45,7 @@ from channel_bench.errors import ArchError, ArgumentError, unknown_name
 from channel_bench.space import cost
 
 Arch = tuple[int, ...]
+FloatArray = npt.NDArray[np.float64]
 Int8Array = npt.NDArray[np.int8]
 IntArray = npt.NDArray[np.int64]
 

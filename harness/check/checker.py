@@ -6,7 +6,7 @@
     >>> assert not [finding for finding in check_method(MyMethod) if finding.failed]     # in its tests
 
 The method is fitted three times to a small task (`small_task`): few images, two epochs, so it takes seconds and its
-scores mean nothing. What is checked stands in `CHECKS`; each failure says what was found and how to mend it. Like all
+scores mean nothing. What is checked stands in `CHECKS`; each failure says what was found and how to fix it. Like all
 checks these find mistakes, not malice: a method that means to read the table still can (isolation.py).
 """
 
@@ -108,7 +108,7 @@ CHECKS = {
         "after each epoch call task.on_epoch(epoch, num_epochs, note) with epoch from 1, where it is not None",
     ),
 }
-"""Per check: what holds when it passes, and how to mend it."""
+"""Per check: what holds when it passes, and how to fix it."""
 
 NOT_OFFERED = "the evaluator offers none"
 NOT_REACHED = "not reached, because another check failed"
@@ -127,7 +127,7 @@ class Finding:
     found: str
     """What was found, one line."""
     remedy: str = ""
-    """How to mend it, one line; empty where there is nothing to mend."""
+    """How to fix it, one line; empty where there is nothing to fix."""
 
     @property
     def requirement(self) -> str:

@@ -507,12 +507,12 @@ def test_a_file_beside_a_module_of_its_name_is_the_one_that_is_meant(folder):
     assert sys.modules["json"] is json
 
 
-def test_a_broken_contract_is_exit_code_1_with_what_and_where_and_how_to_mend(folder, run_cli):
+def test_a_broken_contract_is_exit_code_1_with_what_and_where_and_how_to_fix(folder, run_cli):
     code, output, errors = run_cli(HARNESS, "check", "mine:Fragile", "--space", "mobilenet-mini")
     lines = output.splitlines()
     assert code == 1 and errors == "" and len(lines) == 5
     assert lines[1].split() == "fit FAILED fit(task) raised RuntimeError: no luck (mine.py:19)".split()
-    assert lines[2].strip() == f"mend: {CHECKS['fit'][1]}"
+    assert lines[2].strip() == f"fix: {CHECKS['fit'][1]}"
     assert lines[3].startswith("not reached, because another check failed: score, sizes")
     assert lines[4] == "mine:Fragile breaks its contract: fit"
     code, output, _ = run_cli(HARNESS, "check", "mine:Peeping")
