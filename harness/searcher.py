@@ -28,13 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, BudgetError, MethodError
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, Space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray, Space
 from harness.method import SCORE_CHUNK, Evaluator
 from harness.registry import Registry
 from harness.scores import Scores
 
 BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 

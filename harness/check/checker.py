@@ -27,7 +27,7 @@ import torch
 
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.recipe import get_recipe
-from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, Space, get_space
+from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, FloatArray, Space, get_space
 from channel_bench.training.datasets import Dataset, load_dataset, make_dataset
 from channel_bench.training.devices import pick_device
 from channel_bench.training.step import arithmetic
@@ -37,7 +37,6 @@ from harness.method import Evaluator, Method
 from harness.methods import find_method, get_method
 from harness.task import Task, make_task, supernet_recipe
 
-FloatArray = npt.NDArray[np.float64]
 Int8Array = npt.NDArray[np.int8]
 
 NUM_STEPS = 5
