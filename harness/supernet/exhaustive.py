@@ -324,15 +324,16 @@ class Walk:
 
 
 class SupernetEvaluator:
-    """Scores an architecture by its sub-network on the validation images.
+    """Scores an architecture by its sub-network on the validation images; return one from ``fit``.
 
     Args:
         supernet: The trained weights.
-        task: Gives the validation images in one fixed partition into equal batches; what normalises them (`Task.bn`)
-            and what the score is (`Task.score_by`).
-        paths: Paths whose results are averaged: ("left",), or ("left", "right") as in BCNet (Eq. 12).
-        share: Whether sub-networks share their work.
-        facts: What to write beside the scores.
+        task: Gives the validation images in fixed batches (`Task.validation_batches`), what normalises sub-networks
+            (`Task.bn`), and what the score is (`Task.score_by`).
+        paths: Paths whose results are averaged: ("left",) for the first channels of every slot, or ("left", "right")
+            as in BCNet (Eq. 12).
+        share: Whether sub-networks share their work, which changes scores by rounding only; False runs each on its own.
+        facts: Facts for the score file, such as what `train_supernet` returns; a dict that JSON can hold.
     """
 
     def __init__(

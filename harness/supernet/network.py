@@ -35,7 +35,7 @@ Normalise = Callable[[Layer, Tensor], Tensor]
 
 
 class Supernet(nn.Module):
-    """Weights of all sub-networks of a space.
+    """Weights of all sub-networks of a space; `harness.supernet.make_supernet` makes one for a task.
 
     Args:
         space: The search space.
@@ -43,6 +43,9 @@ class Supernet(nn.Module):
         num_groups: T, groups of channels per slot, >= 4; with more than 4 the layers are wider than the space's
             maximum.
         norm_per_width: Whether every width of a slot has a scale and shift of its own (TAS), or all share one.
+
+    Attributes:
+        forward_macs: Multiply-accumulates of all forward passes so far; training costs three times that.
     """
 
     def __init__(
@@ -56,8 +59,6 @@ class Supernet(nn.Module):
         self.num_groups = num_groups
         self.norm_per_width = norm_per_width
         self.forward_macs = 0
-        """Multiply-accumulates of all forward passes so far, by the closed form; what training cost is three times
-        that."""
         self._flops = space.flops()
         self.blocks = blocks_of(space)
         self.layers = [layer for block in self.blocks for layer in block]

@@ -99,3 +99,25 @@ def test_impossible_supernets_and_paths_are_refused(digits):
     for paths in ((), ("middle",)):
         with pytest.raises(ArgumentError, match="are not among left, right"):
             SupernetEvaluator(make_supernet("resnet-mini"), make_task("resnet-mini", digits), paths)
+
+
+def test_the_example_of_the_package_is_a_method_that_keeps_its_contract(tmp_path):
+    import textwrap
+
+    import harness.supernet
+    from harness.check.checker import check_method
+
+    example = harness.supernet.__doc__.split("--epochs 3``:\n")[1].split("\n`network`")[0]
+    (tmp_path / "my_method.py").write_text(textwrap.dedent(example))
+    assert not [found for found in check_method(f"{tmp_path}/my_method.py:Narrow", device="cpu") if found.failed]
+
+
+def test_help_describes_every_field_of_what_a_method_gets():
+    import dataclasses
+
+    from harness.supernet import Batch
+    from harness.task import Task
+
+    for described in (Task, Batch):
+        for field in dataclasses.fields(described):
+            assert f"\n        {field.name}: " in described.__doc__, field.name
