@@ -1,11 +1,10 @@
-"""The whole line on embedded data: train networks, write their table, train a supernet, score all widths, report.
+"""Everything on embedded data: train networks, write their table, train a supernet, score all widths, compare.
 
     channel-harness demo
 
 Everything is small and everything is real: the digits are scanned handwriting, each row of the table is a network that
-was trained here, and the report compares the supernet with those networks. Started again on the same folder it keeps
-what is there; its table has few architectures, so its correlations are rough, and the report says on how many they
-rest.
+was trained here, and the report compares the supernet with those networks. Started again with the same folder it
+continues. The table has few architectures, so its correlations are rough; the report says how many there are.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, e
         The comparison, for printing.
     """
     space = get_space(SPACE)
-    # What can be wrong is found before the long work starts.
+    # Everything that can be wrong is found before the long work starts.
     archs = pick_archs(space, str(num_archs))
     if num_archs < 2:
         raise ArgumentError(f"{num_archs} architectures have no correlation: allowed are 2 and above")

@@ -6,7 +6,7 @@
     >>> assert not [finding for finding in check_method(MyMethod) if finding.failed]     # in its tests
 
 The method is fitted three times to a small task (`small_task`): few images, two epochs, so it takes seconds and its
-scores mean nothing. What is checked stands in `CHECKS`; each failure says what was found and how to fix it. Like all
+scores mean nothing. `CHECKS` lists the checks; each failure says what was found and how to fix it. Like all
 checks these find mistakes, not malice: a method that means to read the table still can (isolation.py).
 """
 
@@ -103,7 +103,7 @@ CHECKS = {
         "put networks and new tensors on task.device: net.to(task.device), torch.zeros(..., device=task.device)",
     ),
     "progress": (
-        "task.on_epoch is told of each epoch in turn; this is optional",
+        "task.on_epoch is called after each epoch in turn; this is optional",
         "after each epoch call task.on_epoch(epoch, num_epochs, note) with epoch from 1, where it is not None",
     ),
 }
@@ -124,7 +124,7 @@ class Finding:
     outcome: str
     """"passed"; "failed"; "note" for what is allowed but unusual; "skipped" for what could not be checked."""
     found: str
-    """What was found, one line."""
+    """One line of facts: values, shapes, the line of code."""
     remedy: str = ""
     """How to fix it, one line; empty where there is nothing to fix."""
 
@@ -231,7 +231,7 @@ class _Checker:
     # -- findings -----------------------------------------------------------------------------------------------
 
     def _pass(self, check: str, found: str, outcome: str = "passed") -> None:
-        """Record what is well, unless the check has a finding already."""
+        """Record a check that passes, unless it has a finding already."""
         remedy = CHECKS[check][1] if outcome == "note" else ""
         self.findings.setdefault(check, Finding(check, outcome, found, remedy))
 
@@ -335,7 +335,7 @@ class _Checker:
             if made is _RAISED:
                 return False
         if not callable(getattr(made, "fit", None)):
-            self._fail("construct", f"what is made, {_kind(made)}, has no function fit(task)")
+            self._fail("construct", f"making it gives {_kind(made)}, which has no function fit(task)")
             return False
         self._pass("construct", f"made {_kind(made)}")
         return True
@@ -344,13 +344,13 @@ class _Checker:
 
     def _fit_and_score(self) -> None:
         self.on_step("fitting")
-        told: list[tuple[Any, ...]] = []
-        task = dataclasses.replace(self._task(self.seed), on_epoch=lambda *arguments: told.append(arguments))
+        calls: list[tuple[Any, ...]] = []
+        task = dataclasses.replace(self._task(self.seed), on_epoch=lambda *arguments: calls.append(arguments))
         evaluator = self._fit("fit", task, "fit(task)")
         if evaluator is _RAISED:
             return
         self._pass("fit", f"returned {_kind(evaluator)}")
-        self._pass("progress", *_judge_progress(told))
+        self._pass("progress", *_judge_progress(calls))
         self.on_step("scoring")
         scores = self._scores("score", evaluator, self.archs, f"{len(self.archs)} architectures")
         if scores is not None:
@@ -486,14 +486,14 @@ class _Checker:
         return self._scores("seed", evaluator, self.archs, f"{len(self.archs)} architectures after {what}")
 
 
-def _judge_progress(told: list[tuple[Any, ...]]) -> tuple[str, str]:
+def _judge_progress(calls: list[tuple[Any, ...]]) -> tuple[str, str]:
     """What to say of the calls of on_epoch, and the outcome; it is optional, so nothing fails."""
-    if not told:
+    if not calls:
         return "never called: allowed, but a long fit then shows no progress", "note"
-    wanted = [(number, len(told)) for number in range(1, len(told) + 1)]
-    if [call[:2] for call in told] != wanted or not all(len(call) == 3 and isinstance(call[2], str) for call in told):
-        return f"called {len(told)} times, first with {told[0]!r:.60}, last with {told[-1]!r:.60}", "note"
-    return f"called for each of {len(told)} epochs", "passed"
+    wanted = [(number, len(calls)) for number in range(1, len(calls) + 1)]
+    if [call[:2] for call in calls] != wanted or not all(len(call) == 3 and isinstance(call[2], str) for call in calls):
+        return f"called {len(calls)} times, first with {calls[0]!r:.60}, last with {calls[-1]!r:.60}", "note"
+    return f"called for each of {len(calls)} epochs", "passed"
 
 
 def _kind(value: object) -> str:

@@ -21,8 +21,10 @@ ValidateOnOption = Annotated[
     ),
 ]
 SpaceOption = Annotated[str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}.")]
-RunOption = Annotated[int | None, typer.Option("--run", help="One run as the truth [default: the mean over runs].")]
-EqualFlopsOption = Annotated[bool, typer.Option("--equal-flops", help="Also Kendall within deciles of FLOPs.")]
+RunOption = Annotated[
+    int | None, typer.Option("--run", help="Take one run of each network as the truth [default: the mean over runs].")
+]
+EqualFlopsOption = Annotated[bool, typer.Option("--equal-flops", help="Also compute Kendall within deciles of FLOPs.")]
 ArchColumnOption = Annotated[
     str | None, typer.Option("--arch-column", help="Column of architectures [default: arch, subnet, ...].")
 ]
@@ -30,10 +32,11 @@ ScoreColumnOption = Annotated[
     str | None, typer.Option("--score-column", help="Column of scores, -NAME where lower is better [default: score].")
 ]
 DrawsOption = Annotated[
-    int, typer.Option("--draws", help="Draws for what a ranking is worth in trained architectures; 0 for none.")
+    int,
+    typer.Option("--draws", help="Random draws for the worth of a ranking in trained architectures; 0 skips it."),
 ]
 ReplicatesOption = Annotated[
-    int, typer.Option("--replicates", help="Bootstrap replicates for intervals and tests; 0 for none.")
+    int, typer.Option("--replicates", help="Bootstrap replicates behind intervals and tests; 0 skips them.")
 ]
 
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
@@ -61,7 +64,7 @@ def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> list[dict
     and wins over the former. METHOD is written as on the command line or as in the score files.
 
     Args:
-        texts: What was given as --option.
+        texts: The values of --option.
         methods: The chosen methods, as on the command line.
 
     Returns:

@@ -226,7 +226,7 @@ def _rank(requests: Sequence[RankRequest], jobs: int | None) -> list[Scores]:
     if len(requests) == 1:
         if first.out is None:
             return [rank_request(first, task)]
-        with resumable(f"what is done, in {first.out}.partial,"):
+        with resumable(f"the unfinished ranking in {first.out}.partial"):
             scores = rank_request(first, task)
         say(f"wrote {first.out}")
         return [scores]

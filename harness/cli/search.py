@@ -94,7 +94,7 @@ def search(
     """Search for the best width within a budget.
 
     The search knows only the scores. The width that it finds is then compared with the trained truth: its accuracy,
-    its rank among the architectures within the budget, and how much accuracy the best of them has more.
+    its rank among the architectures within the budget, and how far below the best of them it is.
     """
     from channel_bench.table import load
     from harness.ranking.request import TaskOptions

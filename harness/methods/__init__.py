@@ -1,4 +1,4 @@
-"""The methods of the literature, one per file, and the door to every method: a name, or where its code is.
+"""The methods of the literature, one per file, and the functions that find and make any method.
 
 >>> get_method("autoslim", distill=False)
 >>> get_method("my_method.py:MyMethod")            # or "my_package.module:MyMethod"

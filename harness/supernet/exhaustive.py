@@ -362,7 +362,8 @@ class SupernetEvaluator:
             archs: int8 (n, 7), digits 1..4, in any order.
 
         Returns:
-            float64 (n,), higher is better. Independent of the order and of each other but for rounding.
+            float64 (n,), higher is better. Except for rounding, a score does not depend on the order or on the other
+            architectures.
         """
         columns = self.columns(archs)
         return columns["val_acc"].copy() if self._score_by == "accuracy" else -columns["val_loss"]
@@ -425,7 +426,7 @@ class _Count(Walk):
 def count_macs(supernet: Supernet, path: str = "left") -> int:
     """Multiply-accumulates per image of all 16,384 sub-networks together, as `Walk` runs them.
 
-    The walk itself is run, on tensors without data: the count is of what is done, not of a formula. One by one it is
+    Runs the walk itself on tensors without data, so it counts the work that is done. One by one the count is
     ``space.flops().sum()``.
     """
     net = Supernet(supernet.space, torch.Generator(), supernet.num_groups, supernet.norm_per_width).to("meta")

@@ -143,16 +143,6 @@ class Supernet(nn.Module):
             scale, shift = scale[digit - 1], shift[digit - 1]
         return scale[channels], shift[channels]
 
-    def cut_out(self, arch: Sequence[int], path: str = "left") -> dict[str, Tensor]:
-        """Weights of one sub-network under the names of the stand-alone model (channel_bench/models)."""
-        state: dict[str, Tensor] = {}
-        for layer in self.layers:
-            weight, scale, shift = self.cut_layer(layer, arch, path)
-            state |= {f"{layer.name}.weight": weight, f"{layer.norm}.weight": scale, f"{layer.norm}.bias": shift}
-        features = self.channels_of(self.feature_slot, arch[self.feature_slot], path)
-        state |= {"classifier.weight": self.classifier_weight[:, features], "classifier.bias": self.classifier_bias}
-        return {name: tensor.detach().clone() for name, tensor in state.items()}
-
 
 def convolve(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     """The convolution of a layer with a weight that was cut for it."""

@@ -10,7 +10,7 @@ returns the loss to show. So two methods differ in what they sample and in their
     ...     return loss.detach()
     >>> cost = train_supernet(task, supernet, step)
 
-All that is random in a step is a function of the seed and of the step's number, never of what was drawn before. So a
+Everything random in a step is a function of the seed and of the step's number, never of what was drawn before. So a
 checkpoint is weights and optimiser state at the end of an epoch, and a training that was killed ends in the same bits
 as one that was not, on the same device.
 """

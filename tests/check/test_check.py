@@ -200,7 +200,7 @@ class TakesNoTask(Good):
 
 BAD = {  # a method, the check that is to catch it, and what it is to say
     "needs an option": (OptionWithoutDefault, "construct", "missing 1 required positional argument: 'depth'"),
-    "has no fit": (dict, "construct", "an object of class dict, has no function fit"),
+    "has no fit": (dict, "construct", "an object of class dict, which has no function fit"),
     "raises in fit": (in_fit(raise_it), "fit", "fit(task) raised ValueError: broken on two lines ("),
     "returns nothing": (ReturnsNothing, "fit", "returned None, which has no function score"),
     "fit of no task": (TakesNoTask, "fit", "takes 1 positional argument but 2 were given"),
@@ -564,6 +564,13 @@ def test_the_api_raises_what_the_command_line_prints(folder):
         check_method(Good, options={"colour": 1})
     with pytest.raises(UnknownNameError, match="unknown space"):
         check_method(Good, "imagenet")
+
+
+@pytest.mark.parametrize("command", ["demo", "methods", "rank", "check", "search"])
+def test_the_summary_of_a_command_is_whole_on_a_narrow_terminal(command, run_cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (line,) = [line for line in run_cli(HARNESS, "--help")[1].splitlines() if line.split()[:1] == [command]]
+    assert line.endswith(".") and not line.endswith("..."), line
 
 
 def test_methods_shows_the_options_and_their_defaults(run_cli):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from standalone import cut_out
 from torch.nn import functional
 
 import channel_bench as cb
@@ -40,7 +41,7 @@ def test_a_sub_network_equals_the_stand_alone_model_of_its_weights(name, path, n
     net = make_supernet(name, num_groups, dtype=torch.float64)
     for arch in [(1,) * 7, (4,) * 7, *sample(name, 15)]:
         model = build_model(cb.get_space(name), arch, torch.Generator()).double()
-        missing, unexpected = model.load_state_dict(net.cut_out(arch, path), strict=False)
+        missing, unexpected = model.load_state_dict(cut_out(net, arch, path), strict=False)
         assert not unexpected and all("running" in key or "num_batches" in key for key in missing)
         batch = images(dtype=torch.float64)
         # In training mode a stand-alone network normalises by the statistics of the batch, as a supernet always does.
