@@ -24,7 +24,14 @@ from typing import Any, NamedTuple
 from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError, unknown_name
 
 Factory = Callable[..., Any]
-_WATCHERS = ("harness.check.checker", "harness.check.isolation", "harness.locate", "harness.method", "harness.registry")
+_WATCHERS = (
+    "harness.check.checker",
+    "harness.check.isolation",
+    "harness.locate",
+    "harness.method",
+    "harness.methods",
+    "harness.registry",
+)
 """Modules whose lines are never reported as the place of an error: they call the plug-in, they are not it."""
 
 

@@ -6,8 +6,8 @@
     >>> assert not [finding for finding in check_method(MyMethod) if finding.failed]     # in its tests
 
 The method is fitted three times to a small task (`small_task`): few images, two epochs, so it takes seconds and its
-scores mean nothing. `CHECKS` lists the checks; each failure says what was found and how to fix it. Like all
-checks these find mistakes, not malice: a method that means to read the table still can (isolation.py).
+scores mean nothing. `CHECKS` lists the checks; each failure says what was found and how to fix it. The
+checks find mistakes, not malice: a method that means to read the table still can (isolation.py).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ NUM_STEPS = 5
 NUM_ARCHS_SCORED = 8
 NUM_EPOCHS = 2
 TOLERANCE = 1e-6
-"""By how much a score may depend on its company, as a share of the largest score. What is computed in the same way
-gives the same bits; but work that is shared among architectures may be summed in another order, which moves single
-precision (2^-24 = 6e-8) by a few units in the last place. A score that counts correct answers does not move at all by
-that, but for the rare image whose two best answers tie; such a move fails the check."""
+"""By how much a score may depend on its company, as a share of the largest score. The same
+computation gives the same bits; but work that is shared among architectures may be summed in another order, which moves
+single precision (2^-24 = 6e-8) by a few units in the last place. A score that counts correct answers does not move at
+all by that, except for the rare image whose two best answers tie; such a move fails the check."""
 
 CHECKS = {
     "construct": (
@@ -155,7 +155,7 @@ def check_method(
 
     Args:
         method: The class or another function that makes the method; or as text a registered name, "module:Class" or
-            "path/to/file.py:Class" (`harness.methods.find_method`).
+            "path/to/file.py:Class" (`harness.methods.get_method`).
         space: Space of the task. The mini spaces take seconds; the full ones minutes on a CPU.
         options: Keyword arguments of the constructor.
         device: "auto", "cpu", "cuda" ... On a CPU a method that ignores the task's device is found only if it computes
@@ -211,7 +211,8 @@ class _Checker:
         self.options, self.on_step = options, on_step
         self.findings: dict[str, Finding] = {}
         self.factory: Factory = _RAISED
-        self.registered: str | None = None
+        self.text: str | None = None
+        """The method as text, where it was given so."""
         self.package = ""
         """Top-level package of the method's code, to name its lines."""
         ends = np.array([[1] * NUM_SLOTS, [NUM_WIDTHS] * NUM_SLOTS], np.int8)
@@ -300,7 +301,7 @@ class _Checker:
                         raise
             for access in tries:
                 self._fail("table", f"importing it used {access.what}{place(access.stack, self.package)}")
-            self.registered = None if source else method
+            self.text = method
         else:
             self.factory = method
         self.package = (getattr(self.factory, "__module__", None) or "").partition(".")[0]
@@ -308,8 +309,8 @@ class _Checker:
 
     def _make(self, options: dict[str, Any]) -> Method:
         """Make the method; ArgumentError where it has no such option or refuses the value."""
-        if self.registered is not None:
-            return get_method(self.registered, **options)
+        if self.text is not None:
+            return get_method(self.text, **options)
         if options:
             try:
                 inspect.signature(self.factory).bind(**options)

@@ -537,7 +537,7 @@ def test_a_broken_contract_is_exit_code_1_with_what_and_where_and_how_to_fix(fol
         ("torn:Widest", r"cannot import 'torn': KeyError: 'lost' \(torn.py:3\)"),
         ("torn.py:Widest", r"cannot import 'torn.py': KeyError: 'lost' \(torn.py:3\)"),
         ("mine:Widest --option power=0", "power is 0: allowed are 1 and above"),
-        ("mine:Widest --option colour=1", "cannot make the method with these options: .*'colour'"),
+        ("mine:Widest --option colour=1", "method 'mine:Widest' has no option 'colour': it has power"),
         ("autoslim --option num_subnets=3.0", "values of type int"),
         ("autoslim --option colour=1", "method 'autoslim' has no option 'colour'"),
         ("uniform --space imagenet", "unknown space 'imagenet'"),
