@@ -1,18 +1,15 @@
-"""The whole line on embedded data: train networks, write their table, train a supernet, score all widths, report.
+"""Everything on embedded data: train networks, write their table, train a supernet, score all widths, compare.
 
     channel-harness demo
 
 Everything is small and everything is real: the digits are scanned handwriting, each row of the table is a network that
-was trained here, and the report compares the supernet with those networks. Started again on the same folder it keeps
-what is there; its table has few architectures, so its correlations are rough, and the report says on how many they
-rest.
+was trained here, and the report compares the supernet with those networks. Started again with the same folder it
+continues. The table has few architectures, so its correlations are rough; the report says how many there are.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
 
 from channel_bench.builder.build import build
 from channel_bench.builder.collect import collect
@@ -23,11 +20,9 @@ from channel_bench.space import get_space
 from channel_bench.support.durable import check_writable
 from channel_bench.support.terminal import progress, resumable, say
 from channel_bench.table import Table
-from channel_bench.training.datasets import load_dataset
 from harness.judge.comparison import Comparison, compare
-from harness.methods import get_method
-from harness.ranking.run import rank_to_file
-from harness.task import make_task, supernet_recipe
+from harness.ranking.request import RankRequest, TaskOptions, prepare_task
+from harness.ranking.run import rank_request
 
 SPACE = "resnet-mini"
 METHOD = "autoslim"
@@ -47,12 +42,13 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, e
         The comparison, for printing.
     """
     space = get_space(SPACE)
-    # What can be wrong is found before the long work starts.
+    # Everything that can be wrong is found before the long work starts.
     archs = pick_archs(space, str(num_archs))
     if num_archs < 2:
         raise ArgumentError(f"{num_archs} architectures have no correlation: allowed are 2 and above")
-    recipe = supernet_recipe(space, epochs)
-    task = make_task(space, load_dataset(space.dataset), seed=seed, recipe=recipe)
+    options = TaskOptions(space=SPACE, seed=seed, epochs=epochs, device="cpu")
+    request = RankRequest.of(METHOD, options, out / "scores.parquet")
+    task = prepare_task(options)
     check_writable(out / "scores.parquet")
     say(f"1/4 training {num_archs} networks of {SPACE} x {num_runs} runs on handwritten digits")
     with (
@@ -74,7 +70,6 @@ def run_demo(out: Path, num_archs: int = 40, num_runs: int = 2, seed: int = 0, e
     collect(out / "runs", out / "table.parquet")
     table = Table.read(out / "table.parquet")
     say(f"3/4 training the {METHOD} supernet, then scoring all 16,384 widths")
-    torch.set_num_threads(1)
-    scores = rank_to_file(METHOD, get_method(METHOD), task, out / "scores.parquet")
+    scores = rank_request(request, task)
     say("4/4 comparing the scores with the networks that were trained")
     return compare(scores, table)

@@ -1,13 +1,17 @@
-"""Where a plug-in's code is: the object behind a text, and the line of it at which something happened.
+"""Find a plug-in's code: the class behind a text, the file it stands in, and the line at which something happened.
 
 >>> find_object("my_method.py:MyMethod", "method", "fit")      # or "my_package.module:MyMethod"
+>>> code_of("my_method.py:MyMethod", MyMethod)
+{'method_source': 'my_method.py:MyMethod', 'method_sha256': '1f0a...'}
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import operator
 import os
 import sys
@@ -20,34 +24,62 @@ from typing import Any, NamedTuple
 from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError, unknown_name
 
 Factory = Callable[..., Any]
-_WATCHERS = ("harness.check.checker", "harness.check.isolation", "harness.locate", "harness.method", "harness.registry")
-"""Modules that stand between a built-in method's lines and those of the check; never what is looked for."""
+_WATCHERS = (
+    "harness.check.checker",
+    "harness.check.isolation",
+    "harness.locate",
+    "harness.method",
+    "harness.methods",
+    "harness.registry",
+)
+"""Modules whose lines are never reported as the place of an error: they call the plug-in, they are not it."""
 
 
 def find_object(text: str, kind: str, function: str) -> Factory:
-    """Import a module or a file, and find what makes a plug-in in it.
+    """Import a module or a file, and find the class in it that makes a plug-in.
 
     Args:
         text: "module:Class", or "path/to/file.py:Class". The current folder, or that of the file, goes on the module
             search path and stays there, because a plug-in may import from it later.
-        kind: What is looked for, for messages: "method".
-        function: Function that its classes have, for suggestions: "fit".
+        kind: Kind of plug-in, for messages: "method".
+        function: Function that a plug-in of this kind has, for suggestions: "fit".
 
     Raises:
         UnknownNameError: No class there has this name.
-        MissingDataError: There is no such file.
-        ArgumentError: The module cannot be imported, or what it holds cannot be called.
+        MissingDataError: The file does not exist.
+        ArgumentError: The module cannot be imported, or the object of this name cannot be called.
     """
     source, _, name = text.rpartition(":")
     module = _import(source)
     try:
         factory: Factory = operator.attrgetter(name)(module)
     except AttributeError:
-        there = [key for key, value in vars(module).items() if hasattr(value, function)]
-        raise unknown_name(f"{kind} class of {source!r}", name, there) from None
+        classes = [key for key, value in vars(module).items() if hasattr(value, function)]
+        raise unknown_name(f"{kind} class of {source!r}", name, classes) from None
     if not callable(factory):
         raise ArgumentError(f"{text!r} is {factory!r:.60}, which makes no {kind}: allowed are classes and functions")
     return factory
+
+
+def code_of(text: str, factory: Factory) -> dict[str, str]:
+    """Identify the code of a plug-in that was found by file or module.
+
+    Args:
+        text: As for `find_object`.
+        factory: What `find_object` found.
+
+    Returns:
+        ``method_source``, the text, without the folders of a file: the same file is the same code wherever one stands;
+        ``method_sha256``, the SHA-256 of the file that defines the class. Files that this one imports do not count.
+    """
+    source, _, name = text.rpartition(":")
+    shown_source = Path(source).name if source.endswith(".py") else source
+    try:
+        file = inspect.getsourcefile(factory)
+    except TypeError:  # an object that is called, such as functools.partial
+        file = _import(source).__file__
+    facts = {"method_source": f"{shown_source}:{name}"}
+    return facts if file is None else facts | {"method_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
 
 
 def _import(source: str) -> ModuleType:
@@ -60,17 +92,26 @@ def _import(source: str) -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        return _import_file(path) if is_file else importlib.import_module(source)
+        return _import_file(path.resolve()) if is_file else importlib.import_module(source)
     except ChannelBenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         package = path.stem if is_file else source.partition(".")[0]
         raise ArgumentError(f"cannot import {source!r}: {shown(error)}{raised_at(error, package)}") from error
 
 
+_imported: dict[str, bytes] = {}
+"""Content of the files that were imported by path, by the name of their module, at that time."""
+
+
 def _import_file(path: Path) -> ModuleType:
-    # Under its own name where that is free, so that its classes look the same as when it is imported.
-    name = path.stem if path.stem not in sys.modules else f"checked_{path.stem}"
+    """Import a file; again only where it has changed, because a class may register itself under a name only once."""
+    content = path.read_bytes()
+    names = itertools.chain([path.stem], (f"{path.stem}_{number}" for number in itertools.count(2)))
+    # Under its own name where that is free, so that its classes look the same as when the module is imported.
+    name = next(name for name in names if name not in sys.modules or _is_of(sys.modules[name], path))
+    if name in sys.modules and _imported.get(name, content) == content:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -80,7 +121,13 @@ def _import_file(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    _imported[name] = content
     return module
+
+
+def _is_of(module: ModuleType, path: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve() == path
 
 
 class CodePosition(NamedTuple):
@@ -97,7 +144,7 @@ def positions(frames: Iterable[tuple[FrameType, int]]) -> list[CodePosition]:
 
 
 def place(innermost_first: Iterable[CodePosition], package: str) -> str:
-    """The innermost line of a package's code as " (file.py:12)"; empty where there is none."""
+    """The innermost line of a package's code as " (file.py:12)"; empty where no line is of that package."""
     for position in innermost_first:
         if position.module.partition(".")[0] == package and position.module not in _WATCHERS:
             return f" ({_short(position.file)}:{position.line})"

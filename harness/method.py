@@ -1,4 +1,4 @@
-"""The contract of a width-search method, and the registry that finds one by name.
+"""The contract of a width-search method, and the registry that finds methods.
 
 A method is a class with one function; what it returns has one function too:
 
@@ -6,8 +6,8 @@ A method is a class with one function; what it returns has one function too:
 
     @register("my-method", paper="Me et al., A Method, 2026", summary="what it does in a few words")
     class MyMethod:
-        def fit(self, task):               # task: harness.task.Task, all that a method may see
-            net = train_a_supernet(task)
+        def fit(self, task):               # task: harness.task.Task, all that a method gets
+            net = train_a_supernet(task)   # harness.supernet has a supernet, a training loop and an example
             return MyEvaluator(net)
 
     class MyEvaluator:
@@ -16,10 +16,12 @@ A method is a class with one function; what it returns has one function too:
 
 `fit` is called once. `score` may be called several times, with any number of architectures in any order; the score of
 an architecture must not depend on the others. Options are keyword arguments of the constructor, with the faithful
-setting as default. A name with a plus, ``my-method+log``, is the method ranked by an additive fit to its own scores
-(`harness.methods.additive`). A package on its own offers its methods under the entry-point group
-``channel_bench.methods`` (``my-method = my_package.module:MyMethod``); after pip install they appear in
-``channel-harness methods``.
+setting as default.
+
+`channel-harness check`, `rank` and `search` take a method as ``path/to/file.py:MyMethod``, as ``module:MyMethod`` or by
+its registered name. A name with a plus, ``my-method+log``, is the method ranked by an additive fit to its own scores
+(`harness.methods.additive`). A package adds its methods by the entry-point group ``channel_bench.methods``
+(``my-method = my_package.module:MyMethod``); after pip install they appear in ``channel-harness methods``.
 """
 
 from __future__ import annotations
@@ -37,16 +39,16 @@ if TYPE_CHECKING:
     from harness.task import Task
 
 MethodInfo = Plugin["Method"]
-"""What the registry knows about a method."""
+"""A method as the registry describes it."""
 SCORE_CHUNK = 1024
 """Architectures per call of `Evaluator.score`: small enough for progress, large enough to share work."""
 
 
 class Evaluator(Protocol):
-    """What a fitted method is asked for.
+    """Scores architectures; returned by `Method.fit`.
 
-    Two attributes more are used where they are there: ``facts``, a dict that JSON can hold, is written beside the
-    scores; ``columns(archs)`` gives other scores by name, float64 (n,) each, which become columns of the score file.
+    It may have two more attributes: ``facts``, a dict that JSON can hold, is written beside the scores;
+    ``columns(archs)`` returns other scores by name, float64 (n,) each, which become columns of the score file.
     """
 
     def score(self, archs: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
@@ -58,7 +60,7 @@ class Method(Protocol):
     """A width-search method."""
 
     def fit(self, task: Task) -> Evaluator:
-        """Train whatever the method needs and return what scores architectures."""
+        """Train what the method needs on the task; return an object that scores architectures."""
         ...
 
 
@@ -119,7 +121,7 @@ def _joined(parts: list[dict[str, npt.NDArray[np.float64]]]) -> dict[str, npt.ND
 
 
 def _checked(task: Task, chunk: npt.NDArray[np.int8], name: str, values: Any) -> npt.NDArray[np.float64]:
-    """Scores as the contract says, or an error that says what it says."""
+    """Scores that keep the contract, or an error that names what is wrong."""
     what = "score()" if name == "score" else f"column {name!r}"
     scores = np.asarray(values)
     if scores.shape != (len(chunk),) or scores.dtype.kind != "f":

@@ -1,11 +1,11 @@
-"""One registry for every kind of plug-in: what comes with the package, what decorators add, what pip installs.
+"""One registry for every kind of plug-in: built in, registered by a decorator, installed by pip, or in a file.
 
-    >>> METHODS = Registry("method", "channel_bench.methods", "harness.methods", ("autoslim", "bcnet"))
+    >>> METHODS = Registry("method", "channel_bench.methods", "harness.methods", ("autoslim", "bcnet"), "fit")
     >>> METHODS.make("autoslim", distill=False)
     >>> METHODS.make("my_method.py:MyMethod")          # or "my_package.module:MyMethod"
 
-`Registry.find` is the one door: a name, ``module:Class`` or ``path/to/file.py:Class``. A built-in or an installed
-plug-in is imported when it is asked for by name, and no other one with it.
+Every command finds plug-ins by `Registry.find`, which takes a name, ``module:Class`` or ``path/to/file.py:Class``.
+Finding one plug-in imports no other one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import importlib
 import importlib.metadata
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from channel_bench.errors import ArgumentError, MethodError, unknown_name
-from harness.locate import find_object
+from harness.locate import code_of, find_object
 
 T = TypeVar("T")
 """What a plug-in's factory makes."""
@@ -31,26 +31,40 @@ class Plugin(Generic[T]):
 
     name: str
     paper: str
-    """Where it comes from, one line; for one that did not register itself, the "module:Class" it was found by."""
+    """The paper that it is from, one line; without a registration, the "module:Class" that it was found by."""
     summary: str
     """What it does, one line."""
     factory: Callable[..., T] | None
-    """Makes it; None where an installed one cannot be used, and `summary` says why."""
+    """Makes it; None for an installed plug-in that cannot be imported, and `summary` says why."""
+    code: dict[str, str] = field(default_factory=dict)
+    """The file that it was found in (`harness.locate.code_of`); empty for a plug-in that was found by name."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of its constructor with their defaults; `inspect.Parameter.empty` where an option has none."""
+        if self.factory is None:
+            return {}
+        try:
+            parameters = inspect.signature(self.factory).parameters.values()
+        except (TypeError, ValueError):  # made by C code that does not tell
+            return {}
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {each.name: each.default for each in parameters if each.kind in named}
 
 
 class Registry(Generic[T]):
     """Plug-ins of one kind, by name.
 
     Args:
-        kind: What they are, for messages: "method".
-        group: Entry-point group under which packages offer theirs.
-        package: Package of the built-in ones, one module each.
-        built_in: Their names.
-        function: What a class must have to be one: "fit".
+        kind: Their kind, for messages: "method".
+        group: Entry-point group under which other packages offer theirs.
+        package: Package of the built-in plug-ins, one module each.
+        built_in: Names of the built-in plug-ins, which are also those of their modules.
+        function: Function that every plug-in of this kind has: "fit".
     """
 
     def __init__(self, kind: str, group: str, package: str, built_in: tuple[str, ...], function: str) -> None:
-        """Nothing is imported yet."""
+        """Import nothing yet."""
         self.kind = kind
         self.group = group
         self.built_in = built_in
@@ -59,11 +73,11 @@ class Registry(Generic[T]):
         self._known: dict[str, Plugin[T]] = {}
 
     def register(self, name: str, *, paper: str = "", summary: str = "") -> Callable[[PluginClass], PluginClass]:
-        """Class decorator that makes a class known under a name.
+        """Class decorator that gives a class a name.
 
         Args:
             name: Lower-case name, as the command line takes it.
-            paper: Where it comes from, one line.
+            paper: The paper that it is from, one line.
             summary: What it does, one line.
 
         Raises:
@@ -87,7 +101,10 @@ class Registry(Generic[T]):
         return decorate
 
     def all(self) -> list[Plugin[T]]:
-        """All of them by name, built in, registered and installed; all are imported. Broken ones are listed as such."""
+        """Import all plug-ins, built in, registered and installed, and list them by name.
+
+        An installed plug-in that cannot be imported is listed without a factory.
+        """
         found = {name: self.find(name) for name in self.built_in} | dict(self._known)
         for name, entry_point in self._installed():
             try:
@@ -99,24 +116,29 @@ class Registry(Generic[T]):
         return [found[name] for name in sorted(found)]
 
     def names(self) -> list[str]:
-        """Names of all of them; nothing is imported."""
+        """Names of all plug-ins, built in, registered and installed; imports none."""
         return sorted({*self.built_in, *self._known, *(name for name, _ in self._installed())})
 
     def find(self, text: str) -> Plugin[T]:
-        """Find one by "path/to/file.py:Class", "module:Class" or name.
+        """Find a plug-in by name, "module:Class" or "path/to/file.py:Class".
 
-        A class that was found by its place goes by the name that it registered itself under, else by its own.
+        A class that was found by module or file has the name under which it registered itself, else its own.
 
         Raises:
-            UnknownNameError: No such name, or no such class in that file or module.
-            MissingDataError: There is no such file.
-            MethodError: An installed one cannot be imported.
-            ArgumentError: The module cannot be imported, or what it holds cannot be called.
+            UnknownNameError: No plug-in has this name, or no class in that file or module.
+            MissingDataError: The file does not exist.
+            MethodError: An installed plug-in cannot be imported.
+            ArgumentError: The module cannot be imported, the object cannot be called, or a file is given without a
+                class.
         """
+        if text.endswith(".py"):
+            raise ArgumentError(f"{text!r} is a file: add the class that is the {self.kind}, {text}:CLASS")
         if ":" in text:
             factory = find_object(text, self.kind, self._function)
-            own = [plugin for plugin in self._known.values() if plugin.factory is factory]
-            return own[0] if own else _described(getattr(factory, "__name__", self.kind), text, factory)
+            registered = [plugin for plugin in self._known.values() if plugin.factory is factory]
+            name = getattr(factory, "__name__", self.kind)
+            found = registered[0] if registered else _described(name, text, factory)
+            return replace(found, code=code_of(text, factory))
         if text in self.built_in:
             importlib.import_module(f"{self._package}.{text}")
         if text in self._known:
@@ -128,18 +150,19 @@ class Registry(Generic[T]):
         return self._load(installed[text])
 
     def make(self, text: str, /, **options: Any) -> T:
-        """Make one.
+        """Find a plug-in and make it.
 
         Args:
-            text: As `find`.
+            text: As for `find`.
             **options: Keyword arguments of its constructor.
 
         Raises:
             ArgumentError: It has no such option, or refuses its value.
+            MethodError: What was made does not have the function that this kind of plug-in needs.
             UnknownNameError, MissingDataError, MethodError: As `find`.
         """
         factory = self.find(text).factory
-        assert factory is not None  # only `all` describes what cannot be used
+        assert factory is not None  # only `all` lists plug-ins that cannot be used
         allowed = inspect.signature(factory).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values())
         for option, value in options.items():
@@ -149,12 +172,18 @@ class Registry(Generic[T]):
                 names = ", ".join(allowed) or "none"
                 raise ArgumentError(f"{self.kind} {text!r} has no option {option!r}: it has {names}")
         try:
-            return factory(**options)
+            made = factory(**options)
         except TypeError as error:
             raise ArgumentError(f"{self.kind} {text!r}: {error}") from None
+        if not callable(getattr(made, self._function, None)):
+            raise MethodError(
+                f"{self.kind} {text!r} makes an object of class {type(made).__name__}, which has no function"
+                f" {self._function}(): a {self.kind} must have one"
+            )
+        return made
 
     def _check_type(self, name: str, option: str, value: Any, default: Any) -> None:
-        """Refuse a value of another type than the option's default; 'distill=off' as a text would count as true."""
+        """Refuse a value of another type than the option's default: the text "off" for distill would count as true."""
         kind = type(default)
         if kind not in (bool, int, float, str):
             return
@@ -183,5 +212,5 @@ class Registry(Generic[T]):
 
 
 def _described(name: str, origin: str, factory: Callable[..., T]) -> Plugin[T]:
-    """A plug-in that did not register itself; the first line of its docstring says what it does."""
+    """A plug-in that did not register itself: the first line of its docstring is its summary."""
     return Plugin(name, origin, (inspect.getdoc(factory) or "").partition("\n")[0], factory)

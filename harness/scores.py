@@ -50,7 +50,7 @@ class Scores:
     values: npt.NDArray[np.float64]
     """float64 (n,), finite, higher is better."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """How they came about: recipe, seed, data set, seconds ..."""
+    """How they were made: recipe, seed, data set, seconds ..."""
     columns: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     """Other scores of the same architectures, such as the validation loss; float64 (n,) each."""
 
@@ -77,7 +77,7 @@ def make_scores(
         space: The space.
         indices: Integers (n,).
         values: Numbers (n,), higher is better.
-        facts: How they came about.
+        facts: How they were made.
         columns: Other scores of the same architectures, numbers (n,) each.
 
     Raises:

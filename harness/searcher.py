@@ -1,4 +1,4 @@
-"""Width search under a budget: the contract of a searcher, the counting of its questions, the registry by name.
+"""Width search under a budget: the contract of a searcher, the count of its questions, the registry.
 
     >>> space = get_space("resnet-mini")
     >>> budget = Budget("flops", space.flops(), 0.5 * space.flops("4444444"))
@@ -14,8 +14,8 @@ scores of some architectures and settles on one that fits a budget. A searcher i
             return ...                              # an architecture in any encoding of Space.arch
 
 It sees the evaluator only through `Queries`, which counts the distinct architectures that it asks for: each of them
-would be a pass over the validation images. A package of its own offers searchers under the entry-point group
-``channel_bench.searchers``.
+would be a pass over the validation images. `channel-harness search --searcher` takes a name, ``path/to/file.py:Widest``
+or ``module:Widest``. A package adds its searchers by the entry-point group ``channel_bench.searchers``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, BudgetError, MethodError
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, Space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray, Space
 from harness.method import SCORE_CHUNK, Evaluator
 from harness.registry import Registry
 from harness.scores import Scores
 
 BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
@@ -43,7 +42,7 @@ class Budget:
     """A limit on what an architecture may cost."""
 
     name: str
-    """What is limited: "flops", "params", "latency" ..."""
+    """Name of the cost: "flops", "params", "latency_ms" ..."""
     costs: FloatArray
     """Cost of every architecture, float64 or int64 (16384,) in index order."""
     limit: float
@@ -52,7 +51,7 @@ class Budget:
     """The budgets that this one joins (`joint`); none for a simple one."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no budget."""
+        """Refuse costs or a limit that make no budget."""
         if np.shape(self.costs) != (NUM_ARCHS,):
             raise ArgumentError(
                 f"costs of budget {self.name!r} have shape {np.shape(self.costs)}: allowed is ({NUM_ARCHS},), in index"
@@ -155,12 +154,12 @@ class Queries:
 
     Args:
         space: The space.
-        evaluator: Whom to ask; each architecture once.
+        evaluator: Gives the scores; asked once for each architecture.
         on_asked: Called with the number of architectures asked for since the last call.
     """
 
     def __init__(self, space: Space, evaluator: Evaluator, on_asked: Callable[[int], None] | None = None) -> None:
-        """Nothing has been asked yet."""
+        """Start with no question asked."""
         self.space = space
         self.evaluator = evaluator
         self.scored: BoolArray = np.asarray(getattr(evaluator, "scored", np.ones(NUM_ARCHS, bool)))

@@ -1,10 +1,12 @@
-"""What a method may see: the space, images to train and validate on, a recipe as budget, a device, a seed. No table.
+"""What a method gets: the space, images to train and to validate on, a recipe, a device, a seed. Never the table.
 
     >>> task = make_task("resnet-mini", load_dataset("digits"), seed=0)
+    >>> task.train_images.shape, task.val_images.shape, task.recipe.epochs
+    (torch.Size([900, 1, 8, 8]), torch.Size([300, 1, 8, 8]), 150)
 
-By default a method validates on a part of the training images that is held out from it (`holdout`), so that the test
-images, which the truth was measured on, stay unseen. The literature scored on the test images; `validate_on="test"`
-does that, and every score file says which it was.
+By default a method validates on a part of the training images that is held out from its training (``"holdout"``), so
+that it never sees the test images, on which the truth was measured. The literature validated on the test images;
+``validate_on="test"`` does that, and every score file records which it was.
 """
 
 from __future__ import annotations
@@ -54,60 +56,92 @@ _SUPERNET_RECIPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One judgement: what to rank, on what, with which means. Make one with `make_task`."""
+    """All that a method gets: what to rank, on which images, and with which means. Make one with `make_task`.
+
+    The images are uint8 and on the task's device; `train_loader` and `validation_batches` normalise them. A method must
+    leave these tensors unchanged.
+
+    Attributes:
+        space: The space to rank: its layers, channels, FLOPs and parameters (`channel_bench.space.Space`).
+        dataset: Name of the data set, "digits" or "cifar10" or the name of a folder.
+        train_images: uint8 (num_train, channels, height, width), values 0..255; everything that may be trained on.
+        train_labels: int64 (num_train,), classes 0..space.num_classes - 1.
+        val_images: uint8 (num_val, channels, height, width), values 0..255; what sub-networks are scored on.
+        val_labels: int64 (num_val,), classes 0..space.num_classes - 1.
+        validate_on: What the validation images are: "holdout", a quarter of the training images (at most 5,000) that is
+            taken out of `train_images`; or "test", the test images.
+        recipe: How to train a supernet: epochs (the budget), batch size, learning rate and schedule, momentum, weight
+            decay, augmentation. `harness.supernet.train_supernet` follows it.
+        seed: Seed of everything random, >= 0. Draw from `rng` and `generator`, which are made from it.
+        bn: What normalises a sub-network when it is scored: "batch", the statistics of the validation batch, or
+            "recalibrated", those of a fixed set of training images.
+        score_by: What a sub-network is scored by: "accuracy" on the validation images, or "loss", its negative.
+        on_epoch: To be called after each epoch with its number from 1, the number of epochs, and a note for people such
+            as "loss 0.312"; None if nobody watches. `harness.supernet.train_supernet` calls it.
+        checkpoints: Folder for checkpoints, from which a ranking that was killed continues; None to keep none.
+            `harness.supernet.train_supernet` uses it.
+    """
 
     space: Space
     dataset: str
-    """Name of the data set."""
     train_images: Tensor
-    """uint8 (num_train, channels, height, width); all that may be trained on."""
     train_labels: Tensor
-    """int64 (num_train,)."""
     val_images: Tensor
-    """uint8 (num_val, channels, height, width); what sub-networks are scored on."""
     val_labels: Tensor
-    """int64 (num_val,)."""
     validate_on: str
-    """What the validation images are: "holdout" (training images taken out of training) or "test"."""
     recipe: Recipe
-    """How to train a supernet; its epochs are the budget."""
     seed: int
-    """Seed of everything random; derive generators with `generator` and `rng`."""
     bn: str = "batch"
-    """What normalises a sub-network on validation images: "batch", the statistics of the validation batch, or
-    "recalibrated", those of a fixed set of training images."""
     score_by: str = "accuracy"
-    """What a sub-network is scored by: validation "accuracy" or (negative) "loss"."""
     on_epoch: Callable[[int, int, str], None] | None = None
-    """To be called after each epoch with its number from 1, the number of epochs, and a note."""
     checkpoints: Path | None = None
-    """Folder where a method may keep checkpoints; None for none."""
 
     @property
     def device(self) -> torch.device:
-        """Where the images are and the supernet belongs."""
+        """Device of the images, where networks belong too: ``net.to(task.device)``."""
         return self.train_images.device
 
     def rng(self, *stream: int) -> np.random.Generator:
-        """A NumPy generator; different streams are independent."""
+        """Make a NumPy generator from the task's seed.
+
+        The same stream gives the same numbers in every call, and different streams are independent: take one number
+        per purpose, and where a draw belongs to a step or an architecture, its number as a second one. Then what was
+        drawn before changes nothing: ``task.rng(10, batch.number)``.
+
+        Args:
+            *stream: Integers >= 0. `harness.supernet` uses 0, 1 and 2 as the first one; take 10 and above.
+        """
         return np.random.default_rng([self.seed, *stream])
 
     def generator(self, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
-        """A torch generator; different streams are independent."""
+        """Make a torch generator from the task's seed, for ``torch.randn(..., generator=task.generator(10))``.
+
+        Args:
+            *stream: As for `rng`.
+            device: Where the generator draws. CPU and GPU draw different numbers from one seed; what is drawn on the
+                CPU is the same everywhere.
+        """
         (seed,) = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64).tolist()
         return torch.Generator(device).manual_seed(seed)
 
     def validation_batches(self) -> tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]]:
-        """Normalised validation images and labels, in one fixed partition into equal batches.
+        """Normalise the validation images and part them into batches, the same ones in every call.
 
-        Batch normalisation uses the statistics of the batch, so every sub-network must see the same batches. Where the
-        number of images has no fitting divisor, batches differ by one image. With ``bn="recalibrated"`` every batch is
-        preceded by the calibration images.
+        Batch normalisation uses the statistics of the batch, so every sub-network must see the same batches. They are
+        of equal size; where the number of images has no fitting divisor, sizes differ by one.
+
+            _, batches = task.validation_batches()
+            for images, labels in batches:
+                correct += (net(images).argmax(1) == labels).sum()
+
+        With ``bn="recalibrated"`` every batch begins with the same training images, the calibration images, whose
+        statistics normalise the validation images behind them (`harness.supernet.network.batch_norm`). Labels are those
+        of the validation images alone, the last ``len(labels)`` of the batch.
 
         Returns:
-            The sizes of the calibration batches that every batch begins with (none with ``bn="batch"``), and per batch
-            float32 (calibration + batch, channels, height, width), int64 (batch,); at most MAX_VALIDATION_BATCH
-            validation images each.
+            The sizes of the calibration batches that every batch begins with (empty with ``bn="batch"``); and per batch
+            float32 (num_calibration + batch, channels, height, width) and int64 (batch,), with at most 2,500 validation
+            images each.
         """
         statistics = channel_statistics(self.train_images, self.recipe)
         images = normalise(self.val_images, *statistics)
@@ -120,12 +154,25 @@ class Task:
         return sizes, [(torch.cat([first, batch]), labels) for batch, labels in pairs]
 
     def train_loader(self) -> TrainLoader:
-        """Training batches by the recipe: shuffled, augmented, normalised."""
+        """Make what gives the training batches of the recipe: shuffled, randomly cropped and mirrored, normalised.
+
+        `harness.supernet.train_supernet` does this for you. A training loop of your own reads
+
+            loader = task.train_loader()
+            for epoch in range(task.recipe.epochs):
+                generator = task.generator(10, epoch, device=task.device)   # decides order and augmentation
+                for elapsed, images, labels in loader.epoch(generator):
+                    lr = task.recipe.lr_at(epoch + elapsed)
+                    ...
+
+        where `elapsed` is the share of the epoch that is over, in [0, 1), and a batch is float32
+        (batch, channels, height, width) and int64 (batch,). The last batch of an epoch may be smaller.
+        """
         return TrainLoader(self.train_images, self.train_labels, self.recipe)
 
 
 def supernet_recipe(space: Space, epochs: int | None = None) -> Recipe:
-    """How supernets of a space are trained by default, with another number of epochs where one is given."""
+    """The recipe by which supernets of a space are trained by default; `epochs` replaces its number of epochs."""
     return get_recipe(_SUPERNET_RECIPES[space.recipe], epochs=epochs)
 
 
@@ -148,9 +195,9 @@ def make_task(
         seed: >= 0.
         recipe: How to train a supernet; default that of the space (`supernet_recipe`).
         validate_on: "holdout" (a quarter of the training images, at most 5,000, taken out of training) or "test".
-        bn: What normalises sub-networks when they are scored, "batch" or "recalibrated".
-        score_by: What sub-networks are scored by, "accuracy" or "loss".
-        on_epoch: Progress callback of the method.
+        bn: "batch" or "recalibrated", as `Task.bn`.
+        score_by: "accuracy" or "loss", as `Task.score_by`.
+        on_epoch: Called by the method after each epoch, as `Task.on_epoch`.
 
     Raises:
         ArgumentError: An argument is out of range, or the data set does not fit the space.

@@ -6,8 +6,8 @@
     >>> assert not [finding for finding in check_method(MyMethod) if finding.failed]     # in its tests
 
 The method is fitted three times to a small task (`small_task`): few images, two epochs, so it takes seconds and its
-scores mean nothing. What is checked stands in `CHECKS`; each failure says what was found and how to mend it. Like all
-checks these find mistakes, not malice: a method that means to read the table still can (isolation.py).
+scores mean nothing. `CHECKS` lists the checks; each failure says what was found and how to fix it. The
+checks find mistakes, not malice: a method that means to read the table still can (isolation.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.recipe import get_recipe
-from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, Space, get_space
+from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, FloatArray, Space, get_space
 from channel_bench.training.datasets import Dataset, load_dataset, make_dataset
 from channel_bench.training.devices import pick_device
 from channel_bench.training.step import arithmetic
@@ -37,7 +37,6 @@ from harness.method import Evaluator, Method
 from harness.methods import find_method, get_method
 from harness.task import Task, make_task, supernet_recipe
 
-FloatArray = npt.NDArray[np.float64]
 Int8Array = npt.NDArray[np.int8]
 
 NUM_STEPS = 5
@@ -45,10 +44,10 @@ NUM_STEPS = 5
 NUM_ARCHS_SCORED = 8
 NUM_EPOCHS = 2
 TOLERANCE = 1e-6
-"""By how much a score may depend on its company, as a share of the largest score. What is computed in the same way
-gives the same bits; but work that is shared among architectures may be summed in another order, which moves single
-precision (2^-24 = 6e-8) by a few units in the last place. A score that counts correct answers does not move at all by
-that, but for the rare image whose two best answers tie; such a move fails the check."""
+"""By how much a score may depend on its company, as a share of the largest score. The same
+computation gives the same bits; but work that is shared among architectures may be summed in another order, which moves
+single precision (2^-24 = 6e-8) by a few units in the last place. A score that counts correct answers does not move at
+all by that, except for the rare image whose two best answers tie; such a move fails the check."""
 
 CHECKS = {
     "construct": (
@@ -104,11 +103,11 @@ CHECKS = {
         "put networks and new tensors on task.device: net.to(task.device), torch.zeros(..., device=task.device)",
     ),
     "progress": (
-        "task.on_epoch is told of each epoch in turn; this is optional",
+        "task.on_epoch is called after each epoch in turn; this is optional",
         "after each epoch call task.on_epoch(epoch, num_epochs, note) with epoch from 1, where it is not None",
     ),
 }
-"""Per check: what holds when it passes, and how to mend it."""
+"""Per check: what holds when it passes, and how to fix it."""
 
 NOT_OFFERED = "the evaluator offers none"
 NOT_REACHED = "not reached, because another check failed"
@@ -125,9 +124,9 @@ class Finding:
     outcome: str
     """"passed"; "failed"; "note" for what is allowed but unusual; "skipped" for what could not be checked."""
     found: str
-    """What was found, one line."""
+    """One line of facts: values, shapes, the line of code."""
     remedy: str = ""
-    """How to mend it, one line; empty where there is nothing to mend."""
+    """How to fix it, one line; empty where there is nothing to fix."""
 
     @property
     def requirement(self) -> str:
@@ -156,7 +155,7 @@ def check_method(
 
     Args:
         method: The class or another function that makes the method; or as text a registered name, "module:Class" or
-            "path/to/file.py:Class" (`harness.methods.find_method`).
+            "path/to/file.py:Class" (`harness.methods.get_method`).
         space: Space of the task. The mini spaces take seconds; the full ones minutes on a CPU.
         options: Keyword arguments of the constructor.
         device: "auto", "cpu", "cuda" ... On a CPU a method that ignores the task's device is found only if it computes
@@ -212,7 +211,8 @@ class _Checker:
         self.options, self.on_step = options, on_step
         self.findings: dict[str, Finding] = {}
         self.factory: Factory = _RAISED
-        self.registered: str | None = None
+        self.text: str | None = None
+        """The method as text, where it was given so."""
         self.package = ""
         """Top-level package of the method's code, to name its lines."""
         ends = np.array([[1] * NUM_SLOTS, [NUM_WIDTHS] * NUM_SLOTS], np.int8)
@@ -232,7 +232,7 @@ class _Checker:
     # -- findings -----------------------------------------------------------------------------------------------
 
     def _pass(self, check: str, found: str, outcome: str = "passed") -> None:
-        """Record what is well, unless the check has a finding already."""
+        """Record a check that passes, unless it has a finding already."""
         remedy = CHECKS[check][1] if outcome == "note" else ""
         self.findings.setdefault(check, Finding(check, outcome, found, remedy))
 
@@ -301,7 +301,7 @@ class _Checker:
                         raise
             for access in tries:
                 self._fail("table", f"importing it used {access.what}{place(access.stack, self.package)}")
-            self.registered = None if source else method
+            self.text = method
         else:
             self.factory = method
         self.package = (getattr(self.factory, "__module__", None) or "").partition(".")[0]
@@ -309,8 +309,8 @@ class _Checker:
 
     def _make(self, options: dict[str, Any]) -> Method:
         """Make the method; ArgumentError where it has no such option or refuses the value."""
-        if self.registered is not None:
-            return get_method(self.registered, **options)
+        if self.text is not None:
+            return get_method(self.text, **options)
         if options:
             try:
                 inspect.signature(self.factory).bind(**options)
@@ -336,7 +336,7 @@ class _Checker:
             if made is _RAISED:
                 return False
         if not callable(getattr(made, "fit", None)):
-            self._fail("construct", f"what is made, {_kind(made)}, has no function fit(task)")
+            self._fail("construct", f"making it gives {_kind(made)}, which has no function fit(task)")
             return False
         self._pass("construct", f"made {_kind(made)}")
         return True
@@ -345,13 +345,13 @@ class _Checker:
 
     def _fit_and_score(self) -> None:
         self.on_step("fitting")
-        told: list[tuple[Any, ...]] = []
-        task = dataclasses.replace(self._task(self.seed), on_epoch=lambda *arguments: told.append(arguments))
+        calls: list[tuple[Any, ...]] = []
+        task = dataclasses.replace(self._task(self.seed), on_epoch=lambda *arguments: calls.append(arguments))
         evaluator = self._fit("fit", task, "fit(task)")
         if evaluator is _RAISED:
             return
         self._pass("fit", f"returned {_kind(evaluator)}")
-        self._pass("progress", *_judge_progress(told))
+        self._pass("progress", *_judge_progress(calls))
         self.on_step("scoring")
         scores = self._scores("score", evaluator, self.archs, f"{len(self.archs)} architectures")
         if scores is not None:
@@ -487,14 +487,14 @@ class _Checker:
         return self._scores("seed", evaluator, self.archs, f"{len(self.archs)} architectures after {what}")
 
 
-def _judge_progress(told: list[tuple[Any, ...]]) -> tuple[str, str]:
+def _judge_progress(calls: list[tuple[Any, ...]]) -> tuple[str, str]:
     """What to say of the calls of on_epoch, and the outcome; it is optional, so nothing fails."""
-    if not told:
+    if not calls:
         return "never called: allowed, but a long fit then shows no progress", "note"
-    wanted = [(number, len(told)) for number in range(1, len(told) + 1)]
-    if [call[:2] for call in told] != wanted or not all(len(call) == 3 and isinstance(call[2], str) for call in told):
-        return f"called {len(told)} times, first with {told[0]!r:.60}, last with {told[-1]!r:.60}", "note"
-    return f"called for each of {len(told)} epochs", "passed"
+    wanted = [(number, len(calls)) for number in range(1, len(calls) + 1)]
+    if [call[:2] for call in calls] != wanted or not all(len(call) == 3 and isinstance(call[2], str) for call in calls):
+        return f"called {len(calls)} times, first with {calls[0]!r:.60}, last with {calls[-1]!r:.60}", "note"
+    return f"called for each of {len(calls)} epochs", "passed"
 
 
 def _kind(value: object) -> str:

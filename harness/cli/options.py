@@ -1,8 +1,9 @@
-"""Options that several commands of ``channel-harness`` have, and how NAME=VALUE texts are read."""
+"""Options that several commands of ``channel-harness`` share, and the reading of NAME=VALUE texts."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,18 @@ from channel_bench.errors import ArgumentError
 from channel_bench.space import list_spaces
 from channel_bench.support.durable import check_writable
 
+ValidateOnOption = Annotated[
+    str,
+    typer.Option(
+        "--validate-on",
+        help="Images to score on: a part held out of the training images (holdout), or the test images (test).",
+    ),
+]
 SpaceOption = Annotated[str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}.")]
-RunOption = Annotated[int | None, typer.Option("--run", help="One run as the truth [default: the mean over runs].")]
-EqualFlopsOption = Annotated[bool, typer.Option("--equal-flops", help="Also Kendall within deciles of FLOPs.")]
+RunOption = Annotated[
+    int | None, typer.Option("--run", help="Take one run of each network as the truth [default: the mean over runs].")
+]
+EqualFlopsOption = Annotated[bool, typer.Option("--equal-flops", help="Also compute Kendall within deciles of FLOPs.")]
 ArchColumnOption = Annotated[
     str | None, typer.Option("--arch-column", help="Column of architectures [default: arch, subnet, ...].")
 ]
@@ -22,30 +32,85 @@ ScoreColumnOption = Annotated[
     str | None, typer.Option("--score-column", help="Column of scores, -NAME where lower is better [default: score].")
 ]
 DrawsOption = Annotated[
-    int, typer.Option("--draws", help="Draws for what a ranking is worth in trained architectures; 0 for none.")
+    int,
+    typer.Option("--draws", help="Random draws for the worth of a ranking in trained architectures; 0 skips it."),
 ]
 ReplicatesOption = Annotated[
-    int, typer.Option("--replicates", help="Bootstrap replicates for intervals and tests; 0 for none.")
+    int, typer.Option("--replicates", help="Bootstrap replicates behind intervals and tests; 0 skips them.")
 ]
 
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
 
 
-def parse_options(texts: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; numbers, yes/no and JSON are read as such, anything else stays text."""
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE texts; numbers, yes/no, none and JSON are read as such, anything else stays text.
+
+    Raises:
+        ArgumentError: A text is not NAME=VALUE.
+    """
     options: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise ArgumentError(f"--option {text!r} is not NAME=VALUE")
-        if value.lower() in _WORDS:
-            options[name] = _WORDS[value.lower()]
-            continue
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
+        options[name] = _value(value)
     return options
+
+
+def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Read NAME=VALUE and METHOD.NAME=VALUE texts, and give every method its options.
+
+    NAME=VALUE goes to every method that has this option, or to the only method. METHOD.NAME=VALUE goes to one method,
+    and wins over the former. METHOD is written as on the command line or as in the score files.
+
+    Args:
+        texts: The values of --option.
+        methods: The chosen methods, as on the command line.
+
+    Returns:
+        The options of each method, in their order.
+
+    Raises:
+        ArgumentError: A text has another form, names a method that is not chosen, or an option that none has.
+        UnknownNameError, MissingDataError, MethodError: A method cannot be found.
+    """
+    if not texts:
+        return [{} for _ in methods]
+    from harness.methods import method_name, method_options
+
+    allowed = [method_options(method) for method in methods]
+    known_as = [{method, method_name(method)} for method in methods]
+    for_all: list[dict[str, Any]] = [{} for _ in methods]
+    for_one: list[dict[str, Any]] = [{} for _ in methods]
+    for text in texts:
+        place, equals, value = text.partition("=")
+        method, dot, name = place.rpartition(".")
+        if not equals or not name.isidentifier() or (dot and not method):
+            raise ArgumentError(f"--option {text!r} is not NAME=VALUE or METHOD.NAME=VALUE")
+        if dot:
+            chosen = [number for number, names in enumerate(known_as) if method in names]
+            if not chosen:
+                raise ArgumentError(f"--option {text!r} is for {method!r}: the chosen methods are {', '.join(methods)}")
+        else:
+            chosen = [number for number, options in enumerate(allowed) if name in options or len(methods) == 1]
+            if not chosen:
+                listed = "; ".join(
+                    f"{method} has {', '.join(options) or 'none'}"
+                    for method, options in zip(methods, allowed, strict=True)
+                )
+                raise ArgumentError(f"no chosen method has an option {name!r}: {listed}")
+        for number in chosen:
+            (for_one if dot else for_all)[number][name] = _value(value)
+    return [general | special for general, special in zip(for_all, for_one, strict=True)]
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def check_before(out: Path, figures: bool) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,32 +26,30 @@ from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space, list_spaces
 from channel_bench.support.durable import check_writable
 from channel_bench.support.processes import num_cores
-from channel_bench.support.terminal import (
-    print_json,
-    print_table,
-    progress,
-    resumable,
-    say,
-)
-from harness.cli.options import RunOption, SpaceOption, parse_options
+from channel_bench.support.terminal import print_json, print_table, progress, resumable, say
+from harness.cli.options import RunOption, SpaceOption, ValidateOnOption, options_by_method, parse_options
 
 if TYPE_CHECKING:
     from harness.check.checker import Finding
-    from harness.method import Method
+    from harness.ranking.request import RankRequest, TaskOptions
+    from harness.registry import Plugin
     from harness.scores import Scores
-    from harness.task import Task
 
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder to write to; the same folder again continues.")
+        Path, typer.Option("--out", "-o", help="Folder to write to; with the same folder it continues.")
     ] = Path("channel-bench-demo"),
     archs: Annotated[int, typer.Option(help="Networks to train, each twice.")] = 40,
     epochs: EpochsOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the supernet.")] = 0,
     json_output: JsonOption = False,
 ) -> None:
-    """See the whole line work on embedded data: networks, table, supernet, scores, report; about two minutes."""
+    """Try everything on small embedded data.
+
+    Trains networks and writes their table, trains a supernet and scores all widths, then compares the two. Takes about
+    two minutes.
+    """
     from harness.demo import run_demo
     from harness.report.sheets import print_comparison
 
@@ -62,10 +59,14 @@ def demo(
 
 
 def methods(json_output: JsonOption = False) -> None:
-    """List all methods, built in and installed."""
+    """List all methods with their options.
+
+    Lists the methods of the package and those that other installed packages add. A method in a file needs no
+    installation: give it to 'rank', 'check' or 'search' as path/to/file.py:Class.
+    """
     from harness.methods import list_methods
 
-    found = [(info, _defaults(info.factory)) for info in list_methods()]
+    found = [(info, _shown_options(info)) for info in list_methods()]
     if json_output:
         print_json(
             [{"name": i.name, "paper": i.paper, "summary": i.summary, "options": options} for i, options in found]
@@ -80,38 +81,62 @@ def methods(json_output: JsonOption = False) -> None:
     )
 
 
+def _shown_options(info: Plugin[Any]) -> dict[str, Any]:
+    """Options with their defaults; a default that JSON cannot hold, as text."""
+    return {
+        name: default if isinstance(default, (bool, int, float, str, type(None))) else str(default)
+        for name, default in info.options.items()
+    }
+
+
 def rank(
     method: Annotated[
         str,
         typer.Argument(
             metavar="METHOD",
-            help="Name of a method ('channel-harness methods' lists them), several with commas, or all.",
+            help="Name of a method ('channel-harness methods' lists them), path/to/file.py:Class or module:Class;"
+            " several with commas; or all. METHOD+FORM ranks by an additive fit to the scores: log, linear, onehot or"
+            " concave.",
         ),
     ],
     space: SpaceOption,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Score file to write (.parquet); a folder for several [scores-SPACE]."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Score file to write (.parquet). For several methods or seeds a folder [default: scores-SPACE].",
+        ),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", help="Option of the method, NAME=VALUE; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--option",
+            help="NAME=VALUE, for every chosen method that has this option, or METHOD.NAME=VALUE for one; repeatable.",
+        ),
     ] = None,
     table: TableOption = None,
-    no_truth: Annotated[bool, typer.Option("--no-truth", help="Only write the scores; needs no table.")] = False,
+    no_truth: Annotated[
+        bool, typer.Option("--no-truth", help="Only write the scores, without comparing them; needs no table.")
+    ] = False,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
-    validate_on: Annotated[
-        str, typer.Option(help="Score on held-out training images (holdout) or on the test images (test).")
-    ] = "holdout",
+    validate_on: ValidateOnOption = "holdout",
     bn: Annotated[
-        str, typer.Option(help="Normalise by the validation batch (batch) or by training images (recalibrated).")
+        str,
+        typer.Option(
+            help="Statistics that normalise a sub-network when it is scored: of the validation batch (batch), or of"
+            " training images (recalibrated)."
+        ),
     ] = "batch",
-    score_by: Annotated[str, typer.Option(help="Score sub-networks by accuracy or by (negative) loss.")] = "accuracy",
+    score_by: Annotated[
+        str, typer.Option(help="Score of a sub-network: its validation accuracy, or its negative loss (loss).")
+    ] = "accuracy",
     epochs: EpochsOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the supernet.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Train that many supernets, with seeds from --seed on.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the supernet; with --seeds the first one.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Number of supernets to train per method, each with its own seed.")] = 1,
     jobs: Annotated[
-        int | None, typer.Option(help="Rankings at a time [default: one per CPU core, one on a GPU].")
+        int | None, typer.Option(help="Supernets to train at the same time [default: one per CPU core, one on a GPU].")
     ] = None,
     metric: MetricOption = "best_test_acc",
     run: RunOption = None,
@@ -120,112 +145,120 @@ def rank(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Train a method's supernet, score all 16,384 widths, compare with the truth.
+    """Train a supernet, score all widths, compare.
 
-    Killed, the same command goes on where it was if --out is given, and with several methods or seeds always.
+    Fits the method, scores all 16,384 architectures of the space, and compares the scores with the trained truth.
+    If the command is stopped, start it again: it continues where it was, if --out is given or if there are several
+    methods or seeds.
     """
-    found = get_space(space)
-    for name, number in (("threads", threads), ("seeds", seeds), ("jobs", jobs)):
+    for name, number in (("seeds", seeds), ("jobs", jobs)):
         if number is not None and number < 1:
             raise ArgumentError(f"number of {name} is {number}: allowed are 1 and above")
-    options = parse_options(option or [])
     from channel_bench.table import load
     from harness.judge.comparison import compare
-    from harness.methods import get_method, list_methods
+    from harness.ranking.request import TaskOptions
     from harness.report.sheets import print_comparison
 
-    # What can be wrong is found before the long work starts.
-    truth = None if no_truth else load(found, table, data_dir)
+    options = TaskOptions(
+        space=space,
+        dataset=dataset,
+        download=download_data,
+        data_dir=data_dir,
+        validate_on=validate_on,
+        bn=bn,
+        score_by=score_by,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
+    # Everything that can be wrong is found before the long work starts.
+    truth = None if no_truth else load(space, table, data_dir)
     if truth is not None:
         truth.accuracies(run, metric)
-    names = list(dict.fromkeys(method.split(",")))
-    if method == "all":
-        names = [info.name for info in list_methods() if info.factory]
-    several = len(names) > 1 or seeds > 1
-    if several and options:
-        raise ArgumentError("--option goes with one method and one seed: rank the others without it")
+    requests = _requests(_chosen(method), options, seeds, out, option or [], no_truth)
+    rankings = _rank(requests, jobs)
+    if truth is not None:
+        print_comparison(compare(rankings if len(requests) > 1 else rankings[0], truth, metric, run), json_output)
+
+
+def _chosen(text: str) -> list[str]:
+    """The methods of a METHOD argument, each once."""
+    if text != "all":
+        return list(dict.fromkeys(text.split(",")))
+    from harness.methods import list_methods
+
+    return [info.name for info in list_methods() if info.factory]
+
+
+def _requests(
+    methods: Sequence[str], options: TaskOptions, seeds: int, out: Path | None, texts: Sequence[str], no_truth: bool
+) -> list[RankRequest]:
+    """The rankings to do: a single one with its score file if any, or several with theirs in a folder."""
+    from harness.ranking.batch import requests_of
+    from harness.ranking.request import RankRequest
+
+    several = len(methods) > 1 or seeds > 1
     if several:
-        out = out or Path(f"scores-{found.name}")
+        out = out or Path(f"scores-{options.space}")
     elif out is not None and out.suffix != ".parquet":
         raise ArgumentError(f"score file {str(out)!r} must end in .parquet")
     elif no_truth and out is None:
         raise ArgumentError("--no-truth without --out would throw the scores away: add --out FILE.parquet")
     if out is not None:
         check_writable(out / "check" if several else out)
-    chosen = {name: get_method(name, **options) for name in names}
-    import torch
-
-    from channel_bench.training.datasets import load_dataset
-    from channel_bench.training.devices import pick_device
-    from harness.task import make_task, supernet_recipe
-
-    torch.set_num_threads(threads)
-    data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=pick_device(device))
-    recipe = supernet_recipe(found, epochs)
-    task = make_task(found, data, seed=seed, recipe=recipe, validate_on=validate_on, bn=bn, score_by=score_by)
-    if not several:
-        scores = _rank_one(names[0], chosen[names[0]], task, out, options)
-        if truth is not None:
-            print_comparison(compare(scores, truth, metric, run), json_output)
-        return
-    passed_on = {
-        "--dataset": dataset, "--validate-on": validate_on, "--bn": bn, "--score-by": score_by, "--epochs": epochs,
-        "--device": device, "--threads": threads, "--data-dir": data_dir,
-    }  # fmt: skip
-    assert out is not None
-    rankings = _rank_several(names, task, seeds, out, jobs, passed_on)
-    if truth is not None:
-        print_comparison(compare(rankings, truth, metric, run), json_output)
+    given = options_by_method(texts, methods)
+    requests = [
+        RankRequest.of(method, options, None if several else out, its_options)
+        for method, its_options in zip(methods, given, strict=True)
+    ]
+    return requests_of(requests, seeds, out) if several and out is not None else requests
 
 
-def _rank_one(name: str, method: Method, task: Task, out: Path | None, options: dict[str, Any]) -> Scores:
-    """One ranking in this process; resumable where it goes to a file."""
-    from harness.ranking.run import rank, rank_to_file
-
-    if out is None:
-        return rank(name, method, task, options, show=True)
-    with resumable(f"what is done, in {out}.partial,"):
-        scores = rank_to_file(name, method, task, out, options)
-    say(f"wrote {out}")
-    return scores
-
-
-def _rank_several(
-    names: list[str], task: Task, num_seeds: int, folder: Path, jobs: int | None, passed_on: dict[str, Any]
-) -> list[Scores]:
-    """Every method and seed, each in a process of its own with these options; what is there is kept."""
+def _rank(requests: Sequence[RankRequest], jobs: int | None) -> list[Scores]:
+    """Do one ranking in this process, or several in workers."""
     from harness.ranking.batch import rank_many
-    from harness.ranking.run import settings
+    from harness.ranking.request import prepare_task
+    from harness.ranking.run import rank_request
 
-    total = len(names) * num_seeds
+    first = requests[0]
+    task = prepare_task(first.task)
+    if len(requests) == 1:
+        if first.out is None:
+            return [rank_request(first, task)]
+        with resumable(f"the unfinished ranking in {first.out}.partial"):
+            scores = rank_request(first, task)
+        say(f"wrote {first.out}")
+        return [scores]
+    assert first.out is not None
+    folder, total = first.out.parent, len(requests)
     num_jobs = min(jobs or (num_cores() if task.device.type == "cpu" else 1), total)
     with resumable(f"every finished ranking in {folder}"), progress("ranking", total) as advance:
 
-        def done(name: str, seed: int, what: str) -> None:
-            advance(1, f"{name} seed {seed}: {what}")
+        def on_done(request: RankRequest, what: str) -> None:
+            label = f"{request.name} seed {request.task.seed}"
+            advance(1, f"{label}: {what}")
             if what not in ("found", "done"):
-                say(f"{name} seed {seed} failed: {what}")
+                say(f"{label} failed: {what}")
 
-        rankings = rank_many(
-            task.space,
-            names,
-            range(task.seed, task.seed + num_seeds),
-            folder,
-            [str(word) for option in passed_on.items() if option[1] is not None for word in option],
-            num_jobs,
-            lambda name, seed: settings(dataclasses.replace(task, seed=seed)),
-            done,
-        )
+        rankings = rank_many(requests, task, num_jobs, on_done)
     say(f"{len(rankings)} score files are in {folder}")
     return rankings
 
 
 def check(
     method: Annotated[
-        str, typer.Argument(metavar="METHOD", help="module:Class, path/to/file.py:Class, or the name of a method.")
+        str,
+        typer.Argument(
+            metavar="METHOD",
+            help="path/to/file.py:Class, module:Class, or the name of a method ('channel-harness methods' lists them).",
+        ),
     ],
     space: Annotated[
-        str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}; mini spaces take seconds.")
+        str,
+        typer.Option(
+            "--space", help=f"One of {', '.join(list_spaces())}; the mini spaces take seconds, others longer."
+        ),
     ] = "resnet-mini",
     option: Annotated[
         list[str] | None, typer.Option("--option", help="Option of the method, NAME=VALUE; repeatable.")
@@ -235,16 +268,17 @@ def check(
     threads: ThreadsOption = 1,
     json_output: JsonOption = False,
 ) -> None:
-    """Hold a method to its contract, on a task of seconds; exit code 1 where it breaks it."""
+    """Check that a method keeps its contract.
+
+    Fits the method three times to a small task, which takes seconds, and looks for mistakes: wrong shapes, scores that
+    differ from call to call, use of the trained truth, and others. Exit code 1 means that it found some.
+    """
     options = parse_options(option or [])
     found = get_space(space)
-    if threads < 1:
-        raise ArgumentError(f"number of threads is {threads}: allowed are 1 and above")
-    import torch
-
+    from channel_bench.training.devices import use_threads
     from harness.check.checker import NUM_STEPS, check_method
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     # What a method prints goes where the progress goes: standard output is for the findings.
     with contextlib.redirect_stdout(sys.stderr), progress(f"checking {method}", NUM_STEPS) as advance:
         findings = check_method(
@@ -261,7 +295,7 @@ def check(
 
 
 def _print_findings(method: str, findings: list[Finding]) -> None:
-    """A line per finding, and one below it with how to mend what failed; not a table, because both may be long."""
+    """Print a line per finding, and below a failure how to fix it; not a table, because both may be long."""
     from harness.check.checker import NOT_REACHED
 
     for finding in findings:
@@ -269,24 +303,9 @@ def _print_findings(method: str, findings: list[Finding]) -> None:
             outcome = finding.outcome.upper() if finding.failed else finding.outcome
             print(f"{finding.check:<11} {outcome:<8} {finding.found}")
         if finding.remedy:
-            print(f"{'':<20} {'mend' if finding.failed else 'hint'}: {finding.remedy}")
+            print(f"{'':<20} {'fix' if finding.failed else 'hint'}: {finding.remedy}")
     missed = [finding.check for finding in findings if finding.found == NOT_REACHED]
     if missed:
         print(f"{NOT_REACHED}: {', '.join(missed)}")
     failed = [finding.check for finding in findings if finding.failed]
     print(f"{method} {'breaks its contract: ' + ', '.join(failed) if failed else 'fulfils its contract'}")
-
-
-def _defaults(factory: Callable[..., Any] | None) -> dict[str, Any]:
-    """Options of a method's constructor with their defaults; what JSON does not have, as text."""
-    if factory is None:
-        return {}
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # made by C code that does not tell
-        return {}
-    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    return {each.name: each.default if isinstance(each.default, _JSON_TYPES) else str(each.default) for each in named}
-
-
-_JSON_TYPES = (bool, int, float, str, type(None))

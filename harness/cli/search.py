@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -21,13 +22,12 @@ from channel_bench.cli.options import (
 )
 from channel_bench.errors import ArgumentError
 from channel_bench.space import Space, get_space
-from channel_bench.support.terminal import (
-    parse_quantity,
-)
-from harness.cli.options import RunOption, SpaceOption, parse_options
+from channel_bench.support.terminal import parse_quantity
+from harness.cli.options import RunOption, SpaceOption, ValidateOnOption, parse_options
 
 if TYPE_CHECKING:
     from harness.method import Evaluator
+    from harness.ranking.request import TaskOptions
     from harness.scores import Scores
     from harness.searcher import Budget
 
@@ -36,18 +36,32 @@ def search(
     scores_or_method: Annotated[
         str,
         typer.Argument(
-            metavar="SCORES_OR_METHOD", help="File of scores (.csv, .parquet, .json), or a method, trained now."
+            metavar="SCORES_OR_METHOD",
+            help="File of scores (.csv, .parquet or .json); or a method to train now: its name, path/to/file.py:Class"
+            " or module:Class.",
         ),
     ],
     space: SpaceOption,
-    max_flops: Annotated[str | None, typer.Option(help="Budget: 5e8, 500M, or 0.5x of the widest.")] = None,
-    max_params: Annotated[str | None, typer.Option(help="Budget: 5e6, 5M, or 0.5x of the widest.")] = None,
-    max_latency: Annotated[
-        str | None, typer.Option(metavar="MS", help="Budget in ms, or 0.5x of the widest; needs --latency.")
+    max_flops: Annotated[
+        str | None, typer.Option(help="Largest FLOPs: 5e8, 500M, or 0.5x for half of the widest network.")
     ] = None,
-    latency: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Measured latencies of the space.")] = None,
+    max_params: Annotated[
+        str | None, typer.Option(help="Largest number of parameters: 5e6, 5M, or 0.5x for half of the widest network.")
+    ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(metavar="MS", help="Largest latency in ms, or 0.5x for half of the widest's; needs --latency."),
+    ] = None,
+    latency: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Latencies of the space, as 'channel-bench latency' measures them."),
+    ] = None,
     searcher: Annotated[
-        str, typer.Option(help="argmax, evolutionary, exhaustive, fur, greedy, random or an installed one.")
+        str,
+        typer.Option(
+            help="argmax, evolutionary, exhaustive, fur, greedy, random, an installed one, path/to/file.py:Class or"
+            " module:Class."
+        ),
     ] = "evolutionary",
     option: Annotated[
         list[str] | None, typer.Option("--option", help="Option of the searcher, NAME=VALUE; repeatable.")
@@ -55,17 +69,20 @@ def search(
     method_option: Annotated[
         list[str] | None, typer.Option("--method-option", help="Option of the method, NAME=VALUE; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the search, and of the supernet where one is trained.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the search, and of the supernet if one is trained.")] = 0,
     no_exhaustive: Annotated[
-        bool, typer.Option("--no-exhaustive", help="Do not ask for everything that fits to have a reference.")
+        bool,
+        typer.Option(
+            "--no-exhaustive", help="Skip the exhaustive reference, which scores every architecture within the budget."
+        ),
     ] = False,
     table: TableOption = None,
-    no_truth: Annotated[bool, typer.Option("--no-truth", help="Only search; needs no table.")] = False,
+    no_truth: Annotated[
+        bool, typer.Option("--no-truth", help="Only search, without comparing the result; needs no table.")
+    ] = False,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
-    validate_on: Annotated[
-        str, typer.Option(help="Score on held-out training images (holdout) or on the test images (test).")
-    ] = "holdout",
+    validate_on: ValidateOnOption = "holdout",
     epochs: EpochsOption = None,
     metric: MetricOption = "best_test_acc",
     run: RunOption = None,
@@ -74,73 +91,106 @@ def search(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Search for the best width within a budget, by scores; compare what is found with the truth."""
+    """Search for the best width within a budget.
+
+    The search knows only the scores. The width that it finds is then compared with the trained truth: its accuracy,
+    its rank among the architectures within the budget, and how far below the best of them it is.
+    """
     from channel_bench.table import load
+    from harness.ranking.request import TaskOptions
     from harness.report.search_sheets import print_verdict
     from harness.search.regret import judge, search_and_judge
+    from harness.searcher import SEARCHERS
     from harness.searchers import get_searcher
 
-    # What can be wrong is found before the long work starts.
+    # Everything that can be wrong is found before the long work starts.
     found = get_space(space)
-    if seed < 0:
-        raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
-    if threads < 1:
-        raise ArgumentError(f"number of threads is {threads}: allowed are 1 and above")
+    options = TaskOptions(
+        space=space,
+        dataset=dataset,
+        download=download_data,
+        data_dir=data_dir,
+        validate_on=validate_on,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
     budget = _budget(found, max_flops, max_params, max_latency, latency)
     budget.check()
     chosen = get_searcher(searcher, **parse_options(option or []))
     truth = None if no_truth else load(found, table, data_dir)
     judge([], budget, found, truth, metric, run)
-    context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    evaluator: Evaluator | Scores
-    if Path(scores_or_method).suffix or Path(scores_or_method).is_file():
-        from harness.scores import read_scores
-
-        if method_option:
-            raise ArgumentError("--method-option is for a method that is trained, not for a file of scores")
-        scores = evaluator = read_scores(Path(scores_or_method), found)
-        scored_by, facts = scores.method, scores.facts
-    else:
-        from harness.methods import get_method
-
-        method_options = parse_options(method_option or [])
-        method = get_method(scores_or_method, **method_options)
-        import torch
-
-        from channel_bench.training.datasets import load_dataset
-        from channel_bench.training.devices import pick_device
-        from channel_bench.training.step import arithmetic
-        from harness.ranking.run import facts_of, fit
-        from harness.task import make_task, supernet_recipe
-
-        torch.set_num_threads(threads)
-        target = pick_device(device)
-        data = load_dataset(dataset or found.dataset, data_dir=data_dir, download=download_data, device=target)
-        task = make_task(found, data, seed=seed, recipe=supernet_recipe(found, epochs), validate_on=validate_on)
-        evaluator, fit_s = fit(scores_or_method, method, task, show=True)
-        scored_by, facts, context = scores_or_method, facts_of(evaluator, task, method_options, fit_s), arithmetic()
-    with context:
+    asked = _read(scores_or_method, found, method_option or []) or _train(
+        scores_or_method, options, method_option or []
+    )
+    with asked.setting:
         verdict = search_and_judge(
-            evaluator,
+            asked.evaluator,
             budget,
             found,
             chosen,
-            name=searcher,
+            name=SEARCHERS.find(searcher).name,
             seed=seed,
             exhaustive=not no_exhaustive,
             table=truth,
             metric=metric,
             run=run,
-            scored_by=scored_by,
-            facts=facts,
+            scored_by=asked.name,
+            facts=asked.facts,
         )
     print_verdict(verdict, json_output)
+
+
+class _Asked(NamedTuple):
+    """What a search asks for scores."""
+
+    evaluator: Evaluator | Scores
+    name: str
+    """Method that the scores are of."""
+    facts: dict[str, Any]
+    """How the scores were made."""
+    setting: contextlib.AbstractContextManager[None]
+    """Must surround the search."""
+
+
+def _read(text: str, space: Space, method_options: Sequence[str]) -> _Asked | None:
+    """Scores of a file; None if the text is a method. ``my.py`` and ``my.py:Class`` are methods."""
+    path = Path(text)
+    if not path.is_file() and ":" in path.name and path.suffix not in _SCORE_SUFFIXES:
+        return None
+    if path.suffix == ".py" or not (path.suffix or path.is_file()):
+        return None
+    from harness.scores import read_scores
+
+    if method_options:
+        raise ArgumentError("--method-option is for a method that is trained, not for a file of scores")
+    scores = read_scores(path, space)
+    return _Asked(scores, scores.method, scores.facts, contextlib.nullcontext())
+
+
+_SCORE_SUFFIXES = (".csv", ".parquet", ".json")
+
+
+def _train(text: str, options: TaskOptions, method_options: Sequence[str]) -> _Asked:
+    """Fit a method, to be asked for scores during the search."""
+    from harness.ranking.request import RankRequest, prepare_task
+
+    request = RankRequest.of(text, options, options=parse_options(method_options))
+    from channel_bench.training.step import arithmetic
+    from harness.methods import get_method
+    from harness.ranking.run import facts_of, fit
+
+    task = prepare_task(options)
+    evaluator, fit_s = fit(request.name, get_method(text, **request.options), task, show=True)
+    facts = facts_of(evaluator, task, request.options, request.code, fit_s)
+    return _Asked(evaluator, request.name, facts, arithmetic())
 
 
 def _budget(
     space: Space, max_flops: str | None, max_params: str | None, max_latency: str | None, latency: Path | None
 ) -> Budget:
-    """The budget that the options describe."""
+    """Join the limits that the options give into one budget."""
     from harness.searcher import Budget
 
     costs: list[tuple[str, str, str | None, Any]] = [

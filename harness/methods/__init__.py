@@ -1,4 +1,4 @@
-"""The methods of the literature, one per file, and the door to every method: a name, or where its code is.
+"""The methods of the literature, one per file, and the functions that find and make any method.
 
 >>> get_method("autoslim", distill=False)
 >>> get_method("my_method.py:MyMethod")            # or "my_package.module:MyMethod"
@@ -12,29 +12,33 @@ from typing import Any
 from harness.method import METHODS, Method, MethodInfo
 from harness.methods.additive import Additive
 
-__all__ = ["find_method", "get_method", "list_methods", "method_name"]
+__all__ = ["find_method", "get_method", "list_methods", "method_name", "method_options"]
 
 
 def list_methods() -> list[MethodInfo]:
-    """All methods, built in and installed, by name; importing them loads torch. Broken ones are listed as such."""
+    """Import all methods, built in and installed, and list them by name; loads torch.
+
+    An installed method that cannot be imported is listed without a factory.
+    """
     return METHODS.all()
 
 
 def find_method(text: str) -> MethodInfo:
-    """Find a method by "path/to/file.py:Class", "module:Class" or name; of the installed ones only it is imported.
+    """Find a method by "path/to/file.py:Class", "module:Class" or name, without the form of an additive fit.
 
     Raises:
         UnknownNameError, MissingDataError, MethodError, ArgumentError: As `Registry.find`.
     """
-    return METHODS.find(text)
+    return METHODS.find(_parted(text)[0])
 
 
 def get_method(text: str, /, **options: Any) -> Method:
-    """Make a method; of the installed ones only this one is imported.
+    """Make a method; imports no other installed method.
 
     Args:
-        text: As `find_method`; or that, a plus, and the form of an additive fit to its scores ("autoslim+log").
-        **options: Keyword arguments of its constructor; with a plus also ``samples``, which goes to the fit.
+        text: As for `find_method`; with a plus and a form, the method ranked by an additive fit to its scores
+            ("autoslim+log").
+        **options: Keyword arguments of its constructor; with a plus also ``samples``, an option of the fit.
 
     Raises:
         UnknownNameError, MissingDataError, MethodError: As `find_method`.
@@ -53,13 +57,23 @@ def method_name(text: str) -> str:
     Raises:
         UnknownNameError, MissingDataError, MethodError, ArgumentError: As `find_method`.
     """
-    inner, form = _parted(text)
-    name = find_method(inner).name
+    _, form = _parted(text)
+    name = find_method(text).name
     return name if form is None else f"{name}+{form}"
 
 
+def method_options(text: str) -> dict[str, Any]:
+    """Options of a method with their defaults; those of an additive fit included.
+
+    Raises:
+        UnknownNameError, MissingDataError, MethodError, ArgumentError: As `find_method`.
+    """
+    _, form = _parted(text)
+    return find_method(text).options | ({} if form is None else {"samples": None})
+
+
 def _parted(text: str) -> tuple[str, str | None]:
-    """A method and the form of an additive fit to its scores, or None; a plus in a file's path is no form."""
+    """Part a method from the form of an additive fit to its scores, or None; a plus in a file's path is no form."""
     place, colon, name = text.rpartition(":")
     inner, plus, form = name.partition("+")
     return place + colon + inner, form if plus else None

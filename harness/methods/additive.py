@@ -2,7 +2,7 @@
 
 A contribution of this project, not of a paper. The method is fitted as it is; its scores are then replaced by
 b + sum over slots of f_l(w_l), fitted to them by least squares (`harness.stats.smoothing` has the reasons and the
-forms of f_l). Truth enters nowhere. With ``samples`` only so many random architectures are scored at all, which is
+forms of f_l). Truth enters nowhere. With ``samples`` only that number of random architectures is scored, which is
 enough for a fit of 8 or 22 parameters and saves most of the scoring.
 """
 
@@ -32,7 +32,7 @@ class Additive:
     Args:
         method: Any method.
         form: One of `harness.stats.smoothing.FORMS`.
-        samples: Score and fit so many random architectures only; None for all.
+        samples: Number of random architectures to score and fit to; None for all.
     """
 
     def __init__(self, method: Method, form: str, samples: int | None = None) -> None:

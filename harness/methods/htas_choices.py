@@ -22,10 +22,8 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.latency import LatencyModel
-from channel_bench.space import NUM_WIDTHS
+from channel_bench.space import NUM_WIDTHS, FloatArray
 from channel_bench.space.layers import CLASSES, IMAGE
-
-FloatArray = npt.NDArray[np.float64]
 
 ALPHA_BOUNDS = (0.1, 4.0)
 """Where a fitted exponent is looked for."""

@@ -121,7 +121,7 @@ class TAS:
 
 
 def check_score(score: str) -> None:
-    """Refuse what is neither of the two scores.
+    """Refuse the name of an unknown score.
 
     Raises:
         ArgumentError: It is neither.

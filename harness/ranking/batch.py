@@ -1,11 +1,13 @@
-"""Many rankings: every method and every seed, one file each, several at a time where there are cores for it.
+"""Many rankings: every method and every seed, each in a worker process and with a score file of its own.
 
-A ranking that is there is not made again; one that was killed goes on. So the command can be interrupted at any moment
-and started again.
+A score file that is there is not made again, and an unfinished ranking continues. So the command can be interrupted at
+any moment and started again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -15,108 +17,129 @@ from pathlib import Path
 from typing import Any
 
 from channel_bench.errors import ArgumentError, MethodError
-from channel_bench.space import Space
+from channel_bench.space import get_space
+from harness.ranking.request import RankRequest
+from harness.ranking.run import settings
 from harness.scores import Scores, read_scores
+from harness.task import Task
+
+OnDone = Callable[[RankRequest, str], None]
 
 
-def score_file(folder: Path, method: str, seed: int) -> Path:
-    """Where the scores of a method and a seed lie in a folder."""
-    return folder / f"{method}-seed{seed}.parquet"
-
-
-def rank_many(
-    space: Space,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    folder: Path,
-    arguments: Sequence[str],
-    num_jobs: int,
-    settings_of: Callable[[str, int], dict[str, Any]],
-    on_done: Callable[[str, int, str], None],
-) -> list[Scores]:
-    """Rank with every method and seed, each in a process of its own.
+def requests_of(methods: Sequence[RankRequest], num_seeds: int, folder: Path) -> list[RankRequest]:
+    """One request per seed and method, each with a score file in a folder.
 
     Args:
-        space: The space.
-        methods: Names of methods.
-        seeds: Seeds of the supernets.
+        methods: One request per method; its seed is the first one.
+        num_seeds: Seeds per method, >= 1.
         folder: Where the score files are and go.
-        arguments: Further arguments of ``channel-harness rank``, the same for all.
-        num_jobs: Processes at a time, >= 1.
-        settings_of: What decides the scores of a method and a seed (`harness.ranking.run.settings`).
-        on_done: Called with method, seed and "found", "done" or the reason why it failed.
+
+    Returns:
+        Seed by seed, so that an early stop leaves every method with some scores.
+
+    Raises:
+        ArgumentError: Two methods have one name, and so one score file.
+    """
+    texts: dict[str, str] = {}
+    for each in methods:
+        if texts.setdefault(each.name, each.method) != each.method:
+            raise ArgumentError(
+                f"{texts[each.name]!r} and {each.method!r} both have the name {each.name!r}, and so the same score"
+                " files: rank them by two commands with two folders"
+            )
+    return [
+        dataclasses.replace(
+            each,
+            task=dataclasses.replace(each.task, seed=each.task.seed + number),
+            out=folder / f"{each.name}-seed{each.task.seed + number}.parquet",
+        )
+        for number in range(num_seeds)
+        for each in methods
+    ]
+
+
+def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_done: OnDone) -> list[Scores]:
+    """Do rankings, each in a worker process; read those that are there.
+
+    Args:
+        requests: The rankings, each with a score file.
+        task: Their common task, of any seed.
+        num_jobs: Worker processes at a time, >= 1.
+        on_done: Called with a request and "found", "done" or the reason why it failed.
 
     Returns:
         The scores, by method, then by seed.
 
     Raises:
         ArgumentError: A score file that is there was made with other settings.
-        MethodError: Some failed; the others are in the folder.
+        MethodError: Some rankings failed; the score files of the others are there.
     """
-    found = {
-        (method, seed): _read(space, score_file(folder, method, seed), settings_of(method, seed))
-        for seed in seeds
-        for method in methods
-        if score_file(folder, method, seed).exists()
-    }
-    failed = {}
+    found = [request for request in requests if _path(request).exists()]
+    for request in found:
+        _read(request, task)
+    failed: list[tuple[RankRequest, str]] = []
     started: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(num_jobs) as pool:
-        waiting = {}
         try:
-            # Seed by seed, so that an early stop leaves every method with something.
-            for seed in seeds:
-                for method in methods:
-                    if (method, seed) in found:
-                        on_done(method, seed, "found")
-                        continue
-                    path = score_file(folder, method, seed)
-                    waiting[pool.submit(_run, space, method, seed, path, arguments, started)] = method, seed
+            for request in found:
+                on_done(request, "found")
+            waiting = {pool.submit(_work, request, started): request for request in requests if request not in found}
             for future in as_completed(waiting):
-                method, seed = waiting[future]
-                reason = future.result()
-                on_done(method, seed, reason or "done")
+                request, reason = waiting[future], future.result()
+                on_done(request, reason or "done")
                 if reason:
-                    failed[method, seed] = reason
+                    failed.append((request, reason))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in started:
                 process.terminate()  # an interrupt need not have reached it; what it has done is kept
             raise
     if failed:
-        (method, seed), reason = next(iter(failed.items()))
+        request, reason = failed[0]
         raise MethodError(
-            f"{len(failed)} of {len(methods) * len(seeds)} rankings failed, {method} seed {seed}: {reason}"
+            f"{len(failed)} of {len(requests)} rankings failed, {request.name} seed {request.task.seed}: {reason}"
         )
-    return [
-        _read(space, score_file(folder, method, seed), settings_of(method, seed))
-        for method in methods
-        for seed in seeds
-    ]
+    names = list(dict.fromkeys(request.name for request in requests))
+    by_method = sorted(requests, key=lambda request: (names.index(request.name), request.task.seed))
+    return [_read(request, task) for request in by_method]
 
 
-def _read(space: Space, path: Path, expected: dict[str, Any]) -> Scores:
-    """Scores of a file that must have been made with these settings."""
-    scores = read_scores(path, space)
-    for key, value in expected.items():
-        if scores.facts.get(key) != value:
+def _path(request: RankRequest) -> Path:
+    assert request.out is not None
+    return request.out
+
+
+def _read(request: RankRequest, task: Task) -> Scores:
+    """Scores of a file that must have been made with the settings of the request."""
+    path = _path(request)
+    scores = read_scores(path, get_space(request.task.space))
+    expected: dict[str, Any] = settings(
+        dataclasses.replace(task, seed=request.task.seed), request.options, request.code
+    )
+    # A method that is found by name has no code among its settings; a file that has some is of another method.
+    recorded = {key: value for key, value in scores.facts.items() if key in ("method_source", "method_sha256")}
+    for key in [*expected, *recorded]:
+        before, now = scores.facts.get(key), expected.get(key)
+        if before != now:
             raise ArgumentError(
-                f"{str(path)!r} was made with {key} {scores.facts.get(key)!r}, not {value!r}: delete it, or choose"
-                " another folder with --out"
+                f"{str(path)!r} was made with {key} {before!r}, not {now!r}: delete it, or choose another folder with"
+                " --out"
             )
     return scores
 
 
-def _run(
-    space: Space, method: str, seed: int, path: Path, arguments: Sequence[str], started: list[subprocess.Popen[str]]
-) -> str:
-    """Rank in a process of its own; the reason of a failure, or nothing."""
-    command = [sys.executable, "-m", "harness.cli", "rank", method, "--space", space.name, "--seed", str(seed)]
-    command += ["--no-truth", "-o", str(path), *arguments]
+def _work(request: RankRequest, started: list[subprocess.Popen[str]]) -> str:
+    """Rank in a worker process; the reason of a failure, or nothing."""
+    command = [sys.executable, "-m", "harness.ranking.worker"]
     with tempfile.TemporaryFile("w+") as errors:
-        # Standard output is for the comparison of all of them.
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
+        # Standard output is for the comparison of all rankings.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, text=True)
         started.append(process)
+        assert process.stdin is not None
+        # A worker that ended before it read its request says why by its exit code and last line.
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            print(request.to_json(), file=process.stdin, flush=True)
+            process.wait()  # with its input open: the worker ends when that closes
         code = process.wait()
         if code == 0:
             return ""

@@ -1,7 +1,10 @@
-"""From a method's name to its scores of all 16,384 architectures: fit, score, label with how it was done.
+"""One ranking: fit a method, score all 16,384 architectures, and write down how it was done.
 
-With a folder for it, a ranking survives being killed: checkpoints of the training and the scores so far are kept there
-under the settings that they belong to, and the same ranking goes on with them.
+    >>> request = RankRequest.of("autoslim", TaskOptions(space="resnet-mini"), Path("scores.parquet"))
+    >>> scores = rank_request(request, prepare_task(request.task))
+
+A ranking that goes to a file survives being killed: the checkpoint of its training and the scores so far are kept in
+``FILE.partial`` together with the settings that decide its scores, and the same ranking continues from there.
 """
 
 from __future__ import annotations
@@ -12,29 +15,39 @@ import io
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from channel_bench._version import __version__
-from channel_bench.errors import ArgumentError, CorruptFileError
-from channel_bench.space import NUM_ARCHS
+from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
+from channel_bench.space import NUM_ARCHS, FloatArray
 from channel_bench.support.durable import TEMPORARY_PREFIX, write_atomic
 from channel_bench.support.terminal import progress
 from channel_bench.training.devices import device_name
 from channel_bench.training.step import arithmetic
 from harness.method import Evaluator, Method, score_all
+from harness.methods import find_method, get_method
+from harness.ranking.request import RankRequest
 from harness.scores import Scores, make_scores, write_scores
 from harness.task import Task
 
-Columns = dict[str, npt.NDArray[np.float64]]
+Columns = dict[str, FloatArray]
 
 
-def settings(task: Task, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What decides the scores of a ranking, but for the device; as it is read back from JSON."""
+def settings(
+    task: Task, options: Mapping[str, Any] | None = None, code: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Everything that decides the scores of a ranking, except the device; as it is read back from JSON.
+
+    Args:
+        task: What the method is fitted to.
+        options: The options that the method was made with.
+        code: The file that the method was found in (`harness.locate.code_of`); empty for a method found by name.
+    """
     facts = {
         "dataset": task.dataset,
         "validated_on": task.validate_on,
@@ -46,6 +59,7 @@ def settings(task: Task, options: dict[str, Any] | None = None) -> dict[str, Any
         "seed": task.seed,
         "options": options or {},
         "code_version": __version__,
+        **(code or {}),
     }
     # A tuple comes back as a list, and would not be equal to itself.
     kept: dict[str, Any] = json.loads(json.dumps(facts, default=str))
@@ -57,10 +71,10 @@ class Workplace:
 
     Args:
         folder: Made where it is missing.
-        identity: What the ranking is of.
+        identity: Method, space and settings of the ranking.
 
     Raises:
-        ArgumentError: The folder holds a ranking with other settings, or what belongs to no settings.
+        ArgumentError: The folder holds a ranking with other settings, or files without settings.
         CorruptFileError: Its settings cannot be read.
         StorageError: It cannot be written.
     """
@@ -120,16 +134,46 @@ class Workplace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def rank_to_file(name: str, method: Method, task: Task, path: Path, options: dict[str, Any] | None = None) -> Scores:
+def rank_request(request: RankRequest, task: Task) -> Scores:
+    """Do a ranking: to its score file, continuing an unfinished one, or in memory.
+
+    Args:
+        request: The ranking.
+        task: The task of the request (`prepare_task`).
+
+    Raises:
+        ArgumentError: The method's file was changed after the request was made, or an unfinished ranking has other
+            settings.
+        MethodError: The method broke its contract, or its training diverged.
+        StorageError: A file cannot be written.
+    """
+    method = get_method(request.method, **request.options)
+    if find_method(request.method).code != request.code:
+        raise ArgumentError(
+            f"the file of {request.method!r} was changed after this command started: start the command again"
+        )
+    if request.out is None:
+        return rank(request.name, method, task, request.options, request.code, show=True)
+    return rank_to_file(request.name, method, task, request.out, request.options, request.code)
+
+
+def rank_to_file(
+    name: str,
+    method: Method,
+    task: Task,
+    path: Path,
+    options: Mapping[str, Any] | None = None,
+    code: Mapping[str, str] | None = None,
+) -> Scores:
     """`rank`, kept in ``PATH.partial`` until the score file is complete.
 
     Raises:
-        ArgumentError: There is an unfinished ranking with other settings.
+        ArgumentError: An unfinished ranking of this file has other settings.
         StorageError: A file cannot be written.
     """
-    identity = {"method": name, "space": task.space.name, **settings(task, options)}
+    identity = {"method": name, "space": task.space.name, **settings(task, options, code)}
     place = Workplace(path.with_name(path.name + ".partial"), identity)
-    scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, place, show=True)
+    scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, code, place, show=True)
     write_scores(scores, path)
     place.clear()
     return scores
@@ -139,7 +183,8 @@ def rank(
     name: str,
     method: Method,
     task: Task,
-    options: dict[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    code: Mapping[str, str] | None = None,
     place: Workplace | None = None,
     show: bool = False,
 ) -> Scores:
@@ -150,11 +195,12 @@ def rank(
         method: The method.
         task: What it may see.
         options: The options that the method was made with, for the facts.
-        place: Where to keep what is done; None for nowhere.
+        code: The file that the method was found in, for the facts (`settings`).
+        place: Where to keep unfinished work; None for nowhere.
         show: Whether to draw a bar for training and one for scoring where standard error is a terminal.
 
     Returns:
-        Scores with the facts of how they came about, and the evaluator's other columns.
+        Scores with the facts of how they were made, and the evaluator's other columns.
 
     Raises:
         MethodError: The method broke its contract, or its training diverged.
@@ -169,21 +215,28 @@ def rank(
             None if place is None else place.load(),
             None if place is None else place.keep,
         )
-    facts = facts_of(evaluator, task, options, fit_s) | {"score_s": round(time.perf_counter() - started, 2)}
+    facts = facts_of(evaluator, task, options, code, fit_s) | {"score_s": round(time.perf_counter() - started, 2)}
     return make_scores(name, task.space, np.arange(NUM_ARCHS), columns.pop("score"), facts, columns)
 
 
-def facts_of(evaluator: Evaluator, task: Task, options: dict[str, Any] | None, fit_s: float) -> dict[str, Any]:
-    """How the scores of a fitted method came about.
+def facts_of(
+    evaluator: Evaluator,
+    task: Task,
+    options: Mapping[str, Any] | None,
+    code: Mapping[str, str] | None,
+    fit_s: float,
+) -> dict[str, Any]:
+    """How the scores of a fitted method were made.
 
     Args:
-        evaluator: What it was fitted to give; its own facts are included.
-        task: What it was fitted to.
-        options: The options that it was made with.
+        evaluator: What `Method.fit` returned; its own facts are included.
+        task: The task that it was fitted to.
+        options: The options that the method was made with.
+        code: The file that the method was found in (`settings`).
         fit_s: Seconds that fitting took.
     """
     return {
-        **settings(task, options),
+        **settings(task, options, code),
         "fit_s": round(fit_s, 2),
         "device": device_name(task.device),
         "torch": torch.__version__,
@@ -192,7 +245,20 @@ def facts_of(evaluator: Evaluator, task: Task, options: dict[str, Any] | None, f
 
 
 def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Evaluator, float]:
-    """Fit a method to a task, with a bar if it is to be shown; what scores architectures, and seconds."""
+    """Fit a method to a task.
+
+    Args:
+        name: Name of the method, for the bar.
+        method: The method.
+        task: What it may see.
+        show: Whether to draw a bar where standard error is a terminal.
+
+    Returns:
+        The evaluator, and the seconds that fitting took.
+
+    Raises:
+        MethodError: The method returned something that cannot score, or its training diverged.
+    """
     started = time.perf_counter()
     with arithmetic(), _bar(show, f"training {name}", task.recipe.epochs) as advance:
 
@@ -201,7 +267,13 @@ def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Eval
             if task.on_epoch is not None:
                 task.on_epoch(epoch, num_epochs, note)
 
-        return method.fit(dataclasses.replace(task, on_epoch=on_epoch)), time.perf_counter() - started
+        evaluator = method.fit(dataclasses.replace(task, on_epoch=on_epoch))
+    if not callable(getattr(evaluator, "score", None)):
+        raise MethodError(
+            f"fit() of method {name!r} returned an object of class {type(evaluator).__name__}, which has no function"
+            " score(): it must return an object with score(archs)"
+        )
+    return evaluator, time.perf_counter() - started
 
 
 def _bar(show: bool, description: str, total: int) -> Any:

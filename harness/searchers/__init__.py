@@ -1,4 +1,4 @@
-"""The searchers of the literature, one per file, and the door to every searcher: a name, or where its code is.
+"""The searchers of the literature, one per file, and the function that makes any searcher: by name, file or module.
 
 >>> get_searcher("greedy")
 >>> get_searcher("my_searcher.py:MySearcher")      # or "my_package.module:MySearcher"
@@ -10,16 +10,11 @@ from typing import Any
 
 from harness.searcher import SEARCHERS, Searcher
 
-__all__ = ["get_searcher", "list_searchers"]
-
-
-def list_searchers() -> list[str]:
-    """Names of all searchers, built in, registered and installed; nothing is imported."""
-    return SEARCHERS.names()
+__all__ = ["get_searcher"]
 
 
 def get_searcher(text: str, /, **options: Any) -> Searcher:
-    """Make a searcher; of the installed ones only this one is imported.
+    """Make a searcher; imports no other installed one.
 
     Args:
         text: Name, "module:Class" or "path/to/file.py:Class".
@@ -27,9 +22,9 @@ def get_searcher(text: str, /, **options: Any) -> Searcher:
 
     Raises:
         UnknownNameError: No searcher has this name.
-        MissingDataError: There is no such file.
+        MissingDataError: The file does not exist.
         ArgumentError: The searcher has no such option, or refuses its value.
         MissingPackageError: It needs a package that is not installed.
-        MethodError: An installed searcher cannot be imported.
+        MethodError: An installed searcher cannot be imported, or the class has no function search().
     """
     return SEARCHERS.make(text, **options)

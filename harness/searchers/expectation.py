@@ -10,9 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
-
-FloatArray = npt.NDArray[np.float64]
+from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, FloatArray
 
 
 def expected_cost(costs: npt.NDArray, widths: FloatArray) -> float:

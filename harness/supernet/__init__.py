@@ -1,6 +1,26 @@
 """The weight-shared network: train it, cut any sub-network out of it, score all of them exactly.
 
-    >>> from harness.supernet import Batch, SupernetEvaluator, make_supernet, random_arch, train_supernet
+A method that trains a supernet in its fit(), complete; save it as ``my_method.py`` and run
+``channel-harness rank my_method.py:Narrow --space resnet-mini --epochs 3``:
+
+    from torch.nn import functional
+    from harness.supernet import SupernetEvaluator, make_supernet, random_arch, train_supernet
+
+    class Narrow:
+        # trains the narrowest and one random sub-network per step
+        def fit(self, task):
+            supernet = make_supernet(task)                          # weights from the task's seed, on its device
+
+            def step(batch):                                        # once per batch of the training images
+                loss = 0.0
+                for arch in (random_arch(batch.rng), (1,) * 7):     # seven digits 1..4, one width per slot
+                    logits = supernet(batch.images, arch)           # (batch, num_classes)
+                    loss = loss + functional.cross_entropy(logits, batch.labels)
+                loss.backward()                                     # train_supernet takes the optimiser's step
+                return loss.detach()                                # shown beside the bar
+
+            cost = train_supernet(task, supernet, step)             # by task.recipe; resumes after a kill
+            return SupernetEvaluator(supernet, task, facts=cost)    # scores by the validation images
 
 `network` is the supernet, `training` the loop that trains it with checkpoints, `exhaustive` scores sub-networks and
 shares the work among them, `differentiable` is what methods with a learned distribution over widths have in common.

@@ -70,10 +70,10 @@ def temperature(first: float, last: float, schedule: str, progress: float) -> fl
 
 
 def check_temperatures(first: float, last: float, schedule: str) -> None:
-    """Refuse what is no schedule of temperatures.
+    """Refuse temperatures or a schedule that are out of range.
 
     Raises:
-        ArgumentError: It is none.
+        ArgumentError: They are.
     """
     if not 0 < last <= first < math.inf:
         raise ArgumentError(f"temperatures are {first} and {last}: allowed are 0 < tau_min <= tau_max")

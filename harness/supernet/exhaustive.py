@@ -21,7 +21,7 @@ one shape travel as one tensor (bundles), because the networks of the mini space
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,12 +32,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from channel_bench.errors import ArgumentError
-from channel_bench.space import NUM_SLOTS
+from channel_bench.space import NUM_SLOTS, FloatArray
 from channel_bench.space.layers import IMAGE, Layer
 from harness.supernet.network import PATHS, Supernet, batch_norm, convolve
 from harness.task import Task
 
-FloatArray = npt.NDArray[np.float64]
 BUNDLE_ELEMENTS = {"cpu": 2**18, "cuda": 2**27}
 """Elements of a tensor up to which siblings travel together: a core's cache, a fraction of a GPU's memory."""
 
@@ -153,83 +152,100 @@ class Walk:
         root = _Node(sorted(zip(archs.tolist(), range(len(archs)), strict=True)))
         self._waiting = [_Waiting(0, images, None, [root], {}, is_output=False)]
         while self._waiting:
-            # Names are bound anew and no frame below outlives its step, so what was consumed is free at once.
-            number, x, skip, nodes, digits, is_output = self._waiting.pop()
-            if is_output:
-                x = self._finish(number, x, skip, len(nodes))
-                number += 1
-            self._enter(number, x, skip, nodes, digits)
+            # One name for each state, bound anew: no other name keeps a tensor alive that the step has consumed. On a
+            # GPU a further tensor of this size may be the one that no longer fits.
+            at = self._waiting.pop()
+            if at.is_output:
+                at = self._finish(at)
+            self._enter(at)
 
-    def _finish(self, number: int, y: Tensor, skip: Tensor | None, siblings: int) -> Tensor:
-        """What follows a convolution: normalisation, sum, activation."""
-        layer = self._positions[number].layer
-        y = self._batch_norm(layer, y, siblings)
+    def _finish(self, at: _Waiting) -> _Waiting:
+        """Do what follows a convolution, normalisation, sum and activation; the result waits at the next layer."""
+        layer = self._positions[at.number].layer
+        y = self._batch_norm(layer, at.x, len(at.nodes))
         if layer.skip:
-            assert skip is not None
-            held = len(skip) // self._num_images
+            assert at.skip is not None
+            # Siblings that branched off within the block share its input: one of `held` serves several of y.
+            held = len(at.skip) // self._num_images
             y = (
                 y.unflatten(0, (self._num_images, held, -1))
-                .add_(skip.unflatten(0, (self._num_images, held, 1)))
+                .add_(at.skip.unflatten(0, (self._num_images, held, 1)))
                 .flatten(0, 2)
             )
-        return y.relu_() if layer.relu else y
+        return at._replace(number=at.number + 1, x=y.relu_() if layer.relu else y, is_output=False)
 
-    def _enter(self, number: int, x: Tensor, skip: Tensor | None, nodes: list[_Node], digits: dict[int, int]) -> None:
-        """Run the convolution of a layer, at each digit of an open slot that it reads; or the classifier."""
-        if number == len(self._positions):
-            self._classify(x, nodes, digits)
+    def _enter(self, at: _Waiting) -> None:
+        """Run the layer that comes next, or the classifier; or part siblings that cannot go on together."""
+        if at.number == len(self._positions):
+            self._classify(at.x, at.nodes, at.digits)
             return
-        position = self._positions[number]
+        position = self._positions[at.number]
         layer = position.layer
         if layer is position.block[0]:
-            skip = x if position.block[-1].skip else None
-        branches = layer.reads not in (IMAGE, layer.writes) and layer.reads not in digits
-        opens = layer.writes not in digits and layer.reads != layer.writes
-        if opens:
-            digit_out = max(node.most(layer.writes) for node in nodes)
+            at = at._replace(skip=at.x if position.block[-1].skip else None)
+        # Does the layer read a slot whose width is not decided yet? A depthwise layer (it reads the slot that it
+        # writes) keeps that slot open, because it acts on each channel alone.
+        branches = layer.reads not in (IMAGE, layer.writes) and layer.reads not in at.digits
+        # Does it write one? Then it is run once, at the largest width that is still to come.
+        opens = layer.writes not in at.digits and layer.reads != layer.writes
+        digit_out = self._digit_out(layer, at, opens)
+        if len(at.nodes) > 1 and not self._stays_bundled(layer, at.x, at.nodes, digit_out, branches):
+            for x, skip, node in self._parted(at):
+                self._waiting.append(at._replace(x=x, skip=skip, nodes=[node]))
+        elif branches:
+            self._branch(position, at, digit_out, opens)
         else:
-            digit_out = self._width(x, layer.writes) if layer.depthwise else digits[layer.writes]
-        if len(nodes) > 1 and not self._stays_bundled(layer, x, nodes, digit_out, branches):
-            for sibling, node in enumerate(nodes):
-                part = self._pick(x, len(nodes), sibling)
-                kept = None if skip is None else self._pick(skip, len(nodes), sibling)
-                self._waiting.append(_Waiting(number, part, kept, [node], digits, is_output=False))
-            return
-        if not branches:
-            y = self._convolve(layer, x, digit_out, 0 if layer.reads == IMAGE else self._width(x, layer.reads))
-            self._wait(number, y, skip, nodes, digits, opens)
-            return
-        chosen = sorted(nodes[0], reverse=self._path == "right")
-        y = self._cumulate(layer, x, digit_out, chosen)
+            digit_in = 0 if layer.reads == IMAGE else self._width(at.x, layer.reads)
+            self._wait(at._replace(x=self._convolve(layer, at.x, digit_out, digit_in)), opens)
+
+    def _digit_out(self, layer: Layer, at: _Waiting, opens: bool) -> int:
+        """Width at which a layer is run: the largest to come of a slot that it opens, else that of the closed slot."""
+        if opens:
+            return max(node.most(layer.writes) for node in at.nodes)
+        # The slot of a depthwise layer may still be open; then it is as wide as what the layer reads.
+        return self._width(at.x, layer.writes) if layer.depthwise else at.digits[layer.writes]
+
+    def _branch(self, position: _Position, at: _Waiting, digit_out: int, opens: bool) -> None:
+        """Run a layer that reads an open slot at every digit of it that is below, for the price of the widest."""
+        slot = position.layer.reads
+        # The last one to wait is the first one to go on.
+        chosen = sorted(at.nodes[0], reverse=self._path == "right")
+        y = self._cumulate(position.layer, at.x, digit_out, chosen)
         if position.free and y.numel() <= self._limit:
-            below = [node[digit] for node in nodes for digit in chosen]
-            self._wait(number, y.flatten(0, 1), skip, below, digits, opens)
+            # No later layer asks for the width of this slot, so what comes out of it has one shape for all digits:
+            # they become siblings in one tensor, in the order of `flatten`.
+            below = [node[digit] for node in at.nodes for digit in chosen]
+            self._wait(at._replace(x=y.flatten(0, 1), nodes=below), opens)
             return
         for place, digit in enumerate(chosen):
-            below = [node[digit] for node in nodes]
-            if position.free:
-                self._wait(number, y[:, place], skip, below, digits, opens)
-            else:
-                cut = None if skip is None else self._narrow(skip, layer.reads, digit)
-                self._wait(number, y[:, place], cut, below, digits | {layer.reads: digit}, opens)
+            after = at._replace(x=y[:, place], nodes=[node[digit] for node in at.nodes])
+            if not position.free:
+                # A later layer asks for the width: the slot closes here, and so does the block's input where that is
+                # of the same slot.
+                cut = None if at.skip is None else self._narrow(at.skip, slot, digit)
+                after = after._replace(skip=cut, digits=at.digits | {slot: digit})
+            self._wait(after, opens)
 
-    def _wait(
-        self, number: int, y: Tensor, skip: Tensor | None, nodes: list[_Node], digits: dict[int, int], opens: bool
-    ) -> None:
+    def _wait(self, at: _Waiting, opens: bool) -> None:
         """Leave the output of a convolution for later; `opens` where it wrote a slot at all widths at once."""
-        slot = self._positions[number].layer.writes
+        slot = self._positions[at.number].layer.writes
+        at = at._replace(is_output=True)
         if opens:
-            y = self._narrow(y, slot, max(node.most(slot) for node in nodes))
+            at = at._replace(x=self._narrow(at.x, slot, max(node.most(slot) for node in at.nodes)))
         if not (opens and self._net.norm_per_width):
-            self._waiting.append(_Waiting(number, y, skip, nodes, digits, is_output=True))
+            self._waiting.append(at)
             return
-        # What is normalised by a pair per width is nested no longer: the slot closes here.
-        for sibling, node in enumerate(nodes):
-            part = self._pick(y, len(nodes), sibling)
-            kept = None if skip is None else self._pick(skip, len(nodes), sibling)
+        # A scale and shift per width end the nesting: the slot closes before it is normalised.
+        for x, skip, node in self._parted(at):
             for digit, below in node.items():
-                cut = self._narrow(part, slot, digit)
-                self._waiting.append(_Waiting(number, cut, kept, [below], digits | {slot: digit}, is_output=True))
+                cut = self._narrow(x, slot, digit)
+                self._waiting.append(at._replace(x=cut, skip=skip, nodes=[below], digits=at.digits | {slot: digit}))
+
+    def _parted(self, at: _Waiting) -> Iterator[tuple[Tensor, Tensor | None, _Node]]:
+        """Tensor, input of the block and subtree of each sibling."""
+        for sibling, node in enumerate(at.nodes):
+            skip = None if at.skip is None else self._pick(at.skip, len(at.nodes), sibling)
+            yield self._pick(at.x, len(at.nodes), sibling), skip, node
 
     def _classify(self, x: Tensor, nodes: list[_Node], digits: dict[int, int]) -> None:
         """Pooling and the linear layer; an open slot of features is cumulated like that of a convolution."""
@@ -308,15 +324,16 @@ class Walk:
 
 
 class SupernetEvaluator:
-    """Scores an architecture by its sub-network on the validation images.
+    """Scores an architecture by its sub-network on the validation images; return one from ``fit``.
 
     Args:
         supernet: The trained weights.
-        task: Gives the validation images in one fixed partition into equal batches; what normalises them (`Task.bn`)
-            and what the score is (`Task.score_by`).
-        paths: Paths whose results are averaged: ("left",), or ("left", "right") as in BCNet (Eq. 12).
-        share: Whether sub-networks share their work.
-        facts: What to write beside the scores.
+        task: Gives the validation images in fixed batches (`Task.validation_batches`), what normalises sub-networks
+            (`Task.bn`), and what the score is (`Task.score_by`).
+        paths: Paths whose results are averaged: ("left",) for the first channels of every slot, or ("left", "right")
+            as in BCNet (Eq. 12).
+        share: Whether sub-networks share their work, which changes scores by rounding only; False runs each on its own.
+        facts: Facts for the score file, such as what `train_supernet` returns; a dict that JSON can hold.
     """
 
     def __init__(
@@ -345,7 +362,8 @@ class SupernetEvaluator:
             archs: int8 (n, 7), digits 1..4, in any order.
 
         Returns:
-            float64 (n,), higher is better. Independent of the order and of each other but for rounding.
+            float64 (n,), higher is better. Except for rounding, a score does not depend on the order or on the other
+            architectures.
         """
         columns = self.columns(archs)
         return columns["val_acc"].copy() if self._score_by == "accuracy" else -columns["val_loss"]
@@ -408,7 +426,7 @@ class _Count(Walk):
 def count_macs(supernet: Supernet, path: str = "left") -> int:
     """Multiply-accumulates per image of all 16,384 sub-networks together, as `Walk` runs them.
 
-    The walk itself is run, on tensors without data: the count is of what is done, not of a formula. One by one it is
+    Runs the walk itself on tensors without data, so it counts the work that is done. One by one the count is
     ``space.flops().sum()``.
     """
     net = Supernet(supernet.space, torch.Generator(), supernet.num_groups, supernet.norm_per_width).to("meta")

@@ -35,7 +35,7 @@ Normalise = Callable[[Layer, Tensor], Tensor]
 
 
 class Supernet(nn.Module):
-    """Weights of all sub-networks of a space.
+    """Weights of all sub-networks of a space; `harness.supernet.make_supernet` makes one for a task.
 
     Args:
         space: The search space.
@@ -43,6 +43,9 @@ class Supernet(nn.Module):
         num_groups: T, groups of channels per slot, >= 4; with more than 4 the layers are wider than the space's
             maximum.
         norm_per_width: Whether every width of a slot has a scale and shift of its own (TAS), or all share one.
+
+    Attributes:
+        forward_macs: Multiply-accumulates of all forward passes so far; training costs three times that.
     """
 
     def __init__(
@@ -56,8 +59,6 @@ class Supernet(nn.Module):
         self.num_groups = num_groups
         self.norm_per_width = norm_per_width
         self.forward_macs = 0
-        """Multiply-accumulates of all forward passes so far, by the closed form; what training cost is three times
-        that."""
         self._flops = space.flops()
         self.blocks = space.blocks
         self.layers = [layer for block in self.blocks for layer in block]
@@ -141,16 +142,6 @@ class Supernet(nn.Module):
         if self.norm_per_width:
             scale, shift = scale[digit - 1], shift[digit - 1]
         return scale[channels], shift[channels]
-
-    def cut_out(self, arch: Sequence[int], path: str = "left") -> dict[str, Tensor]:
-        """Weights of one sub-network under the names of the stand-alone model (channel_bench/models)."""
-        state: dict[str, Tensor] = {}
-        for layer in self.layers:
-            weight, scale, shift = self.cut_layer(layer, arch, path)
-            state |= {f"{layer.name}.weight": weight, f"{layer.norm}.weight": scale, f"{layer.norm}.bias": shift}
-        features = self.channels_of(self.feature_slot, arch[self.feature_slot], path)
-        state |= {"classifier.weight": self.classifier_weight[:, features], "classifier.bias": self.classifier_bias}
-        return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
 def convolve(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:

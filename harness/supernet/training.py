@@ -1,9 +1,16 @@
 """The loop that trains a supernet: order, augmentation, schedule and optimiser are the same for every method.
 
-A method supplies one function, which runs its sub-networks on a batch, adds up their gradients, and returns the loss to
-show. So two methods differ in what they sample and in their losses, and in nothing else.
+A method supplies one function, the step: it runs sub-networks on a batch, calls ``backward()`` on their losses, and
+returns the loss to show. So two methods differ in what they sample and in their losses, and in nothing else.
 
-All that is random in a step is a function of the seed and of the step's number, never of what was drawn before. So a
+    >>> supernet = make_supernet(task)
+    >>> def step(batch):
+    ...     loss = functional.cross_entropy(supernet(batch.images, random_arch(batch.rng)), batch.labels)
+    ...     loss.backward()
+    ...     return loss.detach()
+    >>> cost = train_supernet(task, supernet, step)
+
+Everything random in a step is a function of the seed and of the step's number, never of what was drawn before. So a
 checkpoint is weights and optimiser state at the end of an epoch, and a training that was killed ends in the same bits
 as one that was not, on the same device.
 """
@@ -39,45 +46,68 @@ FIRST_CHECKPOINT_S = 0.1
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step gets."""
+    """What a step gets: a batch of training images, and where in the training it is.
+
+    Attributes:
+        number: Number of the step, from 0, over all epochs.
+        epoch: Number of the epoch, from 0.
+        progress: Share of the training that is over, in [0, 1).
+        images: float32 (batch, channels, height, width), augmented and normalised, on the task's device. The last batch
+            of an epoch may be smaller.
+        labels: int64 (batch,), on the task's device.
+        rng: NumPy generator of this step alone, made from the task's seed and the step's number; draw everything random
+            of the step from it (``random_arch(batch.rng)``).
+    """
 
     number: int
-    """Number of the step, from 0."""
     epoch: int
-    """Number of the epoch, from 0."""
     progress: float
-    """Share of the training that is over, in [0, 1)."""
     images: Tensor
-    """Normalised float32 (batch, channels, height, width)."""
     labels: Tensor
-    """int64 (batch,)."""
     rng: np.random.Generator
-    """Of this step alone."""
 
 
 StepFunction = Callable[[Batch], Tensor]
-"""Takes a batch, adds gradients to the parameters, returns the loss to show, a detached scalar."""
+"""Takes a batch, adds gradients to the parameters, returns the loss to show: a scalar tensor without gradient."""
 
 
 class Stateful(Protocol):
     """What a checkpoint can hold: modules, optimisers, or an object of a method's own."""
 
     def state_dict(self) -> Any:
-        """All that has to be kept."""
+        """Everything that a checkpoint must keep."""
         ...
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Become what `state_dict` kept."""
+        """Restore what `state_dict` returned."""
         ...
 
 
 def make_supernet(task: Task, num_groups: int = 4, norm_per_width: bool = False) -> Supernet:
-    """A supernet of the task's space on its device, with weights from its seed."""
+    """Make a supernet of the task's space, on its device, with initial weights from its seed.
+
+    Args:
+        task: Gives space, seed and device.
+        num_groups: Groups of channels per slot, >= 4. Each group has a quarter of the slot's maximum of channels, and a
+            sub-network of digit c uses c groups; more than 4 (BCNetV2 has 5) make the layers wider than the maximum.
+        norm_per_width: Whether batch normalisation has a scale and shift for every width of a slot (as in TAS), or one
+            that all widths share.
+
+    Returns:
+        A module; ``supernet(images, arch)`` runs a sub-network (`Supernet.forward`).
+
+    Raises:
+        ArgumentError: num_groups is below 4.
+    """
     return Supernet(task.space, task.generator(WEIGHTS), num_groups, norm_per_width).to(task.device)
 
 
 def random_arch(rng: np.random.Generator) -> tuple[int, ...]:
-    """Seven digits, each uniform in 1..4."""
+    """Draw an architecture: seven digits, each uniform in 1..4.
+
+    Args:
+        rng: In a step ``batch.rng``, elsewhere ``task.rng(...)``.
+    """
     return tuple(rng.integers(1, 5, 7).tolist())
 
 
@@ -89,21 +119,25 @@ def train_supernet(
     also: Mapping[str, Stateful] | None = None,
     images: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Train a supernet by the task's recipe, from the task's checkpoint where there is one.
+    """Train a supernet by the task's recipe with SGD; continue from the task's checkpoint if it has one.
 
     Args:
-        task: Images, recipe, seed, progress, folder of checkpoints.
-        supernet: Changed in place.
-        step: Called once per batch, between clearing the gradients and the optimiser's step.
-        also: What else a checkpoint must hold, by name.
-        images: uint8 images and labels to train on; default all of the task's training images.
+        task: Gives images, recipe, seed, the callback after each epoch, and the folder of checkpoints.
+        supernet: Trained in place.
+        step: Called once per batch with a `Batch`. Gradients are cleared before and the optimiser's step is taken
+            after, so it calls ``backward()`` as often as it likes: gradients add up. Returns the loss to show, a scalar
+            tensor without gradient (``loss.detach()``).
+        also: What else a checkpoint must hold, by name: other modules, optimisers, or objects with ``state_dict`` and
+            ``load_state_dict``. Without it, what a step changes besides the supernet is lost when a ranking is killed.
+        images: uint8 (n, channels, height, width) and int64 (n,) to train on; default all training images of the task.
 
     Returns:
-        What it cost: ``train_macs``, multiply-accumulates of forward and backward passes (three times forward), and
-        ``train_s``, seconds of training, those before an interruption included.
+        What the training cost, for the ``facts`` of the evaluator: ``train_macs``, multiply-accumulates of forward and
+        backward passes (three times those of the forward passes), and ``train_s``, seconds, those before an
+        interruption included.
 
     Raises:
-        MethodError: The loss became NaN or infinite; a ranking by such weights would be noise.
+        MethodError: The loss became NaN or infinite, or the checkpoint cannot be read.
     """
     recipe = task.recipe
     optimizer = torch.optim.SGD(

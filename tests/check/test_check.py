@@ -200,7 +200,7 @@ class TakesNoTask(Good):
 
 BAD = {  # a method, the check that is to catch it, and what it is to say
     "needs an option": (OptionWithoutDefault, "construct", "missing 1 required positional argument: 'depth'"),
-    "has no fit": (dict, "construct", "an object of class dict, has no function fit"),
+    "has no fit": (dict, "construct", "an object of class dict, which has no function fit"),
     "raises in fit": (in_fit(raise_it), "fit", "fit(task) raised ValueError: broken on two lines ("),
     "returns nothing": (ReturnsNothing, "fit", "returned None, which has no function score"),
     "fit of no task": (TakesNoTask, "fit", "takes 1 positional argument but 2 were given"),
@@ -507,12 +507,12 @@ def test_a_file_beside_a_module_of_its_name_is_the_one_that_is_meant(folder):
     assert sys.modules["json"] is json
 
 
-def test_a_broken_contract_is_exit_code_1_with_what_and_where_and_how_to_mend(folder, run_cli):
+def test_a_broken_contract_is_exit_code_1_with_what_and_where_and_how_to_fix(folder, run_cli):
     code, output, errors = run_cli(HARNESS, "check", "mine:Fragile", "--space", "mobilenet-mini")
     lines = output.splitlines()
     assert code == 1 and errors == "" and len(lines) == 5
     assert lines[1].split() == "fit FAILED fit(task) raised RuntimeError: no luck (mine.py:19)".split()
-    assert lines[2].strip() == f"mend: {CHECKS['fit'][1]}"
+    assert lines[2].strip() == f"fix: {CHECKS['fit'][1]}"
     assert lines[3].startswith("not reached, because another check failed: score, sizes")
     assert lines[4] == "mine:Fragile breaks its contract: fit"
     code, output, _ = run_cli(HARNESS, "check", "mine:Peeping")
@@ -537,7 +537,7 @@ def test_a_broken_contract_is_exit_code_1_with_what_and_where_and_how_to_mend(fo
         ("torn:Widest", r"cannot import 'torn': KeyError: 'lost' \(torn.py:3\)"),
         ("torn.py:Widest", r"cannot import 'torn.py': KeyError: 'lost' \(torn.py:3\)"),
         ("mine:Widest --option power=0", "power is 0: allowed are 1 and above"),
-        ("mine:Widest --option colour=1", "cannot make the method with these options: .*'colour'"),
+        ("mine:Widest --option colour=1", "method 'mine:Widest' has no option 'colour': it has power"),
         ("autoslim --option num_subnets=3.0", "values of type int"),
         ("autoslim --option colour=1", "method 'autoslim' has no option 'colour'"),
         ("uniform --space imagenet", "unknown space 'imagenet'"),
@@ -564,6 +564,13 @@ def test_the_api_raises_what_the_command_line_prints(folder):
         check_method(Good, options={"colour": 1})
     with pytest.raises(UnknownNameError, match="unknown space"):
         check_method(Good, "imagenet")
+
+
+@pytest.mark.parametrize("command", ["demo", "methods", "rank", "check", "search"])
+def test_the_summary_of_a_command_is_whole_on_a_narrow_terminal(command, run_cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (line,) = [line for line in run_cli(HARNESS, "--help")[1].splitlines() if line.split()[:1] == [command]]
+    assert line.endswith(".") and not line.endswith("..."), line
 
 
 def test_methods_shows_the_options_and_their_defaults(run_cli):

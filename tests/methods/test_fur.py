@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from standalone import cut_out
 from torch import nn
 from torch.nn import functional
 
@@ -91,7 +92,7 @@ def test_without_dropout_it_is_the_plain_network_under_the_same_statistics(name,
     assert torch.equal(generator.get_state(), before)
     # With statistics: the stand-alone model in evaluation mode, whose averages were formed without momentum.
     model = build_model(task.space, WIDEST, torch.Generator())
-    model.load_state_dict(net.cut_out(WIDEST), strict=False)
+    model.load_state_dict(cut_out(net, WIDEST), strict=False)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()

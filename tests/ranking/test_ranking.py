@@ -21,7 +21,8 @@ from channel_bench.training.datasets import make_dataset
 from harness import method
 from harness.judge.comparison import compare
 from harness.methods import get_method
-from harness.ranking.batch import rank_many, score_file
+from harness.ranking.batch import rank_many, requests_of
+from harness.ranking.request import RankRequest, TaskOptions
 from harness.ranking.run import Workplace, rank, rank_to_file, settings
 from harness.scores import make_scores, read_scores, write_scores
 from harness.stats.metrics import correlations
@@ -129,20 +130,12 @@ def test_a_ranking_of_a_full_space_knows_its_own_settings_again(tmp_path):
     task = cifar_like()
     for _ in range(2):
         Workplace(tmp_path / "place", settings(task, {"temperature": 3}))
-    path = score_file(tmp_path, "summed", 0)
-    write_scores(make_scores("summed", task.space, [0, 1], [1.0, 2.0], settings(task)), path)
+    (request,) = requests_of([RankRequest(method="x", name="summed", task=TaskOptions(space="resnet"))], 1, tmp_path)
+    assert request.out == tmp_path / "summed-seed0.parquet"
+    write_scores(make_scores("summed", task.space, [0, 1], [1.0, 2.0], settings(task)), request.out)
     notes = []
-    (scores,) = rank_many(
-        task.space,
-        ["summed"],
-        [0],
-        tmp_path,
-        [],
-        1,
-        lambda name, seed: settings(task),
-        lambda *note: notes.append(note),
-    )
-    assert notes == [("summed", 0, "found")] and scores.values.tolist() == [1, 2]
+    (scores,) = rank_many([request], task, 1, lambda *note: notes.append(note))
+    assert notes == [(request, "found")] and scores.values.tolist() == [1, 2]
 
 
 def test_an_unfinished_ranking_of_another_space_is_refused(digits, tmp_path):
@@ -318,15 +311,15 @@ def test_one_ranking_that_fails_is_named_and_the_others_are_there(tmp_path, run_
 
 
 def test_an_interrupt_ends_the_rankings_that_run(tmp_path, run_rank, digits):
-    def interrupt(name, seed, what):
-        assert (name, what) == ("summed", "done")
+    def interrupt(request, what):
+        assert (request.name, what) == ("summed", "done")
         raise KeyboardInterrupt
 
-    task = task_of(digits, epochs=1)
-    common = (tmp_path, ["--device", "cpu", "--epochs", "1"], 2, lambda name, seed: settings(task), interrupt)
+    options = TaskOptions(space="resnet-mini", epochs=1, device="cpu")
+    requests = requests_of([RankRequest.of(name, options) for name in ("sleeps", "summed")], 1, tmp_path)
     began = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
-        rank_many(SPACE, ["sleeps", "summed"], [0], *common)
+        rank_many(requests, task_of(digits, epochs=1), 2, interrupt)
     assert time.perf_counter() - began < 300
     assert {path.name for path in tmp_path.glob("*.parquet")} == {"summed-seed0.parquet"}
 

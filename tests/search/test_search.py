@@ -29,7 +29,7 @@ from harness.scores import make_scores, read_scores, write_scores
 from harness.search.regret import Candidate, judge, search_and_judge
 from harness.search.run import search
 from harness.searcher import SEARCHERS, Budget, Found, Lookup, Queries, register_searcher
-from harness.searchers import fur, get_searcher, list_searchers, prior
+from harness.searchers import fur, get_searcher, prior
 from harness.searchers.expectation import expected_cost, slot_costs
 
 SPACE = cb.get_space("resnet-mini")
@@ -502,7 +502,7 @@ def test_fur_moves_flops_to_where_they_are_used_and_returns_its_best_iterate():
 
 
 def test_searchers_are_found_by_name_and_refuse_unknown_options():
-    assert set(list_searchers()) >= set(SEARCHERS.built_in)
+    assert set(SEARCHERS.names()) >= set(SEARCHERS.built_in)
     with pytest.raises(UnknownNameError, match="unknown searcher 'gredy': .*did you mean 'greedy'"):
         get_searcher("gredy")
     with pytest.raises(ArgumentError, match="searcher 'greedy' has no option 'steps': it has none"):
@@ -541,7 +541,7 @@ def test_a_searcher_of_ones_own_is_held_to_the_contract(monkeypatch):
             return "4444444"
 
     assert run("widest", additive(0), flops_budget(1.0)) == Found("4444444", additive(0).values[-1], 1, ())
-    assert "widest" in list_searchers()
+    assert "widest" in SEARCHERS.names()
     with pytest.raises(MethodError, match="searcher Widest ended with 4444444, which does not have flops <= 44,432"):
         run("widest", additive(0), flops_budget(0.5))
     with pytest.raises(MethodError, match="which has no score, though it has flops <= 88,864"):
@@ -560,7 +560,7 @@ def test_a_searcher_of_another_package_is_found_by_its_entry_point(tmp_path, mon
     entries = "[channel_bench.searchers]\nnarrowest = far_search:Narrowest\nbroken = far_search:Nothing\n"
     (info / "entry_points.txt").write_text(entries)
     monkeypatch.syspath_prepend(tmp_path)
-    assert {"narrowest", "broken"} <= set(list_searchers())
+    assert {"narrowest", "broken"} <= set(SEARCHERS.names())
     assert run("narrowest", additive(0), flops_budget(0.5)).arch == "1111111"
     with pytest.raises(MethodError, match=r"installed searcher 'broken' \(far_search:Nothing\) cannot be imported"):
         get_searcher("broken")

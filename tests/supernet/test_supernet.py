@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from standalone import cut_out
 from torch.nn import functional
 
 import channel_bench as cb
@@ -40,7 +41,7 @@ def test_a_sub_network_equals_the_stand_alone_model_of_its_weights(name, path, n
     net = make_supernet(name, num_groups, dtype=torch.float64)
     for arch in [(1,) * 7, (4,) * 7, *sample(name, 15)]:
         model = build_model(cb.get_space(name), arch, torch.Generator()).double()
-        missing, unexpected = model.load_state_dict(net.cut_out(arch, path), strict=False)
+        missing, unexpected = model.load_state_dict(cut_out(net, arch, path), strict=False)
         assert not unexpected and all("running" in key or "num_batches" in key for key in missing)
         batch = images(dtype=torch.float64)
         # In training mode a stand-alone network normalises by the statistics of the batch, as a supernet always does.
@@ -99,3 +100,25 @@ def test_impossible_supernets_and_paths_are_refused(digits):
     for paths in ((), ("middle",)):
         with pytest.raises(ArgumentError, match="are not among left, right"):
             SupernetEvaluator(make_supernet("resnet-mini"), make_task("resnet-mini", digits), paths)
+
+
+def test_the_example_of_the_package_is_a_method_that_keeps_its_contract(tmp_path):
+    import textwrap
+
+    import harness.supernet
+    from harness.check.checker import check_method
+
+    example = harness.supernet.__doc__.split("--epochs 3``:\n")[1].split("\n`network`")[0]
+    (tmp_path / "my_method.py").write_text(textwrap.dedent(example))
+    assert not [found for found in check_method(f"{tmp_path}/my_method.py:Narrow", device="cpu") if found.failed]
+
+
+def test_help_describes_every_field_of_what_a_method_gets():
+    import dataclasses
+
+    from harness.supernet import Batch
+    from harness.task import Task
+
+    for described in (Task, Batch):
+        for field in dataclasses.fields(described):
+            assert f"\n        {field.name}: " in described.__doc__, field.name
