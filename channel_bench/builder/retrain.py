@@ -128,7 +128,7 @@ def audit(
         for record in train_jobs(table.space, stack, recipe, dataset):
             position = position_of[record.arch]
             assert record.seed is not None
-            row = _judge(noise, position, record.arch, record.seed, record.best_test_acc)
+            row = judge_run(noise, position, record.arch, record.seed, record.best_test_acc)
             rows[record.arch] = row
             if on_row is not None:
                 on_row(row)
@@ -159,7 +159,7 @@ def _check_dataset(table: Table, dataset: Dataset) -> None:
         )
 
 
-def _judge(noise: LocalNoise, position: int, arch: str, seed: int, accuracy: float | None) -> Retrained:
+def judge_run(noise: LocalNoise, position: int, arch: str, seed: int, accuracy: float | None) -> Retrained:
     """Hold a new accuracy against the architecture at a position of cells."""
     from scipy import stats
 

@@ -4,8 +4,8 @@
     >>> verdict.rows[0].regret          # percentage points
 
 A search can end low because it missed the maximum of its scores, or because the scores are wrong there. The references
-tell the two apart: the exhaustive maximum of the same scores is what they allow, the largest architecture that fits is
-what needs no scores at all. Like `report`, and nothing else, this module sees scores and truth together.
+tell the two apart: the exhaustive maximum of the same scores shows what they allow, and the largest architecture that
+fits needs no scores at all. Like `report`, and nothing else, this module sees scores and truth together.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Row:
     num_queries: int
     """Distinct architectures asked for to find it."""
     accuracy: float | None
-    """True accuracy, percent; None without a table, or where the table has none of it."""
+    """True accuracy, percent; None without a table, or where the table does not have it."""
     rank: int | None
     """1 is the best of what fits and is in the table; equal to 0.0001 points is equal."""
     regret: float | None
     """Accuracy of the best that fits minus its own, percentage points."""
     history: tuple[Step, ...] = ()
-    """The way of the search."""
+    """The steps of the search."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Verdict:
 
 
 def largest(budget: Budget, queries: Queries) -> Found:
-    """The architecture with the most FLOPs that fits: what one would take who believes in size and asks nothing.
+    """The architecture with the most FLOPs that fits: the choice of someone who trusts size and asks for no scores.
 
     Of equal FLOPs the one with more parameters, then the first in index order. Its score is asked for only to be shown.
 
@@ -125,9 +125,9 @@ def judge(
     """Put widths beside the truth.
 
     Args:
-        candidates: The widths; all fit the budget. None for a check of the other arguments before a long search.
-        budget: What was to be kept.
-        space: The space of all of it.
+        candidates: The widths, all within the budget; none to check the other arguments before a long search.
+        budget: The budget of the search.
+        space: The space of widths and table.
         table: The truth; None for costs and scores alone.
         metric: Which accuracy is the truth.
         run: One run as the truth, or None for the mean over runs.
@@ -206,7 +206,7 @@ def search_and_judge(
         searcher: How to search.
         name: Name that the searcher is shown under.
         seed: Seed of the search, >= 0.
-        exhaustive: Whether to ask for everything that fits, to have the best of it as a reference.
+        exhaustive: Whether to score everything that fits, so that its best is a reference.
         table: The truth; None for costs and scores alone.
         metric: Which accuracy is the truth.
         run: One run as the truth, or None for the mean over runs.

@@ -150,14 +150,14 @@ def test_diverged_runs_are_outside_and_too_many_are_an_alarm(tmp_path, monkeypat
 
 
 def test_the_noise_is_that_of_the_nearest_accuracies(monkeypatch):
-    monkeypatch.setattr(retrain, "NUM_NEIGHBOURS", 4)
+    monkeypatch.setattr("channel_bench.table.noise.NUM_NEIGHBOURS", 4)
     means = np.array([50.0, 51, 52, 53, 90, 91, 92, 93, 94])
     halves = np.array([4.0, 4, 4, 4, 1, 1, 1, 1, 1])
     noise = LocalNoise(np.stack([means - halves, means + halves], 1), 0.01)
     assert [noise.std(mean) for mean in (10, 51, 53)] == pytest.approx([math.sqrt(32)] * 3)
     assert [noise.std(mean) for mean in (91, 94, 99)] == pytest.approx([math.sqrt(2)] * 3)
     assert noise.freedom == 4
-    row = noise.judge(5, "1111111", 0, 94.0)
+    row = retrain.judge_run(noise, 5, "1111111", 0, 94.0)
     assert row.z == pytest.approx(3 / (math.sqrt(2) * math.sqrt(1.5))) and row.inside  # t with 4 degrees: 2.78
-    assert not noise.judge(5, "1111111", 0, 97.0).inside
+    assert not retrain.judge_run(noise, 5, "1111111", 0, 97.0).inside
     assert LocalNoise(np.full((3, 2), 80.0), 0.01).std(80) == 0.01
