@@ -174,7 +174,7 @@ def place(tmp_path, monkeypatch):
 
 SHORTER = {
     "build": "--workers 1",
-    "latency": "--repeats 3 --networks 4",
+    "latency": "--repeats 3 --networks 6",
     "leaderboard": "--replicates 20",
     "rank": "--seeds 2 --epochs 1",
     "report": "--replicates 20 --draws 4 --no-figures",
@@ -241,8 +241,9 @@ def run_page(page: Path, place: Path, capfd) -> None:
 RUN = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and re.search("tested: run|>>>", page.read_text())]
 
 
-# The page for labs starts many processes; what its commands do is tested in the rooms, too.
-RUN_PAGES = [pytest.param(page, marks=pytest.mark.slow if page.name == "labs.md" else ()) for page in RUN]
+# These start many processes. What labs do is tested in the rooms, too; what authors do, below in short.
+LONG = ("authors.md", "labs.md")
+RUN_PAGES = [pytest.param(page, marks=pytest.mark.slow if page.name in LONG else ()) for page in RUN]
 
 
 @pytest.mark.parametrize("page", RUN_PAGES, ids=[name_of(page) for page in RUN])
@@ -252,6 +253,19 @@ def test_what_a_page_does_works_and_gives_what_it_shows(page, place, capfd):
         assert json.loads((place / "report" / "report.json").read_text())
         assert sorted(path.suffix for path in (place / "board").iterdir()) == [".json", ".parquet"]
         assert len(list((place / "scores").glob("*.parquet"))) == 2
+
+
+def test_the_plug_ins_of_the_tutorial_are_checked_ranked_and_searched(place, capfd):
+    for block in blocks_of(ROOT / "docs/tutorials/authors.md"):
+        if block.title:
+            (place / block.title).write_text(block.text)
+    for line in ("check my_method.py:MyMethod", "check my_loop.py:MyLoop --option lr=0.01"):
+        run_line(f"channel-harness {line} --device cpu", capfd)
+    forget_plugins()
+    ranked = ("my_method.py:MyMethod", "--space", "resnet-mini", "--epochs", "1", "-o", "one.parquet")
+    assert start_cli("channel-harness", "rank", *ranked, "--device", "cpu") == 0
+    line = "channel-harness search one.parquet --space resnet-mini --max-flops 0.5x --searcher greedy"
+    assert "greedy" in run_line(line, capfd)
 
 
 def test_an_example_that_prints_something_else_fails(tmp_path):
