@@ -15,7 +15,7 @@ import itertools
 import math
 import sys
 
-# Channels of the seven slots at full width, channels of the image, family (README.md, "Ask the table").
+# Channels of the seven slots at full width, channels of the image, family (docs/reference/spaces.md).
 SPACES = {
     "resnet": ((256, 256, 256, 512, 512, 512, 512), 3, "resnet"),
     "mobilenet": ((128, 768, 768, 768, 256, 1536, 1024), 3, "mobilenet"),

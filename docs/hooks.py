@@ -1,0 +1,97 @@
+"""What the site takes from the code when it is built, so that no page can say something else than the code.
+
+A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` for the help of every command,
+``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKER = re.compile(r"<!-- commands of (channel-\w+) -->")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the figure that the page of the leaderboard shows."""
+    figure = str(ROOT / "data" / "leaderboard" / "kendall.png")
+    files.append(File.generated(config, "explanation/kendall.png", abs_src_path=figure))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put what a page asks for in the place of its marker."""
+    markdown = MARKER.sub(lambda found: commands(found[1]), markdown)
+    for marker, content in (("<!-- columns of a table -->", columns), ("<!-- rooms -->", rooms)):
+        if marker in markdown:
+            markdown = markdown.replace(marker, content())
+    return markdown
+
+
+def columns() -> str:
+    """The columns of a table file, as a Markdown table."""
+    from channel_bench.record import SCHEMA
+
+    lines = ["| column | type | meaning |", "|---|---|---|"]
+    for field in SCHEMA:
+        unit = field.metadata[b"unit"].decode()
+        meaning = field.metadata[b"meaning"].decode() + (f" ({unit})" if unit else "")
+        lines.append(f"| `{field.name}` | {field.type} | {meaning} |")
+    return "\n".join(lines)
+
+
+def rooms() -> str:
+    """The layers of pyproject.toml from the top, each room with the first line of its docstring."""
+    text = (ROOT / "pyproject.toml").read_text()
+    parts = []
+    for package in ("harness", "channel_bench"):
+        layers = re.search(rf'containers = \["{package}"\].*?layers = \[(.*?)\n\]', text, re.DOTALL)
+        assert layers is not None, f"pyproject.toml has no layers of {package}"
+        lines = [f"**{package}**", "", "| layer | contract |", "|---|---|"]
+        for number, layer in enumerate(re.findall(r'"([^"]+)"', layers[1]), 1):
+            for room in layer.split(" | "):
+                lines.append(f"| {number} | `{room}`: {_contract(ROOT / package / room)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _contract(room: Path) -> str:
+    """First line of the docstring of a module or package."""
+    file = room / "__init__.py" if room.is_dir() else room.with_suffix(".py")
+    docstring = ast.get_docstring(ast.parse(file.read_text())) or "the version"
+    return docstring.partition("\n\n")[0].replace("\n", " ").replace("|", r"\|")
+
+
+def commands(program: str) -> str:
+    """Every command of a program as Markdown: what it does, its usage, its arguments and options."""
+    import typer
+
+    from channel_bench.cli import app as bench
+    from harness.cli import app as harness
+
+    group: Any = typer.main.get_command({"channel-bench": bench, "channel-harness": harness}[program])
+    return "\n".join(_command(program, name, command) for name, command in group.commands.items())
+
+
+def _command(program: str, name: str, command: Any) -> str:
+    context = command.make_context(name, [], resilient_parsing=True)
+    usage = " ".join([program, name, *command.collect_usage_pieces(context)])
+    lines = [f"## {name}", "", textwrap.dedent(command.help or "").strip(), "", "```text", usage, "```", ""]
+    for kind, title in (("argument", "Argument"), ("option", "Option")):
+        rows = [_row(parameter, context) for parameter in command.params if parameter.param_type_name == kind]
+        if rows:
+            lines += [f"| {title} | Meaning |", "|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _row(parameter: Any, context: Any) -> str:
+    """One argument or option: its names and its help, as `--help` prints them."""
+    names, text = parameter.get_help_record(context)
+    escaped = " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;").replace("[", r"\[")
+    return f"| `{names}` | {escaped} |".replace("N|auto", r"N\|auto")
