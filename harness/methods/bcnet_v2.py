@@ -62,9 +62,10 @@ class BCNetV2:
         supernet = make_supernet(task, NUM_GROUPS[self.groups])
 
         def step(batch: Batch) -> Tensor:
-            logits = supernet(batch.images, self.arch_of(task, batch.number), PATHS[batch.number % 2])
-            loss = functional.cross_entropy(logits, batch.labels)
+            arch = self.arch_of(task, batch.number)
+            loss = functional.cross_entropy(supernet(batch.images, arch, PATHS[batch.number % 2]), batch.labels)
             loss.backward()
+            batch.record(arch, loss.detach())
             return loss.detach()
 
         cost = train_supernet(task, supernet, step)
