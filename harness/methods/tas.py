@@ -11,8 +11,9 @@ the slot, so that skip connections join equal channels. In the MobileNet family 
 that mixes channels; the depthwise filters act on its result, with one scale and shift per channel for all widths: with
 those of the wider of the two, the ones of width 1 would never be trained.
 
-The penalty on expected cost (``flops_weight``, 2 in the paper's search for one network) pulls the distribution to one
-budget; for a ranking of the whole space it is off by default.
+Departs from the paper: the penalty on expected cost (``flops_weight``, 2 in the paper's search for one network) is 0 by
+default. It pulls the distribution to one budget, and a ranking of the whole space has none; ``flops_weight=2`` is the
+literal setting.
 
 Score: S1, validation accuracy of the discrete sub-network, which is what the comparisons of the literature say they
 use (``score="shared"``). S2, the log-probability of the widths, ``score="distribution"``, is written beside it in the

@@ -42,8 +42,8 @@ from harness.searcher import BoolArray, Budget, FloatArray, IntArray
 from harness.searchers.expectation import expected_cost, slot_costs
 
 TEMPERATURE = 0.25
-"""Weight of the entropy, as a share of the mean range of losses in a slot: alone it makes the best of four evenly spaced
-widths 55 times as likely as the worst."""
+"""Weight of the entropy, as a share of the mean range of losses in a slot. Where nothing binds, the best width of a
+slot with that range is 55 times as likely as the worst."""
 NUM_STARTS = 8
 """Random starts of the literal solution beside the best single architecture."""
 DRAWS_PER_PLACE = 50
