@@ -150,7 +150,7 @@ def draw_pairs(perturbed: Tensor, rng: np.random.Generator) -> tuple[list[list[i
 def mixed_forward(supernet: Supernet, images: Tensor, pairs: list[list[int]], shares: list[Tensor]) -> Tensor:
     """Logits of the mixture of two widths per slot."""
     widest = [max(pair) for pair in pairs]
-    on_device = [share.to(images.device) for share in shares]
+    on_device = torch.stack(shares).to(images.device)  # one copy for all slots
 
     def mix(layer: Layer, y: Tensor) -> Tensor:
         slot = layer.writes
@@ -183,12 +183,14 @@ def interpolate(x: Tensor, channels: int) -> Tensor:
     """
     if x.shape[1] == channels:
         return x
-    return torch.einsum("jc,bchw->bjhw", _means(x.shape[1], channels).to(x), x)
+    return torch.einsum("jc,bchw->bjhw", _means(x.shape[1], channels, x.device, x.dtype), x)
 
 
 @functools.lru_cache(maxsize=256)
-def _means(inputs: int, outputs: int) -> Tensor:
-    return functional.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T.contiguous()
+def _means(inputs: int, outputs: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrix of an interpolation, kept on its device: it is needed in every layer of every step."""
+    matrix = functional.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T.contiguous()
+    return matrix.to(device, dtype)
 
 
 class DistributionEvaluator(SupernetEvaluator):
