@@ -15,8 +15,8 @@ A method is a class with one function; what it returns has one function too:
             return scores                  # float64 (n,), higher is better
 
 `fit` is called once. `score` may be called several times, with any number of architectures in any order; the score of
-an architecture must not depend on the others. Options are keyword arguments of the constructor, with the faithful
-setting as default.
+an architecture must not depend on the others. Options are keyword arguments of the constructor. Their defaults are the
+paper's, unless they make no sense where a whole space is ranked; the head of a method's file says where they depart.
 
 `channel-harness check`, `rank` and `search` take a method as ``path/to/file.py:MyMethod``, as ``module:MyMethod`` or by
 its registered name. A name with a plus, ``my-method+log``, is the method ranked by an additive fit to its own scores

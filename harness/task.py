@@ -27,6 +27,8 @@ from channel_bench.training.datasets import Dataset, TrainLoader, channel_statis
 VALIDATE_ON = ("holdout", "test")
 NORMALISE_BY = ("batch", "recalibrated")
 SCORE_BY = ("accuracy", "loss")
+NAMED_DATASETS = ("digits", "cifar10")
+"""Data sets whose name says what is in them."""
 MAX_HOLDOUT = 5000
 MAX_VALIDATION_BATCH = 2500
 """Largest batch whose statistics normalise a sub-network; BCNet's paper uses 2,048, AutoSlim's about as many per
@@ -72,6 +74,8 @@ class Task:
             taken out of `train_images`; or "test", the test images.
         recipe: How to train a supernet: epochs (the budget), batch size, learning rate and schedule, momentum, weight
             decay, augmentation. `harness.supernet.train_supernet` follows it.
+        data_sha256: SHA-256 over the images and labels of a data set from a folder, whose name does not say what is in
+            it; empty for one that comes by name.
         seed: Seed of everything random, >= 0. Draw from `rng` and `generator`, which are made from it.
         bn: What normalises a sub-network when it is scored: "batch", the statistics of the validation batch, or
             "recalibrated", those of a fixed set of training images.
@@ -95,6 +99,7 @@ class Task:
     score_by: str = "accuracy"
     on_epoch: Callable[[int, int, str], None] | None = None
     checkpoints: Path | None = None
+    data_sha256: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -236,4 +241,5 @@ def make_task(
         bn=bn,
         score_by=score_by,
         on_epoch=on_epoch,
+        data_sha256="" if dataset.name in NAMED_DATASETS else dataset.digest,
     )

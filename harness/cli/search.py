@@ -23,7 +23,14 @@ from channel_bench.cli.options import (
 from channel_bench.errors import ArgumentError
 from channel_bench.space import Space, get_space
 from channel_bench.support.terminal import parse_quantity
-from harness.cli.options import RunOption, SpaceOption, ValidateOnOption, parse_options
+from harness.cli.options import (
+    ArchColumnOption,
+    RunOption,
+    ScoreColumnOption,
+    SpaceOption,
+    ValidateOnOption,
+    parse_options,
+)
 
 if TYPE_CHECKING:
     from harness.method import Evaluator
@@ -76,6 +83,8 @@ def search(
             "--no-exhaustive", help="Skip the exhaustive reference, which scores every architecture within the budget."
         ),
     ] = False,
+    arch_column: ArchColumnOption = None,
+    score_column: ScoreColumnOption = None,
     table: TableOption = None,
     no_truth: Annotated[
         bool, typer.Option("--no-truth", help="Only search, without comparing the result; needs no table.")
@@ -99,6 +108,7 @@ def search(
     from channel_bench.table import load
     from harness.ranking.request import TaskOptions
     from harness.report.search_sheets import print_verdict
+    from harness.scores import read_scores
     from harness.search.regret import judge, search_and_judge
     from harness.searcher import SEARCHERS
     from harness.searchers import get_searcher
@@ -121,9 +131,15 @@ def search(
     chosen = get_searcher(searcher, **parse_options(option or []))
     truth = None if no_truth else load(found, table, data_dir)
     judge([], budget, found, truth, metric, run)
-    asked = _read(scores_or_method, found, method_option or []) or _train(
-        scores_or_method, options, method_option or []
-    )
+    if _is_file_of_scores(scores_or_method):
+        if method_option:
+            raise ArgumentError("--method-option is for a method that is trained, not for a file of scores")
+        scores = read_scores(Path(scores_or_method), found, arch_column=arch_column, score_column=score_column)
+        asked = _Asked(scores, scores.method, scores.facts, contextlib.nullcontext())
+    elif arch_column is not None or score_column is not None:
+        raise ArgumentError("--arch-column and --score-column are for a file of scores, not for a method")
+    else:
+        asked = _train(scores_or_method, options, method_option or [])
     with asked.setting:
         verdict = search_and_judge(
             asked.evaluator,
@@ -154,19 +170,12 @@ class _Asked(NamedTuple):
     """Must surround the search."""
 
 
-def _read(text: str, space: Space, method_options: Sequence[str]) -> _Asked | None:
-    """Scores of a file; None if the text is a method. ``my.py`` and ``my.py:Class`` are methods."""
+def _is_file_of_scores(text: str) -> bool:
+    """Whether a text is a file of scores and no method; ``my.py`` and ``my.py:Class`` are methods."""
     path = Path(text)
     if not path.is_file() and ":" in path.name and path.suffix not in _SCORE_SUFFIXES:
-        return None
-    if path.suffix == ".py" or not (path.suffix or path.is_file()):
-        return None
-    from harness.scores import read_scores
-
-    if method_options:
-        raise ArgumentError("--method-option is for a method that is trained, not for a file of scores")
-    scores = read_scores(path, space)
-    return _Asked(scores, scores.method, scores.facts, contextlib.nullcontext())
+        return False
+    return path.suffix != ".py" and bool(path.suffix or path.is_file())
 
 
 _SCORE_SUFFIXES = (".csv", ".parquet", ".json")

@@ -99,6 +99,25 @@ class AdditiveEvaluator:
         rows = self._task.space.index(archs)
         return {name: values[rows] for name, values in self._scored.items()}
 
+    def slot_effects(self) -> npt.NDArray[np.float64]:
+        """What each width of each slot adds to the score, by the fit; float64 (7, 4)."""
+        return self.effects.effects.copy()
+
+    def training_losses(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
+        """Training losses of the method (`Queries.training_losses`); the fit changes scores, not these.
+
+        Raises:
+            MethodError: The method does not tell them.
+        """
+        function = getattr(self.inner, "training_losses", None)
+        if not callable(function):
+            raise MethodError(
+                f"this search needs the losses of the method's training, and {type(self.inner).__name__} has no"
+                " function training_losses()"
+            )
+        archs, losses = function()
+        return archs, losses
+
     @functools.cached_property
     def effects(self) -> AdditiveFit:
         """The fit, with the effect of every width of every slot."""

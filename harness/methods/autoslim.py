@@ -54,14 +54,19 @@ class AutoSlim:
             logits = supernet(batch.images, (NUM_WIDTHS,) * NUM_SLOTS)
             loss = functional.cross_entropy(logits, batch.labels)
             loss.backward()
+            students: list[Tensor] = []
             teacher = functional.softmax(logits.detach() / self.temperature, 1)
-            for arch in [(1,) * NUM_SLOTS, *(random_arch(batch.rng) for _ in range(self.num_subnets - 2))]:
+            drawn = [random_arch(batch.rng) for _ in range(self.num_subnets - 2)]
+            for arch in [(1,) * NUM_SLOTS, *drawn]:
                 student = supernet(batch.images, arch)
                 if self.distill:
                     # Cross-entropy and KL divergence with a constant teacher have the same gradient.
                     functional.cross_entropy(student / self.temperature, teacher).backward()
                 else:
                     functional.cross_entropy(student, batch.labels).backward()
+                students.append(student.detach())
+            for arch, answers in zip(drawn, students[1:], strict=True):
+                batch.record(arch, functional.cross_entropy(answers, batch.labels))
             return loss.detach()
 
         cost = train_supernet(task, supernet, step)

@@ -19,10 +19,6 @@ code of the conference version also trains the full network every third step: ``
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,9 +26,8 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.method import register
-from harness.methods.loss_records import LossRecords
 from harness.supernet.exhaustive import SupernetEvaluator
-from harness.supernet.network import PATHS, Supernet
+from harness.supernet.network import PATHS
 from harness.supernet.training import WIDTHS, Batch, make_supernet, random_arch, train_supernet
 from harness.task import Task
 
@@ -70,9 +65,9 @@ class BCNet:
         arch = random_arch(task.rng(WIDTHS, number - place))
         return arch if place == 0 else tuple(COMPLEMENTS[self.complement][digit] for digit in arch)
 
-    def fit(self, task: Task) -> BCNetEvaluator:
+    def fit(self, task: Task) -> SupernetEvaluator:
         """Train the supernet of the task."""
-        supernet, records = make_supernet(task), LossRecords()
+        supernet = make_supernet(task)
 
         def step(batch: Batch) -> Tensor:
             arch = self.arch_of(task, batch.number)
@@ -81,28 +76,9 @@ class BCNet:
                 loss = functional.cross_entropy(supernet(batch.images, arch, path), batch.labels) / len(PATHS)
                 loss.backward()
                 total += loss.detach()
-            records.add(batch.epoch, arch, total)
+            if not (self.full_every and batch.number % self.full_every == 2):  # the full network is not drawn
+                batch.record(arch, total)
             return total
 
-        cost = train_supernet(task, supernet, step, also={"losses": records})
-        return BCNetEvaluator(supernet, task, records, cost)
-
-
-class BCNetEvaluator(SupernetEvaluator):
-    """Scores by the mean over both paths; knows the losses of its training.
-
-    Args:
-        supernet: The trained weights.
-        task: Gives the validation images.
-        records: Losses of the training, mean over both paths.
-        facts: What to write beside the scores.
-    """
-
-    def __init__(self, supernet: Supernet, task: Task, records: LossRecords, facts: dict[str, Any]) -> None:
-        """Keep the records."""
-        super().__init__(supernet, task, PATHS, facts=facts)
-        self._records = records
-
-    def training_losses(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
-        """Architectures int8 (n, 7) of all steps and their losses relative to their epoch, float64 (n,)."""
-        return self._records.relative()
+        cost = train_supernet(task, supernet, step)
+        return SupernetEvaluator(supernet, task, PATHS, facts=cost)

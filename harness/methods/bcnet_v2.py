@@ -4,14 +4,14 @@ Taken from the paper: with a smallest width of L_s of L groups, the layer has T 
 the left path and T-c+1..T on the right; the complement of c is L + L_s - c. Instead of both paths on every batch
 (Eq. 10), odd batches train the left path and even ones the right (Eq. 22), for the memory and compute of one path.
 
-Left open there: the text gives T = L + L_s - 1, the derivation of Eq. 21 and the published configurations give
-T = L + L_s. Only with the latter do a width on the left and its complement on the right cover every group exactly once,
-which is the claimed fairness; it is the default, ``groups="eq21"`` (T = 5, so layers are 1.25 times as wide as the
-space's maximum, while every sub-network keeps its width and cost). ``groups="paper"`` is T = 4. L_s is 1 here, because
-the space has all widths. Nor does the paper say which width the right path takes after the left one has had c:
-``right`` chooses the ``complement`` (with T = 5 each pair of steps then trains every group once; with T = 4 it trains
-one of the four twice, each as often as the others in the long run), the ``same`` width, or a ``new`` random one. The
-published trainer does not alternate.
+Left open there: the text gives T = L + L_s - 1, the derivation of Eq. 21 and the published configurations give T = L +
+L_s. Only with the latter do a width on the left and its complement on the right cover every group exactly once, which
+is the claimed fairness. So the default departs from the paper's text: it is ``groups="eq21"`` (T = 5, so layers are
+1.25 times as wide as the space's maximum, while every sub-network keeps its width and cost). ``groups="paper"`` follows
+the text, T = 4. L_s is 1 here, because the space has all widths. Nor does the paper say which width the right path
+takes after the left one has had c: ``right`` chooses the ``complement`` (with T = 5 each pair of steps then trains
+every group once; with T = 4 it trains one of the four twice, each as often as the others in the long run), the ``same``
+width, or a ``new`` random one. The published trainer does not alternate.
 
 Score: mean of the accuracies of both paths, batch normalisation by batch statistics.
 """
@@ -62,9 +62,10 @@ class BCNetV2:
         supernet = make_supernet(task, NUM_GROUPS[self.groups])
 
         def step(batch: Batch) -> Tensor:
-            logits = supernet(batch.images, self.arch_of(task, batch.number), PATHS[batch.number % 2])
-            loss = functional.cross_entropy(logits, batch.labels)
+            arch = self.arch_of(task, batch.number)
+            loss = functional.cross_entropy(supernet(batch.images, arch, PATHS[batch.number % 2]), batch.labels)
             loss.backward()
+            batch.record(arch, loss.detach())
             return loss.detach()
 
         cost = train_supernet(task, supernet, step)

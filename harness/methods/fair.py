@@ -35,9 +35,11 @@ class Fair:
         def step(batch: Batch) -> Tensor:
             permutations = [1 + batch.rng.permutation(NUM_WIDTHS) for _ in range(NUM_SLOTS)]
             total = torch.zeros((), device=batch.labels.device)
-            for arch in zip(*permutations, strict=True):
-                loss = functional.cross_entropy(supernet(batch.images, tuple(map(int, arch))), batch.labels)
+            for digits in zip(*permutations, strict=True):
+                arch = tuple(map(int, digits))
+                loss = functional.cross_entropy(supernet(batch.images, arch), batch.labels)
                 loss.backward()
+                batch.record(arch, loss.detach())
                 total += loss.detach()
             return total / NUM_WIDTHS
 

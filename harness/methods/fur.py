@@ -1,11 +1,14 @@
-"""FUR, the filter utilisation rate of Network Adjustment (Chen et al., CVPR 2020).
+"""FUR, the FLOPs utilization ratio of Network Adjustment (Chen et al., CVPR 2020).
 
 Taken from the paper and its code: not a supernet. One network is trained with spatial dropout (whole channels, kept
 ones scaled up) whose probability grows with the epoch and the depth. Then each slot alone is probed by dropout at
 inference: its utilisation is how much worse the network gets. Every slot's probability takes away the same FLOPs:
 p_l = p0 * mean of (c dF/dc) / (c_l dF/dc_l); c dF/dc is what the FLOPs lose when the slot vanishes. Normalisation uses
-the statistics of training images without dropout. The code measures the increase of the loss, the paper's text the drop
-of the accuracy: ``measure``.
+the statistics of training images without dropout.
+
+Departs from the paper: its text measures utilisation by the drop of the accuracy, its code by the increase of the loss.
+The default follows the code, ``measure="loss"``, because a loss tells small differences apart on few validation images;
+``measure="accuracy"`` follows the text.
 
 Left open there: a ranking of all widths. The network adjusted is the widest, since dropout can only imitate less. All
 tensors of a slot lose the same channels, as they would by narrowing it. Two scores:
@@ -50,7 +53,7 @@ Statistics = dict[str, tuple[Tensor, Tensor]]
 
 @register("fur", paper="Chen et al., CVPR 2020, Network Adjustment", summary="one network, probed by channel dropout")
 class FUR:
-    """Filter utilisation rate.
+    """FLOPs utilization ratio.
 
     Args:
         score: "linear" (F1) or "curve" (F2).

@@ -1,14 +1,20 @@
-"""HTAS: TAS with the latency of the hardware in its loss.
+"""HTAS: TAS with the latency of the hardware in its loss (Jiang, Wang and Zhu, ICME 2020).
 
 Taken from the paper: latency as a function of a layer's output width, f(x) = k x + b, fitted for each size of feature
 map; the loss of the distribution is the cross-entropy plus lambda times the sum over layers of f at the expected output
-width. Only the output width counts, so a layer that reads more channels is not charged for them. The rest is `tas`;
-lambda is not given there ("the same setting as TAS"), so it is 2 as in TAS.
+width. Only the output width counts, so a layer that reads more channels is not charged for them. The rest is `tas`.
+
+Departs from the paper: lambda, ``latency_weight``, is 0 by default. The paper searches for one fast network and gives
+no lambda ("the same setting as TAS", where it is 2). The sum has no target, so it always pulls to narrower widths: at 2
+the distribution settles at 1111111 in both mini spaces, which says nothing about how widths rank. A ranking of a whole
+space has no budget, so the penalty is off, as TAS's is in `tas`. Then HTAS scores as TAS does, bit by bit: its two own
+ideas, this penalty and the choice of widths below, both serve a search under a latency. ``latency_weight=2`` is the
+literal setting.
 
 Left open there: the unit of f, and which hardware. A ranking must not depend on what else the machine was doing, so by
 default f counts multiply-accumulates: k is what one more output channel of a layer costs at full input width, b is 0,
 as a share of the whole network. Measured latencies come from ``channel-bench latency``: ``latency=FILE`` fits k and b
-for each size of feature map to them.
+for each size of feature map to them; it needs a ``latency_weight`` above 0.
 
 The paper's other half chooses which widths to search among: it scores a width by how much faster it is than the fit
 says and keeps the best of each group (htas_choices.py). This benchmark has four fixed widths per slot, so it cannot
@@ -34,12 +40,12 @@ from harness.supernet.differentiable import Betas, Penalty
 from harness.supernet.network import Supernet
 
 
-@register("htas", paper="HTAS, latency-regularised TAS", summary="TAS with a penalty on expected latency")
+@register("htas", paper="Jiang, Wang and Zhu, ICME 2020", summary="TAS with a penalty on expected latency")
 class HTAS(TAS):
     """TAS with a penalty on expected latency.
 
     Args:
-        latency_weight: Weight of the penalty, >= 0.
+        latency_weight: Weight of the penalty, >= 0; at 0 the ranking is that of `TAS`.
         latency: File of measured latencies of the space, written by ``channel-bench latency``; empty to count
             multiply-accumulates.
         score: As in `TAS`.
@@ -51,7 +57,7 @@ class HTAS(TAS):
 
     def __init__(
         self,
-        latency_weight: float = 2.0,
+        latency_weight: float = 0.0,
         latency: str = "",
         score: str = "shared",
         tau_max: float = 5.0,
@@ -63,11 +69,17 @@ class HTAS(TAS):
         super().__init__(score, tau_max, tau_min, tau_schedule, arch_lr)
         if not 0 <= latency_weight < math.inf:
             raise ArgumentError(f"latency_weight is {latency_weight}: allowed are numbers >= 0")
+        if latency and not latency_weight:
+            raise ArgumentError(
+                f"latency file {latency!r} changes nothing at latency_weight 0: add latency_weight above 0, such as 2"
+            )
         self.latency_weight = latency_weight
         self.latency = latency
 
-    def make_penalty(self, supernet: Supernet, betas: Betas) -> Penalty:
+    def make_penalty(self, supernet: Supernet, betas: Betas) -> Penalty | None:
         """Lambda times the sum over layers of f at the expected output width, as a share of that at full width."""
+        if not self.latency_weight:
+            return None
         slopes = measured_slopes(supernet, self.latency) if self.latency else mac_slopes(supernet)
         weights = self.latency_weight * torch.tensor(slopes)
         slots = [layer.writes for layer in supernet.layers]

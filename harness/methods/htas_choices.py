@@ -4,9 +4,9 @@
     >>> choose_widths(widths, measured, fit, num_groups=8)     # the widest bargains of 8 ranges of widths
 
 Latency does not grow smoothly with the output width of a layer: kernels work in tiles, so some widths are as fast as
-narrower ones. HTAS (L. et al.) fits a power law f to the measured latencies m of each resolution of feature maps, and
-scores a width x by s(x) = f(x) - m(x): what it saves against the trend. The widths, up to twice the layer's own, are
-split into groups of neighbours, and the best of each group are the choices that TAS then searches.
+narrower ones. HTAS (Jiang, Wang and Zhu, ICME 2020) fits a power law f to the measured latencies m of each resolution
+of feature maps, and scores a width x by s(x) = f(x) - m(x): what it saves against the trend. The widths, up to twice
+the layer's own, are split into groups of neighbours, and the best of each group are the choices that TAS then searches.
 
 Pure functions of arrays. In Channel-Bench-Macro the four widths are given, so the choice of widths is for one's own
 spaces; `fit_layers` fits f to what `channel-bench latency` measured.

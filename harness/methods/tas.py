@@ -11,8 +11,9 @@ the slot, so that skip connections join equal channels. In the MobileNet family 
 that mixes channels; the depthwise filters act on its result, with one scale and shift per channel for all widths: with
 those of the wider of the two, the ones of width 1 would never be trained.
 
-The penalty on expected cost (``flops_weight``, 2 in the paper's search for one network) pulls the distribution to one
-budget; for a ranking of the whole space it is off by default.
+Departs from the paper: the penalty on expected cost (``flops_weight``, 2 in the paper's search for one network) is 0 by
+default. It pulls the distribution to one budget, and a ranking of the whole space has none; ``flops_weight=2`` is the
+literal setting.
 
 Score: S1, validation accuracy of the discrete sub-network, which is what the comparisons of the literature say they
 use (``score="shared"``). S2, the log-probability of the widths, ``score="distribution"``, is written beside it in the
@@ -149,7 +150,7 @@ def draw_pairs(perturbed: Tensor, rng: np.random.Generator) -> tuple[list[list[i
 def mixed_forward(supernet: Supernet, images: Tensor, pairs: list[list[int]], shares: list[Tensor]) -> Tensor:
     """Logits of the mixture of two widths per slot."""
     widest = [max(pair) for pair in pairs]
-    on_device = [share.to(images.device) for share in shares]
+    on_device = torch.stack(shares).to(images.device)  # one copy for all slots
 
     def mix(layer: Layer, y: Tensor) -> Tensor:
         slot = layer.writes
@@ -182,12 +183,14 @@ def interpolate(x: Tensor, channels: int) -> Tensor:
     """
     if x.shape[1] == channels:
         return x
-    return torch.einsum("jc,bchw->bjhw", _means(x.shape[1], channels).to(x), x)
+    return torch.einsum("jc,bchw->bjhw", _means(x.shape[1], channels, x.device, x.dtype), x)
 
 
 @functools.lru_cache(maxsize=256)
-def _means(inputs: int, outputs: int) -> Tensor:
-    return functional.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T.contiguous()
+def _means(inputs: int, outputs: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrix of an interpolation, kept on its device: it is needed in every layer of every step."""
+    matrix = functional.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T.contiguous()
+    return matrix.to(device, dtype)
 
 
 class DistributionEvaluator(SupernetEvaluator):

@@ -28,8 +28,10 @@ class Uniform:
         supernet = make_supernet(task)
 
         def step(batch: Batch) -> Tensor:
-            loss = functional.cross_entropy(supernet(batch.images, random_arch(batch.rng)), batch.labels)
+            arch = random_arch(batch.rng)
+            loss = functional.cross_entropy(supernet(batch.images, arch), batch.labels)
             loss.backward()
+            batch.record(arch, loss.detach())
             return loss.detach()
 
         cost = train_supernet(task, supernet, step)

@@ -23,6 +23,8 @@ from harness.ranking.run import settings
 from harness.scores import Scores, read_scores
 from harness.task import Task
 
+CONTENT_FACTS = ("method_source", "method_sha256", "options_sha256", "data_sha256")
+"""Settings that only some rankings have: what was in the files that they read."""
 OnDone = Callable[[RankRequest, str], None]
 
 
@@ -116,8 +118,9 @@ def _read(request: RankRequest, task: Task) -> Scores:
     expected: dict[str, Any] = settings(
         dataclasses.replace(task, seed=request.task.seed), request.options, request.code
     )
-    # A method that is found by name has no code among its settings; a file that has some is of another method.
-    recorded = {key: value for key, value in scores.facts.items() if key in ("method_source", "method_sha256")}
+    # A method that is found by name has no code among its settings, and one without files none of theirs; a score file
+    # that has some was made by something else.
+    recorded = [key for key in CONTENT_FACTS if key in scores.facts]
     for key in [*expected, *recorded]:
         before, now = scores.facts.get(key), expected.get(key)
         if before != now:

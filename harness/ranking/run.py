@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 
 from channel_bench._version import __version__
-from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
+from channel_bench.errors import ArgumentError, CorruptFileError, MethodError, StorageError, os_reason
 from channel_bench.space import NUM_ARCHS, FloatArray
 from channel_bench.support.durable import TEMPORARY_PREFIX, write_atomic
 from channel_bench.support.terminal import progress
@@ -45,9 +46,14 @@ def settings(
 
     Args:
         task: What the method is fitted to.
-        options: The options that the method was made with.
+        options: The options that the method was made with. Where one names a file, what the file holds decides the
+            scores: its SHA-256 is among the settings.
         code: The file that the method was found in (`harness.locate.code_of`); empty for a method found by name.
+
+    Raises:
+        StorageError: The file of an option cannot be read.
     """
+    files = _files_of(options or {})
     facts = {
         "dataset": task.dataset,
         "validated_on": task.validate_on,
@@ -60,10 +66,43 @@ def settings(
         "options": options or {},
         "code_version": __version__,
         **(code or {}),
+        **({"data_sha256": task.data_sha256} if task.data_sha256 else {}),
+        **({"options_sha256": files} if files else {}),
     }
     # A tuple comes back as a list, and would not be equal to itself.
     kept: dict[str, Any] = json.loads(json.dumps(facts, default=str))
     return kept
+
+
+def _files_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of every file that an option names, by option; in a list or object of files, with its place."""
+    found: dict[str, str] = {}
+    for name, value in options.items():
+        if isinstance(value, (list, tuple)):
+            value = {str(place): each for place, each in enumerate(value)}
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{place}": digest for place, digest in _files_of(value).items()}
+        elif isinstance(value, (str, Path)) and value and _is_file(Path(value)):
+            found[name] = _sha256_of(Path(value))
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # text that can be no path
+        return False
+
+
+def _sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    except OSError as error:
+        raise StorageError(f"file {str(path)!r} of an option cannot be read: {os_reason(error)}") from None
+    return digest.hexdigest()
 
 
 class Workplace:
@@ -168,12 +207,18 @@ def rank_to_file(
     """`rank`, kept in ``PATH.partial`` until the score file is complete.
 
     Raises:
-        ArgumentError: An unfinished ranking of this file has other settings.
+        ArgumentError: An unfinished ranking of this file has other settings, or the file of an option was changed
+            during the ranking.
         StorageError: A file cannot be written.
     """
     identity = {"method": name, "space": task.space.name, **settings(task, options, code)}
     place = Workplace(path.with_name(path.name + ".partial"), identity)
     scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, code, place, show=True)
+    if scores.facts.get("options_sha256") != identity.get("options_sha256"):
+        raise ArgumentError(
+            f"a file that an option of {name!r} names was changed during the ranking: delete {str(place.folder)!r} and"
+            " start the command again"
+        )
     write_scores(scores, path)
     place.clear()
     return scores

@@ -1,17 +1,22 @@
 """The evolutionary search of BCNet (Su et al., CVPR 2021): NSGA-II with the score as its only objective.
 
-As in the paper: a population of 40 in 50 generations (the initial one is the first), parents chosen by tournaments of
-10, two-point crossover, polynomial mutation; the budget is a hard constraint. Digits are integers, so mutated values
-are rounded. The paper does not give the mutation's distribution index: 3 is what pymoo advises for integers (at its
-default of 20 nearly every mutation would round back to the digit it came from).
+As in the paper: a population of 40 in 50 generations (the initial one is the first), tournament selection, two-point
+crossover, polynomial mutation; the budget is a hard constraint. Digits are integers, so mutated values are rounded. The
+paper does not give the mutation's distribution index: 3 is what pymoo advises for integers (at its default of 20 nearly
+every mutation would round back to the digit it came from).
+
+Departs from the paper: it retains 10 in the selection, and does not say whether these are the parents of a generation
+or those that compete; here 10 compete in each tournament, and the parents are as many as NSGA-II needs.
 
 `initial` says where the search starts: "random" (architectures that fit, uniformly) or "prior" (`searchers.prior`, from
-the losses of the supernet's training). An architecture outside the budget is never asked for; it counts as worse than
-any inside, the further outside the worse.
+the losses of the supernet's training). Taken literally the prior's equations give one architecture instead of a
+population, so `prior` is "softmax" by default, a relaxation with a spread, and "literal" on request. An architecture
+outside the budget is never asked for; it counts as worse than any inside, the further outside the worse.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +26,7 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError, MissingPackageError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.searcher import Budget, FloatArray, IntArray, Queries, register_searcher
-from harness.searchers import prior
+from harness.searchers.prior import TEMPERATURE, draw, literal_distribution, mean_losses, softmax_distribution
 
 try:
     from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -39,7 +44,7 @@ except ImportError as error:
         f"searcher 'evolutionary' needs pymoo ({error}): pip install 'channel-bench[search]', or use another searcher"
     ) from None
 
-INITIAL = ("random", "prior")
+INITIAL, PRIORS = ("random", "prior"), ("softmax", "literal")
 MAX_MATINGS = 10
 """How often parents are mated for one generation where children repeat; then it stays smaller. Pymoo tries 100 times,
 which only costs time once a population of neighbours has nothing new to give."""
@@ -63,11 +68,19 @@ class Evolutionary:
     """Distribution index of the polynomial mutation: larger stays closer to the parent; at least 1."""
     keep: int = 100
     """How many records of training make the prior."""
+    prior: str = "softmax"
+    """How the prior's equations are solved: "softmax" with a spread, or "literal", which draws one architecture."""
+    temperature: float = TEMPERATURE
+    """Spread of the softmax prior, > 0: larger is closer to equal probabilities."""
 
     def __post_init__(self) -> None:
         """Check the options."""
         if self.initial not in INITIAL:
             raise ArgumentError(f"initial {self.initial!r} is not one of {', '.join(INITIAL)}")
+        if self.prior not in PRIORS:
+            raise ArgumentError(f"prior {self.prior!r} is not one of {', '.join(PRIORS)}")
+        if not 0 < self.temperature < math.inf:
+            raise ArgumentError(f"temperature is {self.temperature}: allowed are numbers > 0")
         for name, least in (("population", 2), ("generations", 1), ("tournament", 1), ("mutation_eta", 1), ("keep", 1)):
             if not getattr(self, name) >= least:
                 raise ArgumentError(f"{name} is {getattr(self, name)}: allowed are {least} and above")
@@ -115,8 +128,12 @@ class Evolutionary:
         allowed = budget.fits & queries.scored
         if self.initial == "random":
             return rng.permutation(np.flatnonzero(allowed))[: self.population]
-        losses = prior.mean_losses(*queries.training_losses(), keep=self.keep)
-        return prior.draw(prior.width_distribution(losses, budget, rng), self.population, allowed, rng)
+        losses = mean_losses(*queries.training_losses(), keep=self.keep)
+        if self.prior == "literal":
+            widths = literal_distribution(losses, budget, rng)
+        else:
+            widths = softmax_distribution(losses, budget, self.temperature)
+        return draw(widths, self.population, allowed, rng)
 
 
 def _winners(population: Any, candidates: IntArray, **_: Any) -> IntArray:

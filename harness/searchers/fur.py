@@ -1,14 +1,16 @@
-"""Network adjustment by the FLOPs utilisation ratio (Chen et al., CVPR 2020, Algorithm 1).
+"""Network adjustment by the FLOPs utilization ratio (Chen et al., CVPR 2020, Algorithm 1).
 
 How much does the score lose where a slot gives up FLOPs? Slots that lose much use their FLOPs well. Starting from equal
 widths, each iteration widens the slots of highest utilisation, narrows those of lowest, each by a tenth of its first
 width, and then scales all widths until the FLOPs are what they were; the iterate with the best score is the result.
 
-Two things differ from the paper. It trains anew in every iteration and measures utilisation there, by dropping
+Three things differ from the paper. It trains anew in every iteration and measures utilisation there, by dropping
 channels; here the effects of each slot's widths are measured once (`Queries.slot_effects`) and taken between the four
-widths along straight lines, so that utilisation changes where a width passes from one quarter to the next. And a width
-that can be chosen is a quarter, a half ...: the loop goes on in exact widths, but an iterate is asked for, and counts,
-as the nearest architecture that fits among its neighbours on the grid.
+widths along straight lines, so that utilisation changes where a width passes from one quarter to the next. The number
+of layers that are adjusted, K, falls during its search (by half a layer in each iteration, on networks of 18 layers);
+here `num_slots` stays as it is, since two of seven slots leave little to reduce. And a width that can be chosen is a
+quarter, a half ...: the loop goes on in exact widths, but an iterate is asked for, and counts, as the nearest
+architecture that fits among its neighbours on the grid.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class Fur:
 
     iterations: int = 10
     num_slots: int = 2
-    """How many slots are widened, and how many narrowed; the paper adjusts about a third of the layers."""
+    """How many slots are widened, and how many narrowed, in every iteration; the paper begins with about a third of the
+    layers and ends with fewer."""
     step: float = 0.1
     """By which share of its first width the first of them is adjusted."""
     step_decay: float = 0.0
@@ -89,7 +92,7 @@ class Fur:
 
 
 def utilisation(effects: FloatArray, budget: Budget, widths: FloatArray) -> FloatArray:
-    """FLOPs utilisation ratio of each slot: score that a narrower width loses, per cost that it saves.
+    """FLOPs utilization ratio of each slot: score that a narrower width loses, per cost that it saves.
 
     The paper drops the share of each slot's channels that saves the same FLOPs everywhere; with straight lines between
     the widths that is the slope of the effect over the slope of the cost.

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from channel_bench.errors import ArgumentError
+from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import NUM_SLOTS, FloatArray
 from channel_bench.space.layers import IMAGE, Layer
 from harness.supernet.network import PATHS, Supernet, batch_norm, convolve
@@ -387,6 +387,23 @@ class SupernetEvaluator:
             sums = sums[:, inverse.reshape(-1)] / (len(self.paths) * sum(len(labels) for _, labels in self._batches))
             self._last = key, {"val_acc": 100 * sums[0], "val_loss": sums[1]}
         return self._last[1]
+
+    def training_losses(self) -> tuple[npt.NDArray[np.int8], FloatArray]:
+        """Which random architectures the supernet was trained on, and with what loss (`Batch.record`).
+
+        Returns:
+            int8 (n, 7), and float64 (n,): losses as multiples of the mean loss of their epoch, in the order of
+            training.
+
+        Raises:
+            MethodError: The training recorded none.
+        """
+        if not len(self.supernet.loss_records):
+            raise MethodError(
+                "the training of this supernet recorded no losses of architectures: choose a method that trains random"
+                " widths, or call batch.record(arch, loss) in its step"
+            )
+        return self.supernet.loss_records.relative()
 
     @torch.no_grad()
     def _sums(self, images: Tensor, labels: Tensor, archs: npt.NDArray[np.int8], path: str) -> FloatArray:

@@ -27,6 +27,7 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_WIDTHS, Space
 from channel_bench.space.layers import IMAGE, Layer
+from harness.supernet.loss_records import LossRecords
 
 PATHS = ("left", "right")
 
@@ -46,6 +47,7 @@ class Supernet(nn.Module):
 
     Attributes:
         forward_macs: Multiply-accumulates of all forward passes so far; training costs three times that.
+        loss_records: Training losses of the architectures that it was trained on (`Batch.record`).
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Supernet(nn.Module):
         self.num_groups = num_groups
         self.norm_per_width = norm_per_width
         self.forward_macs = 0
+        self.loss_records = LossRecords()
         self._flops = space.flops()
         self.blocks = space.blocks
         self.layers = [layer for block in self.blocks for layer in block]

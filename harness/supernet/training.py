@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from channel_bench.errors import MethodError
 from channel_bench.support.durable import write_atomic
 from channel_bench.training.datasets import TrainLoader
+from harness.supernet.loss_records import LossRecords
 from harness.supernet.network import Supernet
 from harness.task import Task
 
@@ -57,6 +58,7 @@ class Batch:
         labels: int64 (batch,), on the task's device.
         rng: NumPy generator of this step alone, made from the task's seed and the step's number; draw everything random
             of the step from it (``random_arch(batch.rng)``).
+        records: Where `record` keeps what it is told.
     """
 
     number: int
@@ -65,6 +67,20 @@ class Batch:
     images: Tensor
     labels: Tensor
     rng: np.random.Generator
+    records: LossRecords = field(default_factory=LossRecords)
+
+    def record(self, arch: Sequence[int], loss: Tensor) -> None:
+        """Keep the training loss of an architecture, which the search of BCNet can start from (``initial=prior``).
+
+        Record the architectures that the step drew at random, each with its loss on the labels, so that losses can be
+        compared. What every step trains, such as the widest network, would crowd out the others.
+
+        Args:
+            arch: Seven digits 1..4.
+            loss: A scalar without gradient (``loss.detach()``); it is not read before the end of the epoch, so that a
+                GPU is not waited for.
+        """
+        self.records.add(arch, loss)
 
 
 StepFunction = Callable[[Batch], Tensor]
@@ -143,7 +159,13 @@ def train_supernet(
     optimizer = torch.optim.SGD(
         supernet.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    parts: dict[str, Stateful] = {"supernet": supernet, "optimizer": optimizer, **(also or {})}
+    records = supernet.loss_records
+    parts: dict[str, Stateful] = {
+        "supernet": supernet,
+        "optimizer": optimizer,
+        "loss_records": records,
+        **(also or {}),
+    }
     loader = TrainLoader(*(images or (task.train_images, task.train_labels)), recipe)
     num_steps = -(-len(loader.labels) // recipe.batch_size)
     path = None if task.checkpoints is None else task.checkpoints / "supernet.pt"
@@ -158,8 +180,10 @@ def train_supernet(
                 group["lr"] = recipe.lr_at(epoch + elapsed)
             optimizer.zero_grad()
             progress = (epoch + elapsed) / recipe.epochs
-            loss_sum += step(Batch(number, epoch, progress, pixels, labels, task.rng(WIDTHS, number))) * len(labels)
+            batch = Batch(number, epoch, progress, pixels, labels, task.rng(WIDTHS, number), records)
+            loss_sum += step(batch) * len(labels)
             optimizer.step()
+        records.end_epoch()
         loss = (loss_sum / len(loader.labels)).item()
         if not np.isfinite(loss):
             raise MethodError(

@@ -262,8 +262,9 @@ def test_bcnet_keeps_the_loss_of_every_step_relative_to_its_epoch(monkeypatch, d
 
     monkeypatch.setattr(bcnet, "train_supernet", watch)
     archs, losses = method.fit(task).training_losses()
-    assert archs.tolist() == [list(method.arch_of(task, number)) for number in range(6)]
-    expected = np.array([loss.item() for loss in shown]).reshape(2, 3)
+    # Every third step trains the full network, which is not drawn: among the best records there would be no other.
+    assert archs.tolist() == [list(method.arch_of(task, number)) for number in (0, 1, 3, 4)]
+    expected = np.array([loss.item() for loss in shown]).reshape(2, 3)[:, :2]
     assert losses == pytest.approx((expected / expected.mean(1, keepdims=True)).ravel())
 
 

@@ -14,7 +14,11 @@ from harness import method as method_module
 from harness.method import register, score_all
 from harness.methods import autoslim, get_method, list_methods, uniform
 from harness.ranking.run import rank
+from harness.search.run import search
+from harness.searcher import Budget
+from harness.searchers import get_searcher
 from harness.supernet import training
+from harness.supernet.network import Supernet
 from harness.supernet.training import make_supernet, train_supernet
 from harness.task import Task, make_task, supernet_recipe
 
@@ -279,3 +283,92 @@ def test_an_evaluator_that_breaks_the_contract_is_told_how(result, message, digi
 
     with pytest.raises(MethodError, match=message):
         score_all(Evaluator(), short_task(digits))
+
+
+# -- losses of training -----------------------------------------------------------------------------------------
+
+SAMPLERS = {"autoslim": 2, "bcnet": 1, "bcnet_v2": 1, "fair": 4, "uniform": 1, "uniform+log": 1}
+"""Methods that draw widths in training, and how many architectures a step records."""
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_prior_of_the_search_works_with_every_method_that_draws_widths(name, digits):
+    evaluator = get_method(name).fit(short_task(digits))
+    archs, losses = evaluator.training_losses()
+    assert archs.shape == (3 * SAMPLERS[name], 7) and losses.mean() == pytest.approx(1)
+    budget = Budget("flops", SPACE.flops(), 0.5 * SPACE.flops("4444444"))
+    chosen = get_searcher("evolutionary", initial="prior", population=5, generations=1)
+    found = search(SPACE, evaluator, budget, np.random.default_rng(0), chosen)
+    assert SPACE.flops(found.arch) <= budget.limit and found.num_queries == 5
+
+
+def test_a_method_that_draws_no_widths_says_so(digits):
+    for name in ("tas", "mask_gumbel", "tas+log"):
+        with pytest.raises(
+            MethodError, match=r"recorded no losses of architectures: .* call batch.record\(arch, loss\)"
+        ):
+            get_method(name).fit(short_task(digits)).training_losses()
+    with pytest.raises(MethodError, match=r"FUREvaluator has no function training_losses\(\)"):
+        get_method("fur+log").fit(short_task(digits)).training_losses()
+
+
+def test_an_additive_fit_knows_the_effects_of_its_slots(digits):
+    evaluator = get_method("uniform+onehot", samples=200).fit(short_task(digits))
+    archs = SPACE.sample(50, np.random.default_rng(0)).astype(np.int8)
+    scores = evaluator.score(archs)
+    sums = evaluator.slot_effects()[np.arange(7), archs.astype(int) - 1].sum(1)
+    assert sums - sums.mean() == pytest.approx(scores - scores.mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize("distill", [True, False])
+def test_autoslim_records_the_random_students_with_their_losses_on_the_labels(monkeypatch, digits, distill):
+    batches, forward = [], Supernet.forward
+
+    def watch(net, images, arch, *arguments, **options):
+        logits = forward(net, images, arch, *arguments, **options)
+        batches.append((tuple(arch), logits.detach()))
+        return logits
+
+    monkeypatch.setattr(Supernet, "forward", watch)
+    labels, train = [], autoslim.train_supernet
+    monkeypatch.setattr(
+        autoslim,
+        "train_supernet",
+        lambda task, net, step: train(task, net, lambda batch: labels.append(batch.labels) or step(batch)),
+    )
+    evaluator = get_method("autoslim", distill=distill).fit(short_task(digits))
+    ran = [batches[first : first + 4] for first in range(0, 12, 4)]
+    archs, losses = evaluator.training_losses()
+    assert [tuple(arch) for arch in archs.tolist()] == [arch for step in ran for arch, _ in step[2:]]
+    expected = [
+        functional.cross_entropy(logits, true).item()
+        for step, true in zip(ran, labels, strict=True)
+        for _, logits in step[2:]
+    ]
+    assert losses == pytest.approx(np.array(expected) / np.mean(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["autoslim", "bcnet", "bcnet_v2", "fair", "uniform"])
+def test_records_neither_change_a_score_nor_wait_for_the_device_in_a_step(name, digits, monkeypatch):
+    archs = SPACE.sample(30, np.random.default_rng(0)).astype(np.int8)
+    waits = []
+    for function in ("item", "cpu", "tolist", "numpy", "__float__", "__bool__"):
+        original = getattr(torch.Tensor, function)
+        monkeypatch.setattr(
+            torch.Tensor, function, lambda *given, of=original, **named: waits.append(1) or of(*given, **named)
+        )
+    counts, scores = [], None
+    for batch_size in (96, 32):  # 2 or 6 steps
+        task = short_task(digits)
+        waits.clear()
+        evaluator = get_method(name).fit(
+            dataclasses.replace(task, recipe=get_recipe(task.recipe, batch_size=batch_size))
+        )
+        counts.append(len(waits))
+        scores = evaluator.score(archs)
+    assert counts[0] == counts[1]
+    monkeypatch.setattr(training.Batch, "record", lambda batch, arch, loss: None)
+    assert (
+        get_method(name).fit(dataclasses.replace(task, recipe=get_recipe(task.recipe, batch_size=32))).score(archs)
+        == scores
+    ).all()

@@ -490,7 +490,24 @@ def test_the_latency_penalty_is_lambda_times_the_sum_over_layers_and_pushes_down
     (gradient,) = torch.autograd.grad(penalty(), betas.logits)
     # More of the widest always costs more, more of the narrowest less.
     assert (gradient[:, 3] > 0).all() and (gradient[:, 0] < 0).all()
-    assert get_method("htas", latency_weight=0.0).make_penalty(net, betas)().item() == 0
+    assert get_method("htas").make_penalty(net, betas) is None
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_the_default_of_htas_ranks_as_tas_does_and_is_not_pulled_to_the_narrowest(name, digits):
+    archs = np.concatenate([cb.get_space(name).sample(20, np.random.default_rng(0)), [[1] * 7]]).astype(np.int8)
+    task = task_of(digits, name, epochs=2)
+    both = [get_method(method, arch_lr=0.05).fit(task) for method in ("htas", "tas")]
+    found, expected = (evaluator.columns(archs) for evaluator in both)
+    assert all((found[key] == expected[key]).all() for key in expected)
+    literal = get_method("htas", arch_lr=0.05, latency_weight=2.0).fit(task)
+    means = [np.exp(each.slot_effects()) @ [0.25, 0.5, 0.75, 1] for each in (both[0], literal)]
+    assert means[0].mean() > means[1].mean()
+
+
+def test_a_latency_file_without_a_weight_is_refused():
+    with pytest.raises(ArgumentError, match="'lat.json' changes nothing at latency_weight 0: add latency_weight above"):
+        get_method("htas", latency="lat.json")
 
 
 def test_the_latency_penalty_narrows_a_search(digits):
@@ -551,12 +568,20 @@ def test_a_latency_file_that_does_not_fit_is_refused_before_the_training(problem
     epochs = []
     task = task_of(digits, on_epoch=lambda *arguments: epochs.append(arguments))
     with pytest.raises(error, match=message) as caught:
-        get_method("htas", latency=str(path)).fit(task)
+        get_method("htas", latency=str(path), latency_weight=2.0).fit(task)
     assert "\n" not in str(caught.value) and not epochs
 
 
 def test_a_missing_latency_file_is_one_line_on_the_command_line(run_cli, tmp_path):
-    options = ("--no-truth", "--option", "latency=no-such.json", "-o", tmp_path / "scores.parquet")
+    options = (
+        "--no-truth",
+        "--option",
+        "latency=no-such.json",
+        "--option",
+        "latency_weight=2",
+        "-o",
+        tmp_path / "scores.parquet",
+    )
     code, _, error = run_cli("channel-harness", "rank", "htas", "--space", "resnet-mini", *options)
     assert code == 2 and "latency file 'no-such.json' does not exist" in error and "Traceback" not in error
     assert not list(tmp_path.glob("*.parquet"))

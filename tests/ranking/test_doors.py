@@ -1,5 +1,7 @@
 """One door for plug-ins: check, rank and search take a method or searcher by file, by module and by name."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -19,6 +21,7 @@ from harness.ranking.request import RankRequest, TaskOptions, prepare_task
 from harness.ranking.run import rank_request, settings
 from harness.scores import read_scores
 from harness.searcher import SEARCHERS
+from harness.task import make_task
 
 HARNESS = "channel-harness"
 SPACE = cb.get_space("resnet-mini")
@@ -298,3 +301,93 @@ def _runs(pid):
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+# -- files that decide scores -----------------------------------------------------------------------------------
+
+READS = """
+from pathlib import Path
+
+class Reads:
+    def __init__(self, file: str = "", files: list | None = None, change: bool = False):
+        self.file, self.files, self.change = file, files or [], change
+
+    def fit(self, task):
+        if self.change:
+            Path(self.file).write_text("5")
+        return self
+
+    def score(self, archs):
+        return archs.sum(1) * float(Path(self.file or self.files[0]).read_text())
+"""
+
+
+@pytest.mark.parametrize("option", ["file=measured.txt", 'files=["measured.txt"]'])
+def test_what_a_file_of_an_option_holds_is_part_of_a_ranking(option, folder, run_cli):
+    (folder / "reads.py").write_text(READS)
+    (folder / "measured.txt").write_text("2")
+    command = ("rank", "reads.py:Reads", *QUICK, "--option", option, "--seeds", 2, "--jobs", 1, "-o", "all")
+    code, _, errors = run_cli(HARNESS, *command)
+    assert code == 0, errors
+    scores = read_scores(Path("all/Reads-seed0.parquet"), SPACE)
+    digest = hashlib.sha256(b"2").hexdigest()
+    assert scores.facts["options_sha256"] == {"file" if "[" not in option else "files.0": digest}
+    assert run_cli(HARNESS, *command)[0] == 0
+    # Measured again, under the same name: neither a finished nor an unfinished ranking is that of the new file.
+    (folder / "measured.txt").write_text("3")
+    code, _, errors = run_cli(HARNESS, *command)
+    assert code == 2 and errors.count("\n") == 1 and "was made with options_sha256 {" in errors and digest in errors
+    (folder / "measured.txt").unlink()
+    code, _, errors = run_cli(HARNESS, *command)
+    assert code == 2 and "was made with options_sha256 {" in errors and "not None" in errors
+
+
+def test_an_unfinished_ranking_by_another_latency_file_is_not_continued(folder, run_cli):
+    latency = folder / "latency.json"
+    command = ("rank", "htas", *QUICK, "--option", "latency=latency.json", "--option", "latency_weight=2")
+    partial = folder / "htas.parquet.partial"
+    latency.write_text("first")
+    code, _, errors = run_cli(HARNESS, *command, "-o", "htas.parquet")
+    assert code == 2 and "is not a latency file" in errors and (partial / "settings.json").exists()
+    latency.write_text("second")
+    code, _, errors = run_cli(HARNESS, *command, "-o", "htas.parquet")
+    assert code == 2 and "holds an unfinished ranking with options_sha256 {" in errors
+    assert hashlib.sha256(b"first").hexdigest() in errors and hashlib.sha256(b"second").hexdigest() in errors
+
+
+def test_a_file_that_changes_during_a_ranking_leaves_no_score_file(folder, run_cli):
+    (folder / "reads.py").write_text(READS)
+    (folder / "measured.txt").write_text("2")
+    options = ("--option", "file=measured.txt", "--option", "change=true", "-o", "mine.parquet")
+    code, _, errors = run_cli(HARNESS, "rank", "reads.py:Reads", *QUICK, *options)
+    assert code == 2 and "of 'Reads' names was changed during the ranking: delete 'mine.parquet.partial'" in errors
+    assert not Path("mine.parquet").exists()
+
+
+def test_options_that_name_no_file_leave_the_settings_as_they_were(digits, folder):
+    task = prepare_task(TaskOptions(space="resnet-mini", epochs=1, device="cpu"))
+    options = {"score": "shared", "weight": 2.0, "names": ["a", "b"], "odd": "\0", "long": "x" * 5000, "none": None}
+    (folder / "shared-too").mkdir()
+    assert settings(task, {**options, "folder": "shared-too"}).keys() == settings(task).keys()
+
+
+def test_what_a_folder_of_images_holds_is_part_of_a_ranking(digits):
+    mine = dataclasses.replace(digits, name="mine", digest="1" * 64)
+    assert settings(make_task(SPACE, mine))["data_sha256"] == "1" * 64
+    assert "data_sha256" not in settings(make_task(SPACE, digits))
+
+
+# -- search -----------------------------------------------------------------------------------------------------
+
+
+def test_search_takes_the_columns_that_its_messages_name(folder, run_cli):
+    (folder / "mine.csv").write_text("net,good,bad\n" + "".join(f"{a},{sum(map(int, a))},0\n" for a in SPACE.texts()))
+    command = ("search", "mine.csv", "--space", "resnet-mini", "--max-flops", "1x", "--no-truth", "--json")
+    code, _, errors = run_cli(HARNESS, *command)
+    assert code == 2 and "name yours with --score-column" in errors
+    columns = ("--arch-column", "net", "--score-column")
+    for sign, best in (("", "4444444"), ("-", "1111111")):
+        code, output, errors = run_cli(HARNESS, *command, *columns, f"{sign}good", "--searcher", "exhaustive")
+        assert code == 0 and json.loads(output)["rows"][0]["arch"] == best, errors
+    code, _, errors = run_cli(HARNESS, "search", "uniform", *command[2:], "--score-column", "good")
+    assert code == 2 and "--score-column are for a file of scores, not for a method" in errors

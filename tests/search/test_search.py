@@ -396,7 +396,7 @@ def test_the_prior_is_as_good_as_brute_force_where_two_slots_matter(seed):
     losses[:2] = np.sort(rng.random((2, 4)))[:, ::-1]
     shares = np.outer([1, 2, 3, 4], [1, 2, 3, 4]) / rng.uniform(3, 9)
     budget = Budget("product", shares[DIGITS[:, 0] - 1, DIGITS[:, 1] - 1], 1.0)
-    widths = prior.width_distribution(losses, budget, np.random.default_rng(0))
+    widths = prior.literal_distribution(losses, budget, np.random.default_rng(0))
     assert widths.min() >= 0 and widths.sum(1) == pytest.approx(np.ones(7))
     assert expected_cost(budget.costs, widths) <= 1 + 1e-9
     assert (widths * losses).sum() == pytest.approx(brute_force_two_slots(losses, shares), abs=1e-4)
@@ -410,14 +410,62 @@ def test_the_prior_keeps_every_part_of_a_budget_and_is_never_worse_than_the_best
         Budget("params", SPACE.params(), 0.35 * SPACE.params("4444444")),
     ]
     budget = Budget.joint(parts)
-    widths = prior.width_distribution(losses, budget, np.random.default_rng(0))
+    widths = prior.literal_distribution(losses, budget, np.random.default_rng(0))
     assert all(expected_cost(part.costs, widths) <= part.limit * (1 + 1e-9) for part in parts)
     sums = losses[np.arange(7), DIGITS - 1].sum(1)
     assert prior.sum_over_slots(losses) == pytest.approx(sums)
     assert (widths * losses).sum() <= sums[budget.fits].min() + 1e-12
     # Where nothing binds every slot takes its best digit.
-    free = prior.width_distribution(losses, flops_budget(1.0), np.random.default_rng(0))
+    free = prior.literal_distribution(losses, flops_budget(1.0), np.random.default_rng(0))
     assert (free * losses).sum() == pytest.approx(losses.min(1).sum())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_the_softmax_prior_gives_a_population_where_the_literal_one_gives_an_architecture(share):
+    rng = np.random.default_rng(0)
+    losses = np.sort(rng.random((7, 4)))[:, ::-1]  # wider is better, by steps of any size
+    budget = flops_budget(share)
+    spread = prior.softmax_distribution(losses, budget)
+    literal = prior.literal_distribution(losses, budget, np.random.default_rng(0))
+    for widths in (spread, literal):
+        assert widths.min() >= 0 and widths.sum(1) == pytest.approx(np.ones(7))
+        assert expected_cost(budget.costs, widths) <= budget.limit * (1 + 1e-9)
+    distinct = {}
+    for name, widths in (("softmax", spread), ("literal", literal)):
+        drawn = prior.sample(widths, 2000, np.random.default_rng(1))
+        distinct[name] = len(np.unique(drawn[budget.fits[drawn]]))
+    assert distinct["softmax"] >= 100 and distinct["literal"] <= 10
+    # The spread costs little of the loss: far less than equal probabilities within the budget.
+    least, mean = (literal * losses).sum(), losses.mean(1).sum()
+    assert least <= (spread * losses).sum() < least + 0.35 * (mean - least)
+    # The less the temperature, the closer to the literal solution.
+    colder = prior.softmax_distribution(losses, budget, temperature=0.05)
+    assert least - 1e-6 <= (colder * losses).sum() < (spread * losses).sum()
+
+
+def test_the_softmax_prior_is_the_gibbs_distribution_where_nothing_binds():
+    losses = np.random.default_rng(3).random((7, 4))
+    widths = prior.softmax_distribution(losses, flops_budget(1.0), temperature=0.5)
+    expected = np.exp(-losses / (0.5 * np.ptp(losses, axis=1).mean()))
+    assert widths == pytest.approx(expected / expected.sum(1, keepdims=True), abs=1e-4)
+    assert prior.softmax_distribution(np.ones((7, 4)), flops_budget(1.0)) == pytest.approx(np.full((7, 4), 0.25))
+
+
+@pytest.mark.parametrize("form", ["softmax", "literal"])
+def test_each_form_of_the_prior_makes_the_first_generation(form, monkeypatch):
+    monkeypatch.setattr(prior, "NUM_STARTS", 1)
+    evaluator = additive(2, concave=True)
+    evaluator.training_losses = lambda: (SPACE.archs(), 10 - evaluator.values)
+    budget = flops_budget(0.4)
+    run("evolutionary", evaluator, budget, initial="prior", prior=form, generations=1)
+    losses = prior.mean_losses(SPACE.archs(), 10 - evaluator.values)
+    rng = np.random.default_rng(0)
+    widths = (
+        prior.softmax_distribution(losses, budget)
+        if form == "softmax"
+        else prior.literal_distribution(losses, budget, rng)
+    )
+    assert sorted(evaluator.asked) == sorted(prior.draw(widths, 40, budget.fits, rng).tolist())
 
 
 def test_draws_follow_the_distribution_fit_and_are_filled_up():
@@ -523,12 +571,14 @@ def test_searchers_are_found_by_name_and_refuse_unknown_options():
         ("evolutionary", {"mutation_eta": 0.5}),
         ("evolutionary", {"keep": 0}),
         ("evolutionary", {"initial": "clever"}),
+        ("evolutionary", {"prior": "clever"}),
+        ("evolutionary", {"temperature": 0}),
         ("random", {"num_samples": 0}),
         ("fur", {"iterations": -1}),
         ("fur", {"num_slots": 4}),
         ("fur", {"step": 1.0}),
     ):
-        with pytest.raises(ArgumentError, match="allowed are|is not one of random, prior"):
+        with pytest.raises(ArgumentError, match="allowed are|is not one of (random, prior|softmax, literal)"):
             get_searcher(searcher, **options)
 
 
