@@ -63,6 +63,7 @@ def train_run(
         ArchError: arch is not an architecture of the space.
         ArgumentError: The data set does not fit the space, seed is negative, or the device cannot do what was asked.
     """
+    recipe.check_rates()
     dataset.check_fits(space)
     check_device(recipe, dataset.device, graph)
     text = space.text(arch)
@@ -119,6 +120,7 @@ def train_stack(
         ArgumentError: The data set does not fit the space, there are no jobs, a seed is negative, or the device cannot
             do what was asked.
     """
+    recipe.check_rates()
     dataset.check_fits(space)
     if not jobs:
         raise ArgumentError("a stack needs at least one job")
