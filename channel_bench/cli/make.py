@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +31,9 @@ from channel_bench.cli.options import (
 from channel_bench.space import get_space
 from channel_bench.support.terminal import Advance, duration, print_json, print_table, progress, resumable, say, show
 
+SHOWN_EVERY_S = 0.5
+"""Between two looks at the loss of a training."""
+
 LrShiftOption = Annotated[
     int | None,
     typer.Option(
@@ -39,6 +44,7 @@ LrShiftOption = Annotated[
 if TYPE_CHECKING:
     from channel_bench.builder.build import BuildReport
     from channel_bench.builder.engines import Outcome
+    from channel_bench.training.step import Step
 
 
 def train(
@@ -60,7 +66,8 @@ def train(
 ) -> None:
     """Train one architecture and print its record.
 
-    On a terminal a progress bar shows every epoch.
+    On a terminal a bar shows the steps, the loss, the images per second and the time left in the epoch; without a
+    terminal a line a minute does. The native trainer takes seconds and shows nothing.
     """
     chosen_space = get_space(space)
     text = chosen_space.text(arch)
@@ -82,14 +89,17 @@ def train(
     if pick_backend(chosen_space, chosen, data, backend)[0] == "native":
         (record,) = train_jobs(chosen_space, [Job(text, 0, seed)], chosen, data, backend="native")
     else:
-        with progress(f"{chosen_space.name} {text}", chosen.epochs) as advance:
+        num_steps = chosen.epochs * math.ceil(len(data.train_labels) / chosen.batch_size)
+        with progress(f"{chosen_space.name} {text}, steps", num_steps) as advance:
+            notes = _TrainingNotes(advance, chosen.epochs)
             record = train_run(
                 chosen_space,
                 text,
                 chosen,
                 seed,
                 data,
-                on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
+                on_epoch=notes.end_epoch,
+                on_step=notes.step,
                 graph=False if no_graph else None,
             )
     if json_output:
@@ -104,6 +114,34 @@ def train(
         title=f"{chosen_space.name} {text}, data set {data.name}, recipe {chosen.name}",
         caption="accuracies in percent, losses in nats, times in seconds; best_test_acc is the maximum over epochs",
     )
+
+
+class _TrainingNotes:
+    """What a person sees while one network is trained."""
+
+    def __init__(self, advance: Advance, num_epochs: int) -> None:
+        self._advance, self._num_epochs = advance, num_epochs
+        self._epoch, self._note, self._tested = 1, "", ""
+        self._begun = time.monotonic()
+        self._shown = -math.inf
+
+    def step(self, step: Step) -> None:
+        """Show a step; the loss is read twice a second at most, because reading it makes a GPU wait."""
+        now = time.monotonic()
+        if now - self._shown >= SHOWN_EVERY_S or step.number == step.num_steps:
+            self._shown = now
+            rate = step.num_seen / max(now - self._begun, 1e-9)
+            left = duration((step.num_images - step.num_seen) / rate)
+            self._note = (
+                f"epoch {self._epoch} of {self._num_epochs}: step {step.number} of {step.num_steps}, loss"
+                f" {step.read_loss():.4f}, {rate:,.0f} images/s, {left} left in it{self._tested}"
+            )
+        self._advance(1, self._note)
+
+    def end_epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Show the test accuracy until the next epoch has one."""
+        self._tested = f"; test accuracy {values['test_acc']:.2f}% after epoch {epoch}"
+        self._epoch, self._begun = epoch + 1, time.monotonic()
 
 
 def build(
