@@ -40,6 +40,8 @@ STATUSES = {
 
 MAX_NUMBER = 2**15 - 1
 """Largest number of a run, of epochs, of networks in a stack: their columns have 16 bits."""
+MAX_LOSS = float(np.finfo(np.float32).max)
+"""Losses are means of 32-bit numbers, and curves are kept as such."""
 RANGES: dict[str, tuple[float, float]] = {
     "run": (0, MAX_NUMBER),
     "seed": (0, 2**63 - 1),
@@ -47,8 +49,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "best_test_acc": (0, 100),
     "best_epoch": (1, MAX_NUMBER),
     "train_acc": (0, 100),
-    "train_loss": (-sys.float_info.max, sys.float_info.max),
-    "test_loss": (-sys.float_info.max, sys.float_info.max),
+    "train_loss": (-MAX_LOSS, MAX_LOSS),
+    "test_loss": (-MAX_LOSS, MAX_LOSS),
     "num_epochs": (1, MAX_NUMBER),
     "flops": (1, 2**63 - 1),
     "params": (1, 2**63 - 1),

@@ -240,7 +240,7 @@ IMPOSSIBLE = [
     *({"num_epochs": value} for value in (0, 10**9, None)),
     *({"best_epoch": value} for value in (0, 1.5)),
     *({"train_s": value} for value in (-1, "1", math.inf)),
-    *({"test_loss": value} for value in ("1", math.inf, None)),
+    *({"test_loss": value} for value in ("1", 1e39, math.inf, None)),
     *({"device": value} for value in (5, "\x1b[31mred", "\ud800", "a" * 300)),
     {"status": "lost"}, {"status": "diverged", "test_acc": 5.0}, {"arch": "1234125"}, {"arch": 1234123},
     *({"curves": value} for value in (5, [], {"test_acc": [1.0, 2.0, 2.0]}, None)),

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 import channel_bench as cb
 from channel_bench.errors import CorruptFileError
-from channel_bench.record import CURVE_METRICS, SCHEMA, RunRecord, content_hash, make_arrow, read_info, with_info
+from channel_bench.record import (
+    CURVE_METRICS,
+    MAX_LOSS,
+    SCHEMA,
+    RunRecord,
+    content_hash,
+    make_arrow,
+    read_info,
+    with_info,
+)
 
 SPACE = cb.get_space("resnet-mini")
 FACTS = {
@@ -27,7 +36,7 @@ FACTS = {
     "torch": "0",
     "stack": 1,
 }
-losses = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3)
+losses = st.lists(st.floats(-MAX_LOSS, MAX_LOSS), min_size=3, max_size=3)
 accuracies = st.lists(st.floats(0, 100), min_size=3, max_size=3)
 
 

@@ -6,6 +6,8 @@ speak of. With more examples: ``FUZZ_EXAMPLES=3000 python -m pytest tests/fuzz``
 """
 
 import copy
+import dataclasses
+import hashlib
 import json
 import os
 import resource
@@ -21,7 +23,7 @@ import channel_bench as cb
 from channel_bench.builder import leases
 from channel_bench.builder.collect import collect
 from channel_bench.builder.status import status
-from channel_bench.builder.store import Failure, RunStore
+from channel_bench.builder.store import Failure, RunStore, StoreInfo
 from channel_bench.errors import ChannelBenchError
 from channel_bench.latency import load_latency
 from channel_bench.recipe import get_recipe
@@ -120,6 +122,24 @@ def read_part(path):
     read_store(path.parents[2] / "store.json")
 
 
+def read_body(path):
+    """What a part holds, under a checksum that is right."""
+    body = path.read_bytes()
+    part = next((path.parent / "parts").rglob("*-0.json"))
+    part.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n")
+    read_store(path.parent / "store.json")
+
+
+def read_stated(path):
+    """What a store says of itself, under a hash that is right."""
+    try:
+        info = StoreInfo(**json.loads(path.read_bytes())).hashed()
+        (path.parent / "store.json").write_text(json.dumps(dataclasses.asdict(info)))
+    except (ValueError, TypeError):
+        return
+    read_store(path.parent / "store.json")
+
+
 def read_beside(path):
     read_store(path.parents[1] / "store.json")
 
@@ -149,6 +169,10 @@ def goods(tmp_path_factory):
         store.add(make_record(run=run))
     found["store.json"] = folder / "runs" / "store.json", read_store
     found["part"] = next((folder / "runs" / "parts").rglob("*.json")), read_part
+    (folder / "runs" / "body").write_text(make_record().to_json())
+    found["body"] = folder / "runs" / "body", read_body
+    (folder / "runs" / "stated").write_text(json.dumps(dataclasses.asdict(store.info)))
+    found["stated"] = folder / "runs" / "stated", read_stated
     store.write_plan(["1234123", "4444444"], 3, "a" * 32)
     found["plan"] = folder / "runs" / "plans" / f"{'a' * 32}.json", read_beside
     store.add_failure(
@@ -167,8 +191,19 @@ def goods(tmp_path_factory):
     return found
 
 
+BESIDE = ["body", "stated"]
 IN_STORE = ["plan", "failure", "builder", "lease"]
-KINDS = ["scores.parquet", "scores.csv", "scores.json", "table.parquet", "store.json", "part", *IN_STORE, "entry"]
+KINDS = [
+    "scores.parquet",
+    "scores.csv",
+    "scores.json",
+    "table.parquet",
+    "store.json",
+    "part",
+    *BESIDE,
+    *IN_STORE,
+    "entry",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,7 +219,7 @@ def test_a_damaged_file_is_one_line_or_a_good_answer(goods, kind, tmp_path_facto
     place = tmp_path_factory.mktemp("bad")
     top = path.parents[3 if kind == "part" else 2 if kind in IN_STORE else 1]
     inside = path.relative_to(top)
-    if kind in ("store.json", "part", "entry", *IN_STORE):
+    if kind in ("store.json", "part", "entry", *BESIDE, *IN_STORE):
         shutil.copytree(top / inside.parts[0], place / inside.parts[0])
     target = place / inside
     target.parent.mkdir(parents=True, exist_ok=True)
