@@ -42,7 +42,7 @@ class Advance(Protocol):
     """Reports progress; what `progress` yields."""
 
     def __call__(self, steps: int, note: str, found: bool = False) -> None:
-        """Add steps, and set the note behind the bar.
+        """Add steps, and set the note.
 
         Args:
             steps: How many.
@@ -218,26 +218,27 @@ def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 @contextlib.contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show a bar with rate and time left where standard error is a terminal; elsewhere a line a minute.
+    """Show a bar with time left, and a note below it, where standard error is a terminal; elsewhere a line a minute.
 
     Yields:
-        A function that advances the bar by a number and sets the note behind it.
+        A function that advances the bar by a number and sets the note.
     """
     if not sys.stderr.isatty():
         with _Lines(description, total, done) as lines:
             yield lines.advance
         return
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    class Bar(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:  # a line of its own: beside the bar 80 columns have no room for it
+                yield Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(steps: int, note: str, found: bool = False) -> None:

@@ -78,6 +78,7 @@ def test_on_a_terminal_what_was_found_does_not_count_for_the_rate(monkeypatch):
         assert task.completed == 50 and task.speed is None
         advance(1, "\x1b[31m")
         assert task.completed == 51 and task.fields["note"] == "\ufffd[31m"
+    assert "\n\ufffd[31m" in terminal.sys.stderr.getvalue()  # a line of its own below the bar
 
 
 @pytest.mark.parametrize("in_thread", [False, True])

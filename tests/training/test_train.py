@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -48,6 +49,28 @@ def test_steps_are_told_with_their_loss_and_change_no_result(digits):
     ] * 2  # fmt: skip
     assert [loss for step, loss in told if step.number == 3] == record.curves["train_loss"]
     assert facts(record) == facts(train_run(SPACE, "2341234", recipe, 5, digits))
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_on_a_terminal_of_80_columns_training_shows_loss_speed_and_time_left_within_an_epoch():
+    master, slave = os.openpty()
+    command = [sys.executable, "-m", "channel_bench.cli", "train", "resnet-mini", "4444444", "--backend", "torch"]
+    env = os.environ | {"TERM": "xterm", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, "--epochs", "2", "--device", "cpu", "--json"],
+                          stdout=subprocess.PIPE, stderr=slave, env=env) as process:  # fmt: skip
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                shown += (new := os.read(master, 65536))
+            except OSError:  # the other side is closed
+                break
+            if not new:
+                break
+        assert json.load(process.stdout)["status"] == "ok"
+    os.close(master)
+    pattern = r"epoch 2 of 2: step \d+ of 19, loss \d\.\d{4}, [\d,]+ images/s, \d+ s left"
+    assert re.search(pattern, shown.decode()), shown[-2000:]
 
 
 def test_a_recipe_that_would_train_at_rate_0_only_is_refused(digits):
