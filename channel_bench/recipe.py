@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,11 @@ from channel_bench.errors import ArgumentError, unknown_name
 
 MAX_EPOCHS = 2**15 - 1
 """The schema's column has 16 bits."""
+FEW_EPOCHS = 5
+"""With fewer, a cosine that is shifted by one epoch loses more than a fifth of its course."""
+MAX_BATCH_SIZE = 2**20
+MAX_CROP_PADDING = 1024
+"""Larger values only waste memory."""
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
@@ -61,15 +67,26 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
-        _check(self, "epochs", 1 <= self.epochs <= MAX_EPOCHS, f"a whole number 1..{MAX_EPOCHS}", int)
-        _check(self, "batch_size", self.batch_size >= 2, "a whole number >= 2 (batch normalisation)", int)
-        _check(self, "lr", self.lr > 0, "a finite number > 0")
-        _check(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
-        _check(self, "weight_decay", self.weight_decay >= 0, "a finite number >= 0")
-        _check(self, "lr_schedule", self.lr_schedule in ("epoch", "step"), "'epoch' or 'step'", str)
-        _check(self, "lr_shift", self.lr_shift in (0, 1), "0 or 1", int)
-        _check(self, "crop_padding", self.crop_padding >= 0, "a whole number >= 0", int)
-        _check(self, "precision", self.precision in PRECISIONS, " or ".join(map(repr, PRECISIONS)), str)
+        if not isinstance(self.name, str):
+            raise ArgumentError(f"the name of a recipe is {self.name!r}: allowed is text")
+        _check(self, "epochs", int, lambda value: 1 <= value <= MAX_EPOCHS, f"a whole number 1..{MAX_EPOCHS}")
+        _check(
+            self,
+            "batch_size",
+            int,
+            lambda value: 2 <= value <= MAX_BATCH_SIZE,
+            f"a whole number 2..{MAX_BATCH_SIZE} (batch normalisation needs 2)",
+        )
+        _check(self, "lr", float, lambda value: value > 0, "a finite number > 0")
+        _check(self, "momentum", float, lambda value: 0 <= value < 1, "in [0, 1)")
+        _check(self, "weight_decay", float, lambda value: value >= 0, "a finite number >= 0")
+        _check(self, "lr_schedule", str, lambda value: value in ("epoch", "step"), "'epoch' or 'step'")
+        _check(self, "lr_shift", int, lambda value: value in (0, 1), "0 or 1")
+        most = MAX_CROP_PADDING
+        _check(self, "crop_padding", int, lambda value: 0 <= value <= most, f"a whole number 0..{most}")
+        _check(self, "flip", bool, lambda value: True, "true or false")
+        _check(self, "precision", str, lambda value: value in PRECISIONS, " or ".join(map(repr, PRECISIONS)))
+        _check_statistics(self)
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate at a time measured in epochs.
@@ -83,17 +100,48 @@ class Recipe:
         time = math.floor(epoch) if self.lr_schedule == "epoch" else epoch
         return self.lr * (1 + math.cos(math.pi * min(1.0, (time + self.lr_shift) / self.epochs))) / 2
 
+    def check_rates(self) -> None:
+        """Refuse a recipe that would train nothing, because its cosine has ended before its first epoch.
+
+        Raises:
+            ArgumentError: Every learning rate is 0; the message says why, and what to do.
+        """
+        if self.lr_at(0) == 0:  # the cosine falls, so all later rates are 0 as well
+            raise ArgumentError(
+                f"recipe {self.name!r} would train at learning rate 0 only: its cosine is shifted by {self.lr_shift}"
+                f" epoch (lr_shift={self.lr_shift}) and has ended after {self.epochs}; train more epochs, or start at"
+                " the full rate with --lr-shift 0"
+            )
+
+    @property
+    def caution(self) -> str | None:
+        """What to know before training few epochs on a shifted cosine; None where there is nothing to say."""
+        if self.lr_shift == 0 or self.epochs >= FEW_EPOCHS:
+            return None
+        rates = ", ".join(f"{self.lr_at(epoch):.3g}" for epoch in range(self.epochs))
+        return (
+            f"with {self.epochs} epochs the shifted cosine of recipe {self.name!r} has learning rates {rates} instead"
+            f" of starting at {self.lr:g}; --lr-shift 0 starts there"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """All fields, as JSON can hold them."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """Read what `to_dict` gave, also after a round trip through JSON, which turns tuples into lists."""
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**fields)
+        """Read what `to_dict` gave, also after a round trip through JSON, which turns tuples into lists.
+
+        Raises:
+            ArgumentError: The values are no recipe.
+        """
+        try:
+            fields: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+            }
+            return cls(**fields)
+        except (TypeError, AttributeError) as error:
+            raise ArgumentError(f"not a recipe: {error}") from None
 
     @property
     def fingerprint(self) -> str:
@@ -102,11 +150,37 @@ class Recipe:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _check(recipe: Recipe, field: str, allowed: bool, what: str, kind: type = float) -> None:
+def _check(recipe: Recipe, field: str, kind: type, is_allowed: Callable[[Any], bool], what: str) -> None:
+    """Refuse a field of another type, or whose value is not allowed; whole numbers are floats too."""
     value = getattr(recipe, field)
-    right_type = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
-    if not (right_type and not isinstance(value, bool) and allowed and (kind is str or math.isfinite(value))):
+    right_type = isinstance(value, (int, float) if kind is float else kind)
+    if kind is not bool:
+        right_type = right_type and not isinstance(value, bool)
+    if not (right_type and (kind is str or _is_finite(value)) and is_allowed(value)):
         raise ArgumentError(f"{field} of recipe {recipe.name!r} is {value!r}: allowed is {what}")
+
+
+def _check_statistics(recipe: Recipe) -> None:
+    """Refuse a mean and a deviation of the images that are not as many finite numbers each."""
+    mean, std = recipe.mean, recipe.std
+    given = [values for values in (mean, std) if values is not None]
+    good = all(
+        isinstance(values, (tuple, list)) and len(values) > 0 and all(map(_is_finite, values)) for values in given
+    )
+    if good and mean is not None and std is not None:
+        good = len(mean) == len(std) and min(std) > 0
+    if not good:
+        raise ArgumentError(
+            f"mean and std of recipe {recipe.name!r} are {mean!r} and {std!r}: allowed are a number for each channel,"
+            " with std > 0, or none"
+        )
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 # The mini recipe is that of the embedded benchmark (datasheet in data/): SGD on 1,200 digits of 8x8, shifted by up to a

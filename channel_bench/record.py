@@ -11,8 +11,11 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -27,11 +30,38 @@ FORMAT = 2
 CURVE_METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
 """Learning curves, one value per epoch: losses in nats, accuracies in percent."""
 ACCURACY_METRICS = ("best_test_acc", "test_acc")
+_ARCH = re.compile("[1-4]{7}")
 
 STATUSES = {
     "ok": "trained to the last epoch",
     "diverged": "the loss became NaN or infinite; all metrics are null",
 }
+
+
+MAX_NUMBER = 2**15 - 1
+"""Largest number of a run, of epochs, of networks in a stack: their columns have 16 bits."""
+MAX_LOSS = float(np.finfo(np.float32).max)
+"""Losses are means of 32-bit numbers, and curves are kept as such."""
+RANGES: dict[str, tuple[float, float]] = {
+    "run": (0, MAX_NUMBER),
+    "seed": (0, 2**63 - 1),
+    "test_acc": (0, 100),
+    "best_test_acc": (0, 100),
+    "best_epoch": (1, MAX_NUMBER),
+    "train_acc": (0, 100),
+    "train_loss": (-MAX_LOSS, MAX_LOSS),
+    "test_loss": (-MAX_LOSS, MAX_LOSS),
+    "num_epochs": (1, MAX_NUMBER),
+    "flops": (1, 2**63 - 1),
+    "params": (1, 2**63 - 1),
+    "train_s": (0, sys.float_info.max),
+    "stack": (1, MAX_NUMBER),
+}
+"""Smallest and largest value of every number in the file of a run; none may be infinite."""
+RESULTS = ("test_acc", "best_test_acc", "best_epoch", "train_acc", "train_loss", "test_loss")
+"""Columns that a run with status "ok" has, and a diverged one has not."""
+MAX_TEXT = 200
+"""Characters of a text in the file of a run, such as the name of a device."""
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "", nullable: bool = True) -> pa.Field:
@@ -120,12 +150,14 @@ class RunRecord:
         """Read what `to_json` wrote.
 
         Raises:
-            CorruptFileError: The text is not a record.
+            CorruptFileError: The text is not a record, or a value is none that a run can have.
         """
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
+            record = cls(**json.loads(text, object_pairs_hook=_unique_keys))
+        except (ValueError, TypeError, RecursionError) as error:
             raise CorruptFileError(f"not a run record: {error}") from None
+        _check_record(record)
+        return record
 
     @classmethod
     def from_curves(cls, curves: dict[str, list[float]], **facts: Any) -> RunRecord:
@@ -139,15 +171,77 @@ class RunRecord:
             name: [value if math.isfinite(value) else None for value in values] for name, values in curves.items()
         }
         if any(None in values for values in finite.values()):
-            nothing: dict[str, Any] = dict.fromkeys(
-                ("test_acc", "best_test_acc", "best_epoch", "train_acc", "train_loss", "test_loss")
-            )
+            nothing: dict[str, Any] = dict.fromkeys(RESULTS)
             return cls(status="diverged", curves=finite, **nothing, **facts)
         accs = curves["test_acc"]
         last: dict[str, Any] = {name: values[-1] for name, values in curves.items()}
         return cls(
             status="ok", curves=finite, best_test_acc=max(accs), best_epoch=accs.index(max(accs)) + 1, **last, **facts
         )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _check_record(record: RunRecord) -> None:
+    """Refuse a record with a value that no run can have.
+
+    Raises:
+        CorruptFileError: There is one; the message names it.
+    """
+    for column in SCHEMA:
+        value = getattr(record, column.name)
+        if value is None and column.nullable:
+            continue
+        if pa.types.is_string(column.type):
+            allowed, what = is_plain_text(value), f"text of at most {MAX_TEXT} printable characters"
+        else:
+            low, high = RANGES[column.name]
+            allowed = _is_number(value, low, high, whole=pa.types.is_integer(column.type))
+            what = f"a number {low}..{high}"
+        if not allowed:
+            raise _wrong(column.name, value, what)
+    if not _ARCH.fullmatch(record.arch):
+        raise _wrong("arch", record.arch, "7 digits 1..4")
+    if record.status not in STATUSES:
+        raise _wrong("status", record.status, " or ".join(STATUSES))
+    for name in RESULTS:
+        if (getattr(record, name) is None) == (record.status == "ok"):
+            raise _wrong(name, getattr(record, name), f"a number exactly where the status, {record.status!r}, is 'ok'")
+    _check_curves(record)
+
+
+def _check_curves(record: RunRecord) -> None:
+    curves: object = record.curves
+    if not isinstance(curves, dict) or (curves and curves.keys() != set(CURVE_METRICS)):
+        raise _wrong("curves", curves, f"a list for each of {', '.join(CURVE_METRICS)}")
+    for name, values in curves.items():
+        if not isinstance(values, list) or len(values) != record.num_epochs:
+            raise _wrong(f"curve {name}", values, f"a list of {record.num_epochs} values, one for each epoch")
+        low, high = RANGES[name]
+        for value in values:
+            if value is not None and not _is_number(value, low, high, whole=False):
+                raise _wrong(f"curve {name}", value, f"numbers {low}..{high}")
+
+
+def _is_number(value: object, low: float, high: float, whole: bool) -> bool:
+    # Comparing is exact between int and float of any size, and False for NaN.
+    return (type(value) is int or (type(value) is float and not whole)) and low <= value <= high
+
+
+def is_plain_text(value: object) -> bool:
+    """Whether a value is text that can stand in the file of a run: short, and safe to print."""
+    return isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
+
+
+def _wrong(name: str, value: object, allowed: str) -> CorruptFileError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return CorruptFileError(f"not a run record: {name} is {shown}, allowed is {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,11 +325,37 @@ def read_info(schema: pa.Schema, path: str) -> TableInfo:
                 " download it again"
             )
         info = TableInfo(**values)
-    except (ValueError, TypeError, AttributeError) as error:
+        if _info_hash(info) != info.info_sha256:
+            raise CorruptFileError(f"{path!r} was changed after it was written: the hash of its metadata differs")
+        _check_info(info)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptFileError(f"{path!r} has unreadable channel-bench metadata: {error}") from None
-    if _info_hash(info) != info.info_sha256:
-        raise CorruptFileError(f"{path!r} was changed after it was written: the hash of its metadata differs")
     return info
+
+
+def _check_info(info: TableInfo) -> None:
+    """Refuse metadata of other types than those that are written, whoever hashed them.
+
+    Raises:
+        ValueError: A field is not what it should be.
+    """
+    for field_ in dataclasses.fields(info):
+        value, kind = getattr(info, field_.name), field_.type
+        allowed = {
+            "str": isinstance(value, str),
+            "str | None": value is None or isinstance(value, str),
+            "int": type(value) is int and value >= 0,
+            "list[str]": isinstance(value, list) and all(isinstance(text, str) for text in value),
+            "dict[str, Any]": isinstance(value, dict),
+        }[str(kind)]
+        if not allowed:
+            raise ValueError(f"{field_.name} is {repr(value)[:60]}, not {kind}")
+    name, epochs = info.recipe.get("name"), info.recipe.get("epochs")
+    if not isinstance(name, str) or not _is_number(epochs, 1, MAX_NUMBER, whole=True):
+        raise ValueError(f"its recipe has name {name!r} and {epochs!r} epochs")
+    # The file of curves lies beside the table, never elsewhere.
+    if info.curves_file is not None and PurePath(info.curves_file).name != info.curves_file:
+        raise ValueError(f"curves_file {info.curves_file!r} is not the name of a file")
 
 
 def content_hash(table: pa.Table) -> str:

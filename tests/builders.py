@@ -10,6 +10,7 @@ where it is missing) and ``trained`` (a line for every run that was trained, by 
 where Python finds the gate, the disk is full.
 """
 
+import ipaddress
 import os
 import signal
 import subprocess
@@ -80,6 +81,43 @@ def wait_for(condition, what, process=None):
         time.sleep(0.02)
 
 
+def family(pid):
+    """A process and all that descend from it."""
+    children = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
+    return found
+
+
+def listening(pids):
+    """IP addresses on which processes wait for connections, as the system lists them."""
+    sockets = set()
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(path))
+            except OSError:
+                continue
+    addresses = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                words = bytes.fromhex(local.partition(":")[0])  # each word of four bytes is little-endian
+                packed = b"".join(words[start : start + 4][::-1] for start in range(0, len(words), 4))
+                address = ipaddress.ip_address(packed)
+                addresses.append(getattr(address, "ipv4_mapped", None) or address)
+    return addresses
+
+
 class Builds:
     """Builders of one folder of runs; those that are left are killed with the context.
 
@@ -110,6 +148,7 @@ class Builds:
             stderr=subprocess.PIPE,
             text=True,
             env=self._environment,
+            start_new_session=True,  # so that a test can interrupt the whole group, as a terminal does
             # A shell without job control starts tests with interrupts ignored, and children would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )

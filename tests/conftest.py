@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
 from pathlib import Path
@@ -230,6 +231,25 @@ PART_DAMAGES = [
     lambda path: os.replace(path, path.with_name("1234124-0.json")),
 ]
 """What can happen to the file of a run of `make_record`; each reader of parts has to see all of it."""
+
+
+IMPOSSIBLE = [
+    *({"best_test_acc": value} for value in ("50", True, -1, 100.5, 10**30, [], None, math.nan, math.inf)),
+    *({"flops": value} for value in (10**30, 0, 1.5, "5")),
+    *({"stack": value} for value in (10**9, 0, "1", True)),
+    *({"num_epochs": value} for value in (0, 10**9, None)),
+    *({"best_epoch": value} for value in (0, 1.5)),
+    *({"train_s": value} for value in (-1, "1", math.inf)),
+    *({"test_loss": value} for value in ("1", 1e39, math.inf, None)),
+    *({"device": value} for value in (5, "\x1b[31mred", "\ud800", "a" * 300)),
+    {"status": "lost"}, {"status": "diverged", "test_acc": 5.0}, {"arch": "1234125"}, {"arch": 1234123},
+    *({"curves": value} for value in (5, [], {"test_acc": [1.0, 2.0, 2.0]}, None)),
+    *(
+        {"test_acc": 2.0, "curves": dict.fromkeys(("train_loss", "train_acc", "test_loss", "test_acc"), value)}
+        for value in (5, [1.0, 2.0], [1.0, 2.0, 2.0, 2.0], ["1", 2.0, 2.0], [1.0, 2.0, 101.0])
+    ),
+]  # fmt: skip
+"""Changes to the JSON of a record of three epochs after which it is no record of a run."""
 
 
 class Given:

@@ -60,6 +60,15 @@ def test_a_recipe_survives_json(name):
         ("lr_shift", 2),
         ("crop_padding", -1),
         ("precision", "fp8"),
+        ("epochs", "20"),
+        ("epochs", 10**400),
+        ("lr", "0.1"),
+        ("lr", 10**400),
+        ("momentum", []),
+        ("batch_size", 10**9),
+        ("crop_padding", 10**9),
+        ("flip", 1),
+        ("lr_schedule", 5),
     ],
 )
 def test_what_cannot_be_trained_is_refused_by_field(field, value):
@@ -72,3 +81,35 @@ def test_unknown_names_are_refused():
         get_recipe("papr")
     with pytest.raises(ArgumentError, match="no field 'epoch'"):
         get_recipe("mini", epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(5, None), ((), ()), (("a",), (1.0,)), ((0.5,), (0.0,)), ((0.5,), (0.2, 0.2)), (None, "x")]
+)
+def test_statistics_that_no_image_has_are_refused(mean, std):
+    values = get_recipe("mini").to_dict() | {"mean": mean, "std": std}
+    with pytest.raises(ArgumentError, match="mean and std of recipe 'mini'"):
+        Recipe.from_dict(values)
+
+
+@pytest.mark.parametrize("values", [{}, 5, None, [], {"name": 5}, {"name": "x", "extra": 1}])
+def test_what_is_no_recipe_is_refused(values):
+    with pytest.raises(ArgumentError, match="not a recipe|name of a recipe"):
+        Recipe.from_dict(values)
+
+
+@pytest.mark.parametrize("schedule", ["epoch", "step"])
+def test_a_recipe_whose_rates_are_all_zero_is_refused_with_the_way_out(schedule):
+    one = get_recipe("paper", epochs=1, lr_schedule=schedule)
+    assert {one.lr_at(time) for time in (0, 0.3, 0.99)} == {0.0}
+    with pytest.raises(ArgumentError, match="learning rate 0 only: .*lr_shift=1.*--lr-shift 0"):
+        one.check_rates()
+    get_recipe("paper", epochs=1, lr_shift=0).check_rates()
+    get_recipe("paper", epochs=2).check_rates()
+
+
+def test_few_epochs_of_a_shifted_cosine_are_cautioned_against():
+    assert "learning rates 0.05, 0 instead of starting at 0.1" in get_recipe("paper", epochs=2).caution
+    cautioned = [get_recipe("paper", epochs=epochs).caution is not None for epochs in range(2, 8)]
+    assert cautioned == [True, True, True, False, False, False]
+    assert get_recipe("paper").caution is None and get_recipe("mini", epochs=1).caution is None

@@ -5,13 +5,22 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_info, make_rows, write_table
+from conftest import IMPOSSIBLE, make_info, make_rows, write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
 import channel_bench as cb
 from channel_bench.errors import CorruptFileError
-from channel_bench.record import CURVE_METRICS, SCHEMA, RunRecord, content_hash, make_arrow, read_info, with_info
+from channel_bench.record import (
+    CURVE_METRICS,
+    MAX_LOSS,
+    SCHEMA,
+    RunRecord,
+    content_hash,
+    make_arrow,
+    read_info,
+    with_info,
+)
 
 SPACE = cb.get_space("resnet-mini")
 FACTS = {
@@ -27,11 +36,13 @@ FACTS = {
     "torch": "0",
     "stack": 1,
 }
-numbers = st.floats(allow_nan=False, allow_infinity=False)
+losses = st.lists(st.floats(-MAX_LOSS, MAX_LOSS), min_size=3, max_size=3)
+accuracies = st.lists(st.floats(0, 100), min_size=3, max_size=3)
 
 
-@given(st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=4, max_size=4))
-def test_a_record_survives_json_to_the_last_bit(values):
+@given(losses, accuracies, losses, accuracies)
+def test_a_record_survives_json_to_the_last_bit(train_loss, train_acc, test_loss, test_acc):
+    values = (train_loss, train_acc, test_loss, test_acc)
     record = RunRecord.from_curves(dict(zip(CURVE_METRICS, values, strict=True)), **FACTS)
     assert RunRecord.from_json(record.to_json()) == record
     assert record.status == "ok"
@@ -47,6 +58,38 @@ def test_the_best_epoch_is_the_first_of_equals():
 def test_what_is_not_a_record_is_refused(text):
     with pytest.raises(CorruptFileError, match="not a run record"):
         RunRecord.from_json(text)
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE, ids=repr)
+def test_a_record_with_a_value_that_no_run_has_is_refused_by_name(change):
+    values = json.loads(RunRecord.from_curves(dict.fromkeys(CURVE_METRICS, [1.0, 2.0, 2.0]), **FACTS).to_json())
+    RunRecord.from_json(json.dumps(values))
+    with pytest.raises(CorruptFileError, match=f"not a run record: .*{list(change)[-1].rstrip('s')}|5.0"):
+        RunRecord.from_json(json.dumps(values | change))
+
+
+def test_a_record_that_names_a_field_twice_is_refused():
+    text = RunRecord.from_curves(dict.fromkeys(CURVE_METRICS, [1.0, 2.0, 2.0]), **FACTS).to_json()
+    with pytest.raises(CorruptFileError, match="stands twice"):
+        RunRecord.from_json(text.replace('"stack": 1', '"stack": 1, "stack": 1'))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": {}}, "recipe has name None"),
+        ({"recipe": 5}, "recipe is 5"),
+        ({"recipe": {"name": "mini", "epochs": 10**9}}, "1000000000 epochs"),
+        ({"curves_file": 5}, "curves_file is 5"),
+        ({"curves_file": "../../secret.h5"}, "is not the name of a file"),
+        ({"devices": "cpu"}, "devices is 'cpu'"),
+        ({"dataset": None}, "dataset is None"),
+    ],
+)
+def test_metadata_of_other_types_is_refused_whoever_hashed_it(tmp_path, change, message):
+    path = write_table(tmp_path / "t.parquet", make_rows(SPACE, 4, 1), make_info(SPACE, **change))
+    with pytest.raises(CorruptFileError, match=message):
+        read_info(pq.read_schema(path), str(path))
 
 
 def test_the_hash_does_not_depend_on_the_order_of_rows_chunks_or_the_file_format(tmp_path):

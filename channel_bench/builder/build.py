@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from channel_bench.builder.engines import Engine, Outcome
 from channel_bench.builder.engines.local import LocalEngine
 from channel_bench.builder.engines.ray import Cluster, RayEngine
-from channel_bench.builder.leases import Leases
+from channel_bench.builder.leases import Leases, RunKey
 from channel_bench.builder.plan import Plan, Workers
 from channel_bench.builder.store import Failure, RunStore
 from channel_bench.builder.work import SharedWork, default_stack, make_stacks
@@ -94,6 +94,9 @@ def build(
         BuildError: Some runs failed repeatedly, which is on record in the folder, or the cluster cannot be reached.
     """
     workers = workers or Workers()
+    caution = plan.chosen_recipe.caution
+    if caution is not None and on_note is not None:
+        on_note(caution)
     # What cannot be trained here is refused before the folder is touched.
     setup = _set_up(plan, workers, on_note)
     with contextlib.ExitStack() as context:
@@ -103,7 +106,9 @@ def build(
         num_workers = cluster.num_workers() if cluster else workers.num_workers or _default_workers(setup)
         store = RunStore.create(out, plan.space, plan.chosen_recipe, setup.data.name, setup.data.digest, plan.base_seed)
         leases = context.enter_context(_joined(store, plan))
-        missing, set_aside = _take_stock(store, leases, plan.jobs())
+        missing, there, set_aside = _take_stock(store, leases, plan.jobs())
+        if missing and on_note is not None:
+            _note_backend(store, there, _expected_backend(plan, setup, cluster), on_note)
         num_found = plan.num_planned - len(missing)
         if on_start is not None:
             on_start(plan.num_planned, num_found, set_aside)
@@ -187,6 +192,29 @@ def _pick_backend(plan: Plan, data: Dataset, backend: str, device: str, on_note:
     return chosen
 
 
+def _expected_backend(plan: Plan, setup: _Setup, cluster: Cluster | None) -> str:
+    """The program that will train: on a cluster, what its nodes would pick if they are like this machine."""
+    import torch
+
+    from channel_bench.training.backends import pick_backend
+
+    if cluster is None:
+        return setup.backend
+    device = torch.device("cuda" if cluster.on_gpu else "cpu")
+    return pick_backend(plan.space, plan.chosen_recipe, setup.data, setup.backend, device)[0]
+
+
+def _note_backend(store: RunStore, there: Set[RunKey], backend: str, on_note: Callable[[str], None]) -> None:
+    """Say so where the folder's runs were trained by another program than the next ones will be."""
+    earlier = store.backends(there) - {backend}
+    if earlier:
+        names = " and ".join(sorted(earlier))
+        on_note(
+            f"runs in {str(store.folder)!r} were trained by {names}, the next ones are trained by {backend}: they agree"
+            f" in distribution, not bit by bit; give --backend {min(earlier)} to go on with the same program"
+        )
+
+
 def _cluster(workers: Workers, setup: _Setup) -> Cluster:
     return Cluster(workers.address, workers.device, workers.threads, setup.runs_per_gpu, workers.num_workers)
 
@@ -236,17 +264,17 @@ def _joined(store: RunStore, plan: Plan) -> Iterator[Leases]:
         yield leases
 
 
-def _take_stock(store: RunStore, leases: Leases, planned: Sequence[Job]) -> tuple[list[Job], list[Path]]:
+def _take_stock(store: RunStore, leases: Leases, planned: Sequence[Job]) -> tuple[list[Job], set[RunKey], list[Path]]:
     """Clear away what the dead have left.
 
     Returns:
-        The planned jobs whose run is not there, and where damaged runs were moved.
+        The planned jobs whose run is not there, all runs that are there, and where damaged runs were moved.
     """
     remove_leftovers(store.folder)
     set_aside = store.set_aside_corrupt(leases)
     there = store.keys()
     leases.tidy(there)
-    return [job for job in planned if (job.arch, job.run) not in there], set_aside
+    return [job for job in planned if (job.arch, job.run) not in there], there, set_aside
 
 
 def _train(

@@ -10,8 +10,10 @@ that Arrow cannot take.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +21,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from channel_bench.builder.store import RunKey, RunStore
-from channel_bench.record import CURVE_METRICS, SCHEMA, RunRecord, canonical_order, column_values, make_arrow
+from channel_bench.builder.store import MAX_PART_BYTES, RunKey, RunStore
+from channel_bench.errors import ArgumentError, ChannelBenchError
+from channel_bench.record import (
+    CURVE_METRICS,
+    RANGES,
+    RESULTS,
+    SCHEMA,
+    STATUSES,
+    RunRecord,
+    canonical_order,
+    column_values,
+    is_plain_text,
+    make_arrow,
+    valid_rows,
+)
+from channel_bench.support.reading import read_file
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -30,6 +46,9 @@ NUM_READ_IN_A_ROW = 64
 """Parts that a thread reads at a time."""
 NUM_THREADS = 8
 """Threads that read: what they wait for is the file system, also where it is far away."""
+
+MAX_CURVE_VALUES = 2**28
+"""Values of one curve of all runs together, missing runs included: 1 GiB. 3 runs of 60 epochs of a space have 1%."""
 
 _JSON_SCHEMA = pa.schema(
     [
@@ -56,6 +75,7 @@ def read_all(
 
     Raises:
         CorruptFileError: A part does not check out; the message names it.
+        ArgumentError: The curves are too many for one table.
         StorageError: A part cannot be read.
     """
     tables, blocks = [SCHEMA.empty_table()], []
@@ -69,6 +89,11 @@ def read_all(
         return table, [], {}
     runs = column_values(table.column("run"))
     shape = (len(archs), 1 + int(runs.max()), max(block.shape[2] for block in blocks))
+    if math.prod(shape) > MAX_CURVE_VALUES:
+        raise ArgumentError(
+            f"curves of {shape[0]} architectures x {shape[1]} runs x {shape[2]} epochs do not fit one table: allowed"
+            f" are {MAX_CURVE_VALUES:,} values, and missing runs count; collect fewer runs or folders at a time"
+        )
     dense = {metric: np.full(shape, np.nan, np.float32) for metric in CURVE_METRICS}
     start = 0
     for block in blocks:
@@ -92,11 +117,9 @@ def _batches(store: RunStore, keys: Sequence[RunKey]) -> Iterator[tuple[pa.Table
 
 def _read_body(store: RunStore, key: RunKey) -> bytes | None:
     """The JSON of a part whose checksum is right; None where something is wrong with it."""
-    arch, run = key
     try:
-        with open(f"{store.folder}/parts/{arch[:2]}/{arch}-{run}.json", "rb") as file:
-            checksum, _, body = file.read().partition(b"\n")
-    except OSError:
+        checksum, _, body = read_file(store.path(key), "run", MAX_PART_BYTES).partition(b"\n")
+    except ChannelBenchError:
         return None
     body = body.removesuffix(b"\n")
     # Arrow would take an absent field for null; the number of them tells.
@@ -134,10 +157,34 @@ def _parse(store: RunStore, keys: Sequence[RunKey], bodies: list[bytes | None]) 
             return None
         flat = pa.chunked_array([pc.list_flatten(lists)])
         values = np.where(pc.is_null(flat).to_numpy(), np.nan, column_values(flat))
+        if not _in_range(metric, values[~np.isnan(values)]):
+            return None
         stacked.append(values.astype(np.float32).reshape(len(keys), -1))
     if not as_named or len({values.shape for values in stacked}) != 1:
         return None
-    return table.select(SCHEMA.names).cast(SCHEMA), np.stack(stacked)
+    rows = table.select(SCHEMA.names).cast(SCHEMA)
+    return (rows, np.stack(stacked)) if _is_plausible(rows, stacked[0].shape[1]) else None
+
+
+def _is_plausible(rows: pa.Table, num_epochs: int) -> bool:
+    """Whether all rows hold what runs can have, as `RunRecord.from_json` checks it one by one."""
+    finished = np.array(rows.column("status").to_pylist()) == "ok"
+    for column in SCHEMA:
+        values = rows.column(column.name)
+        valid = valid_rows(values)
+        if pa.types.is_string(column.type):
+            good = all(is_plain_text(text) for text in values.unique().to_pylist() if text is not None)
+        else:
+            good = _in_range(column.name, column_values(values)[valid])
+        if not good or (column.name in RESULTS and not np.array_equal(valid, finished)):
+            return False
+    statuses = set(rows.column("status").unique().to_pylist())
+    return statuses <= STATUSES.keys() and bool(np.all(column_values(rows.column("num_epochs")) == num_epochs))
+
+
+def _in_range(name: str, values: npt.NDArray[Any]) -> bool:
+    low, high = RANGES[name]
+    return bool(np.all((values >= low) & (values <= high)))
 
 
 def _parse_slowly(records: list[RunRecord]) -> tuple[pa.Table, Float32Array]:

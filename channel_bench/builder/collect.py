@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from channel_bench.builder.bulk import Float32Array, read_all
+from channel_bench.builder.leases import Watch
 from channel_bench.builder.store import KIND, RunKey, RunStore
 from channel_bench.errors import ArgumentError, ConflictError, MissingDataError, StorageError
 from channel_bench.record import CURVE_METRICS, RunRecord, TableInfo, curves_hash, parquet_bytes, read_info, with_info
@@ -27,12 +29,13 @@ NUM_SHOWN = 3
 """Conflicting runs that a message names; it only counts the others."""
 
 
-def collect(runs: Path | Sequence[Path], out: Path) -> pa.Table:
+def collect(runs: Path | Sequence[Path], out: Path, *, on_note: Callable[[str], None] | None = None) -> pa.Table:
     """Write the runs of one or several stores as one table file, with their curves in an HDF5 file beside it.
 
     Args:
         runs: Folder of the run store, or several of the same kind; a run that is in several counts once.
         out: Table file to write (.parquet); the curves go to the same name with .h5.
+        on_note: Called with a line for each folder whose builders were asked for runs that the table does not have.
 
     Returns:
         The table as it was written.
@@ -52,9 +55,35 @@ def collect(runs: Path | Sequence[Path], out: Path) -> pa.Table:
         folders = ", ".join(repr(str(store.folder)) for store in stores)
         raise MissingDataError(f"{folders} {'has' if len(stores) == 1 else 'have'} no finished runs yet")
     table = with_info(rows, _provenance(stores, rows, archs, curves, curves_path.name))
+    if on_note is not None:
+        for line in _unfinished(stores, rows):
+            on_note(line)
     content = read_info(table.schema, str(out)).content_sha256
     write_atomic((curves_path, _curves_file(archs, curves, content)), (out, parquet_bytes(table)))
     return table
+
+
+def _unfinished(stores: Sequence[RunStore], rows: pa.Table) -> Iterator[str]:
+    """A line for each store that is not finished: how many runs are missing or failed, and who is at work."""
+    there = Counter(rows.column("arch").to_pylist())
+    keys = set(zip(rows.column("arch").to_pylist(), rows.column("run").to_pylist(), strict=True))
+    for store in stores:
+        planned = store.planned() or {}
+        # Without a gap the count says it; where there may be one, runs are looked at one by one.
+        num_missing = sum(
+            num_runs if there[arch] == 0 else sum((arch, run) not in keys for run in range(num_runs))
+            for arch, num_runs in planned.items()
+        )
+        if not num_missing:
+            continue
+        failed = [failure for failure in store.failures() if (failure.arch, failure.run) not in keys]
+        builders = Watch(store.folder).alive()
+        more = f" and {len(builders) - 1} more" if len(builders) > 1 else ""
+        at_work = f"a builder is at work ({builders[0]}{more})" if builders else "no builder is at work"
+        yield (
+            f"{str(store.folder)!r} is not finished: {num_missing:,} of {sum(planned.values()):,} planned runs are not"
+            f" in the table, {len(failed):,} of them failed; {at_work}"
+        )
 
 
 def _check_target(out: Path, curves_path: Path) -> None:

@@ -34,9 +34,10 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 from types import TracebackType
 
-from channel_bench.errors import StorageError, os_reason
+from channel_bench.errors import ChannelBenchError, CorruptFileError, StorageError, os_reason
 from channel_bench.support.durable import make_folder
 from channel_bench.support.processes import is_gone, this_process
+from channel_bench.support.reading import parse_json, read_file
 
 RunKey = tuple[str, int]
 """(architecture as text, number of the run)."""
@@ -46,6 +47,9 @@ HEARTBEAT_S = 3.0
 DEAD_AFTER_S = 60.0
 """Seconds without a change after which a builder counts as dead: 20 heartbeats, so that a slow file system is hardly
 ever mistaken for a death."""
+
+MAX_FILE_BYTES = 4096
+"""Largest file of a builder or of a lease that is read."""
 
 _LEASE_NAME = re.compile(r"([1-4]{7})-(0|[1-9][0-9]*)\.([1-9][0-9]*)")
 
@@ -92,7 +96,8 @@ class Watch:
             while not is_here and self._read(builder) == state and time.monotonic() < deadline:
                 time.sleep(HEARTBEAT_S / 10)
             if is_here or self._read(builder) not in (state, b""):
-                alive.append(f"{_fact(state, 'host')}, process {_fact(state, 'process').split('.')[1]}")
+                number = _fact(state, "process").partition(".")[2].partition(".")[0]
+                alive.append(f"{_fact(state, 'host')}, process {number}")
         return alive
 
     def _since(self, builder: str, state: bytes) -> float:
@@ -104,16 +109,13 @@ class Watch:
 
     def _read(self, builder: str) -> bytes:
         """Contents of a builder's file; empty if the file is missing."""
-        try:
-            return (self._folder / (builder or "-")).read_bytes()
-        except (OSError, ValueError):  # missing, or a damaged lease names something that cannot be a file
-            return b""
+        return _read_small(self._folder / (builder or "-"))
 
 
 def _fact(state: bytes, name: str) -> str:
     try:
-        return str(json.loads(state.partition(b"\n")[0])[name])
-    except (ValueError, TypeError, KeyError):
+        return str(parse_json(state.partition(b"\n")[0], "builder")[name])
+    except (CorruptFileError, TypeError, KeyError):
         return ""
 
 
@@ -275,7 +277,12 @@ class Leases:
 
 
 def _read_text(path: Path) -> str:
+    return _read_small(path).decode(errors="replace").strip()
+
+
+def _read_small(path: Path) -> bytes:
+    """Contents of a builder's file or of a lease; empty where there is none, or what is there is no such file."""
     try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""
+        return read_file(path, "file", MAX_FILE_BYTES)
+    except ChannelBenchError:
+        return b""

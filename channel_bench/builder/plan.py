@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from channel_bench.builder.engines import MAX_RETRIES
+from channel_bench.builder.store import MAX_SEED
 from channel_bench.errors import ArgumentError, unknown_name
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job
@@ -32,7 +33,6 @@ PICK_SEED = 20210421
 
 MAX_COUNT = 2**15 - 1
 """Largest number of a run; the schema's column has 16 bits."""
-MAX_SEED = 2**62
 MAX_RUNS_PER_GPU = 64
 ENGINES = ("local", "ray")
 
@@ -64,6 +64,7 @@ class Plan:
     def __post_init__(self) -> None:
         """Check every value."""
         _check_count("runs", self.num_runs)
+        self.chosen_recipe.check_rates()
         if not 0 <= self.base_seed <= MAX_SEED:
             raise ArgumentError(f"base seed {self.base_seed} is out of range: allowed are 0..{MAX_SEED}")
         _ = self.chosen_archs

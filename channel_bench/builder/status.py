@@ -73,19 +73,20 @@ def status(store: RunStore) -> BuildStatus:
         statuses[key] = record.status
         ended = store.path(key).stat().st_mtime
         spans.append((ended - (record.train_s or 0) * (record.stack or 1), ended))
-    planned = set(statuses) if planned is None else planned
-    done = planned & statuses.keys()
+    # A plan has runs 0, 1, ... of each architecture.
+    done = {key for key in statuses if planned is None or key[1] < planned.get(key[0], 0)}
+    num_planned = len(done) if planned is None else sum(planned.values())
     rate = _runs_per_s(spans)
-    num_missing = len(planned) - len(done)
+    num_missing = num_planned - len(done)
     return BuildStatus(
         space=store.info.space,
         recipe=store.recipe.name,
         dataset=store.info.dataset,
-        num_planned=len(planned),
+        num_planned=num_planned,
         num_done=len(done),
         num_diverged=Counter(statuses[key] for key in done)["diverged"],
         num_missing=num_missing,
-        num_unplanned=len(statuses.keys() - planned),
+        num_unplanned=len(statuses) - len(done),
         corrupt=corrupt,
         failed=store.failures(),
         num_running=len(Leases(store.folder).running()) if builders else 0,

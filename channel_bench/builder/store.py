@@ -28,11 +28,12 @@ from typing import Any
 
 from channel_bench._version import __version__
 from channel_bench.builder.leases import Leases, RunKey
-from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
+from channel_bench.errors import ChannelBenchError, CorruptFileError, MissingDataError, StorageError, os_reason
 from channel_bench.recipe import Recipe
-from channel_bench.record import RunRecord
+from channel_bench.record import MAX_NUMBER, RunRecord
 from channel_bench.space import Space, get_space
 from channel_bench.support.durable import make_folder, publish_once, sync_folder, write_atomic
+from channel_bench.support.reading import MIB, parse_json, read_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,14 @@ class Failure:
     tries: int
 
 
+MAX_PART_BYTES = 8 * MIB
+"""A run of the most epochs that there can be has about 3 MiB."""
+MAX_PLAN_BYTES = MIB
+"""All architectures of a space take 200 kB."""
+MAX_SEED = 2**62
+NUM_SAMPLED = 100
+"""Runs that are looked at to say which programs trained a folder."""
+MAX_TRIES = 2**31
 KIND = ("space", "space_fingerprint", "recipe_fingerprint", "dataset", "dataset_digest", "base_seed")
 _PART_NAME = re.compile(r"([1-4]{7})-(0|[1-9][0-9]*)\.json")
 
@@ -130,15 +139,16 @@ class RunStore:
         """
         path = folder / "store.json"
         try:
-            info = StoreInfo(**json.loads(path.read_text()))
+            info = StoreInfo(**parse_json(read_file(path, "file", MIB), "it"))
             if info.hashed() != info or info.format != StoreInfo.format:
                 raise ValueError("it was changed after the first run, or written by another version")
+            _check_info(info)
             return cls(folder, info)
-        except (FileNotFoundError, NotADirectoryError):
+        except MissingDataError as error:
+            if os.path.lexists(path):
+                raise StorageError(f"cannot read {str(path)!r}: {error}") from None
             raise MissingDataError(f"{str(folder)!r} is not a folder of runs: it has no store.json") from None
-        except OSError as error:
-            raise StorageError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
-        except (ValueError, TypeError, AttributeError) as error:
+        except (CorruptFileError, ValueError, TypeError, AttributeError) as error:
             raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
 
     @property
@@ -200,29 +210,39 @@ class RunStore:
         """
         plan = {"request": request, "archs": list(archs), "num_runs": num_runs}
         path = self.folder / "plans" / f"{name}.json"
-        same = {earlier: _plan(earlier) for earlier in old if request and _plan(earlier).get("request") == request}
+        same = {}
+        for earlier in old if request else ():
+            known = self._earlier_plan(earlier)
+            if known and known["request"] == request:
+                same[earlier] = known
         if plan not in same.values():
             write_atomic((path, json.dumps(plan).encode()))
         for earlier in set(old) - set(same) - {path}:
             earlier.unlink(missing_ok=True)
 
-    def planned(self) -> set[RunKey] | None:
-        """Runs that builders were asked for; None if no builder has written a plan yet.
+    def _earlier_plan(self, path: Path) -> dict[str, Any] | None:
+        """A plan of another builder; None where it cannot be read."""
+        try:
+            return _read_plan(path, self.space)
+        except CorruptFileError:
+            return None
+
+    def planned(self) -> dict[str, int] | None:
+        """How many runs of each architecture builders were asked for; None if no builder has written a plan yet.
+
+        Only counted, never listed: a plan of all architectures can ask for half a billion runs.
 
         Raises:
             CorruptFileError: A plan is unreadable.
         """
-        paths, space = self.plans(), self.space
-        keys: set[RunKey] = set()
+        paths = self.plans()
+        num_runs: dict[str, int] = {}
         for path in paths:
-            try:
-                plan = json.loads(path.read_text())
-                keys |= {(space.text(str(arch)), run) for arch in plan["archs"] for run in range(plan["num_runs"])}
-            except FileNotFoundError:  # a builder that just started has replaced it
-                continue
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
-        return keys if paths else None
+            plan = _read_plan(path, self.space)
+            if plan is not None:
+                for arch in plan["archs"]:
+                    num_runs[arch] = max(num_runs.get(arch, 0), plan["num_runs"])
+        return num_runs if paths else None
 
     def add_failure(self, failure: Failure) -> None:
         """Record that a run failed.
@@ -249,8 +269,9 @@ class RunStore:
         failures = []
         for path in sorted(self.folder.glob("failed/*.json")):
             try:
-                failure = Failure(**json.loads(path.read_text()))
-            except (OSError, ValueError, TypeError):
+                failure = Failure(**parse_json(read_file(path, "record of a failure", MIB), "it"))
+                _check_failure(failure)
+            except (ChannelBenchError, ValueError, TypeError):
                 continue  # just removed, or no record of ours; a run without a part is missing in any case
             if not self.path((failure.arch, failure.run)).exists():
                 failures.append(failure)
@@ -264,7 +285,7 @@ class RunStore:
         keys = set()
         for path in self.folder.glob("parts/[1-4][1-4]/*.json"):
             name = _PART_NAME.fullmatch(path.name)
-            if name is not None and path.parent.name == name[1][:2]:
+            if name is not None and path.parent.name == name[1][:2] and int(name[2]) <= MAX_NUMBER:
                 keys.add((name[1], int(name[2])))
         return keys
 
@@ -278,13 +299,17 @@ class RunStore:
 
     def _read(self, path: Path, key: RunKey) -> RunRecord:
         try:
-            checksum, _, body = path.read_text(errors="replace").partition("\n")
-        except OSError as error:
-            raise StorageError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
+            text = read_file(path, "run", MAX_PART_BYTES).decode(errors="replace")
+        except MissingDataError as error:
+            raise StorageError(f"cannot read {str(path)!r}: {error}") from None
+        checksum, _, body = text.partition("\n")
         body = body.removesuffix("\n")
         if hashlib.sha256(body.encode()).hexdigest() != checksum:
             raise CorruptFileError(f"run {str(path)!r} is damaged: its checksum differs; build again to redo it")
-        record = RunRecord.from_json(body)
+        try:
+            record = RunRecord.from_json(body)
+        except CorruptFileError as error:
+            raise CorruptFileError(f"run {str(path)!r} is damaged: {error}; build again to redo it") from None
         if (record.arch, record.run) != key:
             raise CorruptFileError(f"run {str(path)!r} contains {record.arch} run {record.run}; build again to redo it")
         if record.seed != self.info.base_seed + record.run:
@@ -292,6 +317,17 @@ class RunStore:
                 f"run {str(path)!r} has seed {record.seed}, not that of its run; build again to redo it"
             )
         return record
+
+    def backends(self, keys: Collection[RunKey]) -> set[str]:
+        """The programs that trained some of these runs: of all where they are few, else of a sample of them."""
+        ordered = sorted(keys)
+        found = set()
+        for key in ordered[:: max(1, len(ordered) // NUM_SAMPLED)]:
+            try:
+                found.add(self.read(key).backend)
+            except (CorruptFileError, StorageError):  # moved meanwhile by another builder
+                continue
+        return {name for name in found if name is not None}
 
     def set_aside_corrupt(self, leases: Leases) -> list[Path]:
         """Move damaged parts to corrupt/, so that their runs are trained again.
@@ -372,9 +408,52 @@ class RunStore:
         return False
 
 
-def _plan(path: Path) -> dict[str, Any]:
-    """A plan as it was written; empty if it cannot be read."""
+def _read_plan(path: Path, space: Space) -> dict[str, Any] | None:
+    """A plan as it was written; None where it is gone: a builder that just started has replaced it.
+
+    Raises:
+        CorruptFileError: It is no plan of architectures of the space.
+    """
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+        plan = parse_json(read_file(path, "plan", MAX_PLAN_BYTES), "it")
+        archs, num_runs = plan["archs"], plan["num_runs"]
+        if type(num_runs) is not int or not 1 <= num_runs <= MAX_NUMBER:
+            raise ValueError(f"num_runs is {num_runs!r}, allowed are 1..{MAX_NUMBER}")
+        if not isinstance(archs, list) or not isinstance(plan.setdefault("request", ""), str):
+            raise ValueError("archs is no list, or request is no text")
+        return {**plan, "archs": [space.text(str(arch)) for arch in archs]}
+    except MissingDataError:
+        return None
+    except (CorruptFileError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptFileError(f"{str(path)!r} is unreadable: {error}") from None
+
+
+def _check_info(info: StoreInfo) -> None:
+    """Refuse what no builder writes, whoever hashed it.
+
+    Raises:
+        ValueError: A field is not what it should be.
+    """
+    for field in dataclasses.fields(info):
+        value, kind = getattr(info, field.name), str(field.type)
+        if type(value).__name__ != kind.partition("[")[0]:
+            raise ValueError(f"{field.name} is {repr(value)[:60]}, not {kind}")
+    if not 0 <= info.base_seed <= MAX_SEED:
+        raise ValueError(f"base_seed is {info.base_seed}, allowed are 0..{MAX_SEED}")
+    Recipe.from_dict(info.recipe)
+
+
+def _check_failure(failure: Failure) -> None:
+    """Refuse what no builder writes.
+
+    Raises:
+        ValueError: A field is not what it should be.
+    """
+    texts = (failure.error, failure.trace, failure.host, failure.time)
+    numbers = ((failure.run, MAX_NUMBER), (failure.seed, 2**63 - 1), (failure.tries, MAX_TRIES))
+    if not all(isinstance(text, str) for text in (failure.arch, *texts)):
+        raise ValueError("a text is no text")
+    if not all(type(number) is int and 0 <= number <= most for number, most in numbers):
+        raise ValueError("a number is out of range")
+    if _PART_NAME.fullmatch(f"{failure.arch}-{failure.run}.json") is None:
+        raise ValueError("it is about no run")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,11 +29,22 @@ from channel_bench.cli.options import (
     table_counts,
 )
 from channel_bench.space import get_space
-from channel_bench.support.terminal import duration, print_json, print_table, progress, resumable, say
+from channel_bench.support.terminal import Advance, duration, print_json, print_table, progress, resumable, say, show
+
+SHOWN_EVERY_S = 0.5
+"""Between two looks at the loss of a training."""
+
+LrShiftOption = Annotated[
+    int | None,
+    typer.Option(
+        "--lr-shift", help="Where the learning rate's cosine starts, in epochs: 0 or 1 [default: the recipe's]."
+    ),
+]
 
 if TYPE_CHECKING:
     from channel_bench.builder.build import BuildReport
     from channel_bench.builder.engines import Outcome
+    from channel_bench.training.step import Step
 
 
 def train(
@@ -42,6 +54,7 @@ def train(
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     precision: PrecisionOption = None,
+    lr_shift: LrShiftOption = None,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     backend: BackendOption = "auto",
@@ -53,13 +66,17 @@ def train(
 ) -> None:
     """Train one architecture and print its record.
 
-    On a terminal a progress bar shows every epoch.
+    On a terminal a bar shows the steps, the loss, the images per second and the time left in the epoch; without a
+    terminal a line a minute does. The native trainer takes seconds and shows nothing.
     """
     chosen_space = get_space(space)
     text = chosen_space.text(arch)
     from channel_bench.recipe import get_recipe
 
-    chosen = get_recipe(recipe or chosen_space.recipe, epochs=epochs, precision=precision)
+    chosen = get_recipe(recipe or chosen_space.recipe, epochs=epochs, precision=precision, lr_shift=lr_shift)
+    chosen.check_rates()
+    if chosen.caution is not None:
+        say(chosen.caution)
     from channel_bench.record import Job
     from channel_bench.training.backends import pick_backend, train_jobs
     from channel_bench.training.datasets import load_dataset
@@ -72,14 +89,17 @@ def train(
     if pick_backend(chosen_space, chosen, data, backend)[0] == "native":
         (record,) = train_jobs(chosen_space, [Job(text, 0, seed)], chosen, data, backend="native")
     else:
-        with progress(f"{chosen_space.name} {text}", chosen.epochs) as advance:
+        num_steps = chosen.epochs * math.ceil(len(data.train_labels) / chosen.batch_size)
+        with progress(f"{chosen_space.name} {text}, steps", num_steps) as advance:
+            notes = _TrainingNotes(advance, chosen.epochs)
             record = train_run(
                 chosen_space,
                 text,
                 chosen,
                 seed,
                 data,
-                on_epoch=lambda epoch, values: advance(1, f"test accuracy {values['test_acc']:.2f}%"),
+                on_epoch=notes.end_epoch,
+                on_step=notes.step,
                 graph=False if no_graph else None,
             )
     if json_output:
@@ -96,6 +116,34 @@ def train(
     )
 
 
+class _TrainingNotes:
+    """What a person sees while one network is trained."""
+
+    def __init__(self, advance: Advance, num_epochs: int) -> None:
+        self._advance, self._num_epochs = advance, num_epochs
+        self._epoch, self._note, self._tested = 1, "", ""
+        self._begun = time.monotonic()
+        self._shown = -math.inf
+
+    def step(self, step: Step) -> None:
+        """Show a step; the loss is read twice a second at most, because reading it makes a GPU wait."""
+        now = time.monotonic()
+        if now - self._shown >= SHOWN_EVERY_S or step.number == step.num_steps:
+            self._shown = now
+            rate = step.num_seen / max(now - self._begun, 1e-9)
+            left = duration((step.num_images - step.num_seen) / rate)
+            self._note = (
+                f"epoch {self._epoch} of {self._num_epochs}: step {step.number} of {step.num_steps}, loss"
+                f" {step.read_loss():.4f}, {rate:,.0f} images/s, {left} left in it{self._tested}"
+            )
+        self._advance(1, self._note)
+
+    def end_epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Show the test accuracy until the next epoch has one."""
+        self._tested = f"; test accuracy {values['test_acc']:.2f}% after epoch {epoch}"
+        self._epoch, self._begun = epoch + 1, time.monotonic()
+
+
 def build(
     space: SpaceArgument,
     out: Annotated[
@@ -109,6 +157,7 @@ def build(
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     precision: PrecisionOption = None,
+    lr_shift: LrShiftOption = None,
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     workers: Annotated[
@@ -153,7 +202,7 @@ def build(
         space=chosen,
         archs=pick_archs(chosen, archs),
         num_runs=runs,
-        recipe=get_recipe(recipe or chosen.recipe, epochs=epochs, precision=precision),
+        recipe=get_recipe(recipe or chosen.recipe, epochs=epochs, precision=precision, lr_shift=lr_shift),
         dataset=dataset,
         base_seed=base_seed,
         shard=parse_shard(shard),
@@ -188,16 +237,14 @@ def build(
     _print_build(report, out)
 
 
-def _build_started(
-    out: Path, advance: Callable[[int, str], None], num_planned: int, num_found: int, set_aside: list[Path]
-) -> None:
+def _build_started(out: Path, advance: Advance, num_planned: int, num_found: int, set_aside: list[Path]) -> None:
     for damaged in set_aside:
         say(f"a damaged run was moved to {damaged}; it is trained again if it is planned")
     say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
-    advance(num_found, "")
+    advance(num_found, "", found=True)
 
 
-def _build_advanced(advance: Callable[[int, str], None], outcome: Outcome) -> None:
+def _build_advanced(advance: Advance, outcome: Outcome) -> None:
     accuracy = outcome.status if outcome.best_test_acc is None else f"{outcome.best_test_acc:.2f}%"
     advance(1, f"{outcome.job.arch} run {outcome.job.run}: {accuracy}")
 
@@ -211,7 +258,7 @@ def _build_waits(num_held: int) -> None:
 
 def _print_build(report: BuildReport, out: Path) -> None:
     elsewhere = f", {report.num_elsewhere} by other builders meanwhile" if report.num_elsewhere else ""
-    print(
+    show(
         f"{report.num_found + report.num_trained + report.num_elsewhere} of {report.num_planned} runs are in {out}:"
         f" {report.num_trained} trained now, {report.num_diverged} of them diverged{elsewhere},"
         f" {report.num_found} were there"
@@ -233,26 +280,26 @@ def status(
     if json_output:
         print_json(dataclasses.asdict(state))
         return
-    print(f"{runs}: {state.space}, recipe {state.recipe}, data set {state.dataset}")
+    show(f"{runs}: {state.space}, recipe {state.recipe}, data set {state.dataset}")
     extra = f"; {state.num_unplanned:,} more runs are there but not planned" if state.num_unplanned else ""
-    print(
+    show(
         f"{state.num_done:,} of {state.num_planned:,} planned runs done ({state.num_diverged:,} diverged),"
         f" {state.num_missing:,} missing{extra}"
     )
     for path in state.corrupt:
-        print(f"damaged: {path}")
+        show(f"damaged: {path}")
     for failure in state.failed[:10]:
         tried = f"{failure.tries} {'try' if failure.tries == 1 else 'tries'} on {failure.host}"
-        print(f"failed: {failure.arch} run {failure.run} after {tried}: {' '.join(failure.error.split())}")
+        show(f"failed: {failure.arch} run {failure.run} after {tried}: {' '.join(failure.error.split())}")
     if state.failed:
         more = f"{len(state.failed) - 10:,} more failed; " if len(state.failed) > 10 else ""
-        print(f"{more}{len(state.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
+        show(f"{more}{len(state.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
     if state.runs_per_hour is not None and state.time_left_s is not None and state.idle_s is not None:
         left = f", {duration(state.time_left_s)} left at that rate" if state.num_missing else ""
-        print(f"{state.runs_per_hour:,.0f} runs per hour, the last one {duration(state.idle_s)} ago{left}")
+        show(f"{state.runs_per_hour:,.0f} runs per hour, the last one {duration(state.idle_s)} ago{left}")
     for builder in state.builders:
-        print(f"builder at work: {builder}")
-    print(f"builders hold {state.num_running:,} runs now" if state.builders else "no builder is at work")
+        show(f"builder at work: {builder}")
+    show(f"builders hold {state.num_running:,} runs now" if state.builders else "no builder is at work")
 
 
 def collect(
@@ -267,9 +314,9 @@ def collect(
     from channel_bench.builder.collect import collect as run_collect
     from channel_bench.table.verify import verify as run_verify
 
-    run_collect(runs, out)
+    run_collect(runs, out, on_note=say)
     facts = run_verify(out)
-    print(f"wrote {out} and {out.with_suffix('.h5')}: {table_counts(facts)}")
+    show(f"wrote {out} and {out.with_suffix('.h5')}: {table_counts(facts)}")
 
 
 def _shown(value: object) -> str:

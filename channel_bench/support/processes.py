@@ -60,4 +60,4 @@ def is_gone(name: str) -> bool:
     """Whether a process was one of this machine and exists no more; False for those of other machines."""
     machine, _, rest = name.partition(".")
     pid, _, started = rest.partition(".")
-    return machine == _machine() and pid.isdecimal() and _started(int(pid)) != started
+    return machine == _machine() and pid.isdecimal() and len(pid) < 20 and _started(int(pid)) != started

@@ -11,9 +11,11 @@ import json
 import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, NoReturn
+from types import FrameType
+from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 
@@ -25,10 +27,29 @@ _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 LINE_EVERY_S = 60.0
 """Between two lines of progress in a log."""
 
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+
+class Terminated(BaseException):
+    """SIGTERM asked this process to end, and it has put its things in order."""
+
+
+class Advance(Protocol):
+    """Reports progress; what `progress` yields."""
+
+    def __call__(self, steps: int, note: str, found: bool = False) -> None:
+        """Add steps, and set the note.
+
+        Args:
+            steps: How many.
+            note: What happened last.
+            found: Whether an earlier command did them, so that they do not count for the rate.
+        """
+        ...
 
 
 def make_app(name: str, help_text: str) -> typer.Typer:
@@ -57,7 +78,7 @@ def make_app(name: str, help_text: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and exit: 0, 2 for bad input with one line on standard error, 130 when interrupted.
+    """Run a command line and exit: 0, 2 for bad input with one line on standard error, 130 or 143 when interrupted.
 
     A command that raises typer.Exit ends with its code.
     """
@@ -78,6 +99,9 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     except (KeyboardInterrupt, typer.Abort):
         print(f"{name}: interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except Terminated:
+        print(f"{name}: terminated", file=sys.stderr)
+        raise SystemExit(EXIT_TERMINATED) from None
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -154,59 +178,129 @@ def show(message: str) -> None:
 
 @contextlib.contextmanager
 def resumable(what: str) -> Iterator[None]:
-    """Tell a person who interrupts the block what is kept, and that the same command goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"{what} is kept; start the same command again to continue")
-        raise
+    """Tell a person who interrupts the block what is kept, and that the same command goes on.
+
+    SIGTERM, with which a scheduler or a shutdown ends a command, interrupts it just as Ctrl-C does.
+
+    Raises:
+        Terminated: SIGTERM came.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the tidying up
+        # No other exception: Ray's waiting calls let this one through and lose all others.
+        raise KeyboardInterrupt
+
+    with _on_sigterm(interrupt):
+        try:
+            yield
+        except KeyboardInterrupt:
+            say(f"{what} is kept; start the same command again to continue")
+            if came:
+                raise Terminated from None
+            raise
 
 
 @contextlib.contextmanager
-def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar with rate and time left where standard error is a terminal; elsewhere a line a minute.
+def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGTERM within the block; threads other than the main one cannot, and leave it as it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Show a bar with time left, and a note below it, where standard error is a terminal; elsewhere a line a minute.
 
     Yields:
-        A function that advances the bar by a number and sets the note behind it.
+        A function that advances the bar by a number and sets the note.
     """
     if not sys.stderr.isatty():
-        yield _Lines(description, total, done).advance
+        with _Lines(description, total, done) as lines:
+            yield lines.advance
         return
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    class Bar(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:  # a line of its own: beside the bar 80 columns have no room for it
+                yield Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
-        yield lambda steps, note: bar.update(task, advance=steps, note=printable(note))
+
+        def advance(steps: int, note: str, found: bool = False) -> None:
+            if found:  # a reset forgets the steps so far as samples of the rate
+                there = bar.tasks[0].completed + steps
+                bar.reset(task, completed=int(there), note=printable(note))
+            else:
+                bar.update(task, advance=steps, note=printable(note))
+
+        yield advance
 
 
 class _Lines:
-    """Progress in a log: done, rate and time left, at most one line in `LINE_EVERY_S`."""
+    """Progress in a log: done, rate and time left, a line in `LINE_EVERY_S`, also while a single step takes longer."""
 
     def __init__(self, description: str, total: int, done: int) -> None:
         self._description, self._total, self._done = description, total, done
         self._begun = self._said = time.monotonic()
         self._num_now = 0
+        self._note = ""
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
 
-    def advance(self, steps: int, note: str) -> None:
-        now = time.monotonic()
-        self._done += steps
-        # What an earlier command did comes at once; counted as work it would promise too high a rate.
-        self._num_now += steps if now - self._begun > 1 else 0
-        if now - self._said < LINE_EVERY_S or self._num_now <= 0:
+    def __enter__(self) -> _Lines:
+        self._clock.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._clock.join()
+
+    def advance(self, steps: int, note: str, found: bool = False) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._done += steps
+            self._note = note
+            if found:
+                self._begun = now
+            # What an earlier command did comes at once; counted as work it would promise too high a rate.
+            elif now - self._begun > 1:
+                self._num_now += steps
+            if self._num_now > 0:
+                self._say_when_due(now)
+
+    def _tick(self) -> None:
+        while not self._over.wait(LINE_EVERY_S):
+            with self._lock:
+                self._say_when_due(time.monotonic())
+
+    def _say_when_due(self, now: float) -> None:
+        if now - self._said < LINE_EVERY_S:
             return
         self._said = now
-        rate = self._num_now / (now - self._begun)
-        left = duration(max(self._total - self._done, 0) / rate)
-        behind = f"; {note}" if note else ""
-        say(f"{self._description}: {self._done:,} of {self._total:,}, {rate * 3600:,.0f} per hour, {left} left{behind}")
+        if self._num_now > 0:
+            rate = self._num_now / (now - self._begun)
+            left = duration(max(self._total - self._done, 0) / rate)
+            pace = f"{rate * 3600:,.0f} per hour, {left} left"
+        else:
+            pace = f"the first is at work since {duration(now - self._begun)}"
+        behind = f"; {self._note}" if self._note else ""
+        say(f"{self._description}: {self._done:,} of {self._total:,}, {pace}{behind}")
 
 
 def parse_quantity(text: str | None, most: float, what: str) -> float | None:

@@ -28,7 +28,7 @@ from channel_bench.training.datasets import Dataset, TrainLoader
 from channel_bench.training.devices import device_name
 from channel_bench.training.models import build_model
 from channel_bench.training.models.stacked import StackedModel
-from channel_bench.training.step import Trainer, arithmetic, check_device
+from channel_bench.training.step import Step, Trainer, arithmetic, check_device
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -42,6 +42,7 @@ def train_run(
     *,
     run: int = 0,
     on_epoch: OnEpoch | None = None,
+    on_step: Callable[[Step], None] | None = None,
     graph: bool | None = None,
 ) -> RunRecord:
     """Train one network from scratch, on the device that holds the data set.
@@ -54,6 +55,7 @@ def train_run(
         dataset: Images of the space's input shape.
         run: Number that the record carries.
         on_epoch: Called after each epoch with its number from 1 and its value of each of CURVE_METRICS.
+        on_step: Called after each step of an epoch.
         graph: Whether steps are replayed as CUDA graphs, which changes no result; None for where the device is a GPU.
 
     Returns:
@@ -63,15 +65,22 @@ def train_run(
         ArchError: arch is not an architecture of the space.
         ArgumentError: The data set does not fit the space, seed is negative, or the device cannot do what was asked.
     """
+    recipe.check_rates()
     dataset.check_fits(space)
     check_device(recipe, dataset.device, graph)
     text = space.text(arch)
     with arithmetic(recipe.precision):
-        return _train_run(space, Job(text, run, seed), recipe, dataset, on_epoch, graph)
+        return _train_run(space, Job(text, run, seed), recipe, dataset, on_epoch, on_step, graph)
 
 
 def _train_run(
-    space: Space, job: Job, recipe: Recipe, dataset: Dataset, on_epoch: OnEpoch | None, graph: bool | None
+    space: Space,
+    job: Job,
+    recipe: Recipe,
+    dataset: Dataset,
+    on_epoch: OnEpoch | None,
+    on_step: Callable[[Step], None] | None,
+    graph: bool | None,
 ) -> RunRecord:
     started = time.perf_counter()
     device = dataset.device
@@ -81,7 +90,8 @@ def _train_run(
     test_images = trainer.prepare(dataset.test_images)
     curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
     for epoch in range(recipe.epochs):
-        means = (*trainer.epoch(epoch, [loader.plan(batches)]), *trainer.evaluate(test_images, dataset.test_labels))
+        trained = trainer.epoch(epoch, [loader.plan(batches)], on_step)
+        means = (*trained, *trainer.evaluate(test_images, dataset.test_labels))
         # The one place of an epoch where the host waits for the device.
         values = dict(zip(CURVE_METRICS, torch.stack(means).tolist(), strict=True))
         for name, value in values.items():
@@ -119,6 +129,7 @@ def train_stack(
         ArgumentError: The data set does not fit the space, there are no jobs, a seed is negative, or the device cannot
             do what was asked.
     """
+    recipe.check_rates()
     dataset.check_fits(space)
     if not jobs:
         raise ArgumentError("a stack needs at least one job")

@@ -18,7 +18,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,22 @@ def make_optimizer(model: nn.Module, recipe: Recipe, lr: float | Tensor, fused: 
     )
 
 
+@dataclass(frozen=True)
+class Step:
+    """A step of an epoch that was handed to the device."""
+
+    number: int
+    """From 1."""
+    num_steps: int
+    """Of the epoch."""
+    num_seen: int
+    """Training images of the epoch up to this step."""
+    num_images: int
+    """Of the epoch."""
+    read_loss: Callable[[], float]
+    """Mean loss of the epoch so far, nats, summed over a stack; the call waits for the device."""
+
+
 class Trainer:
     """Trains one network, or a stack of S networks, an epoch at a time.
 
@@ -153,12 +170,15 @@ class Trainer:
         use_graph = self._device_lrs is not None if graph is None else graph
         self._graphs = self._capture() if use_graph else {}
 
-    def epoch(self, epoch: int, plans: Sequence[EpochPlan]) -> tuple[Tensor, Tensor]:
+    def epoch(
+        self, epoch: int, plans: Sequence[EpochPlan], on_step: Callable[[Step], None] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One pass over the training images.
 
         Args:
             epoch: Number from 0; with the recipe it decides the learning rates.
             plans: Of the network, or of each one of the stack.
+            on_step: Called after each step; it changes no result.
 
         Returns:
             Mean loss in nats and accuracy in percent on the batches as they came: float64 tensors () or (S,) on the
@@ -169,15 +189,23 @@ class Trainer:
             parts = [getattr(plan, name) for plan in plans]
             static.copy_(parts[0] if self._num_nets is None else torch.stack(parts, 1))
         self._rewind(epoch * len(self._sizes))
+        num_seen = 0
         for number, size in enumerate(self._sizes):
             if self._graphs:
                 self._graphs[size].replay()
-                continue
-            if self._device_lrs is None:
-                for group in self._optimizer.param_groups:
-                    group["lr"] = self._host_lrs[epoch * len(self._sizes) + number]
-            self._step(size)
+            else:
+                if self._device_lrs is None:
+                    for group in self._optimizer.param_groups:
+                        group["lr"] = self._host_lrs[epoch * len(self._sizes) + number]
+                self._step(size)
+            num_seen += size
+            if on_step is not None:
+                read_loss = functools.partial(self._mean_loss, num_seen)
+                on_step(Step(number + 1, len(self._sizes), num_seen, self._num_images, read_loss))
         return self._loss_sum / self._num_images, 100 * self._num_correct.double() / self._num_images
+
+    def _mean_loss(self, num_seen: int) -> float:
+        return float(self._loss_sum.sum()) / num_seen
 
     def _rewind(self, number: int) -> None:
         """Go to the start of an epoch whose first step has this number in the run."""

@@ -20,8 +20,9 @@ from channel_bench.builder.build import build
 from channel_bench.builder.collect import collect
 from channel_bench.builder.engines import Outcome
 from channel_bench.builder.engines.local import LocalEngine
+from channel_bench.builder.leases import Leases
 from channel_bench.builder.plan import Plan, Workers, pick_archs
-from channel_bench.builder.store import RunStore
+from channel_bench.builder.store import Failure, RunStore
 from channel_bench.builder.work import default_stack, make_stacks
 from channel_bench.errors import ArchError, ArgumentError, BuildError, CorruptFileError, MissingDataError, StorageError
 from channel_bench.recipe import get_recipe
@@ -325,7 +326,9 @@ def test_runs_of_one_seed_or_of_other_recipes_do_not_pass_verification(built, tm
         verify(write_table(tmp_path / "t.parquet", rows, make_info(SPACE)))
     (tmp_path / "t.parquet").unlink()
     store.path(second).unlink()
-    store.add(dataclasses.replace(store.read(first), run=1, seed=1, num_epochs=1))
+    record = store.read(first)
+    shorter = {name: values[:1] for name, values in record.curves.items()}
+    store.add(dataclasses.replace(record, run=1, seed=1, num_epochs=1, curves=shorter))
     collect(tmp_path / "runs", tmp_path / "t.parquet")
     with pytest.raises(CorruptFileError, match="was trained for 1 epochs, its recipe has 2"):
         verify(tmp_path / "t.parquet")
@@ -423,7 +426,7 @@ def test_picked_architectures_are_the_same_every_time_and_nested():
 
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ArgumentError, match="3 channel means, the images have 1 channels"):
-        build(plan(["1111111"], recipe=get_recipe("paper", epochs=1)), tmp_path / "runs")
+        build(plan(["1111111"], recipe=get_recipe("paper", epochs=2)), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(MissingDataError, match="not a folder of runs"):
         collect(tmp_path, tmp_path / "t.parquet")
@@ -432,6 +435,60 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
         collect(tmp_path / "empty", tmp_path / "t.parquet")
     with pytest.raises(ArgumentError, match="must end in .parquet"):
         collect(tmp_path / "empty", tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("earlier", ["torch", "native"])
+def test_a_resumed_build_says_when_another_program_would_train_the_rest(tmp_path, digits, earlier):
+    later = {"torch": "native", "native": "torch"}[earlier]
+    recipe = get_recipe("mini", epochs=1)
+    if pick_backend(SPACE, recipe, digits)[0] != "native":
+        pytest.skip("no C++ compiler for the native trainer")
+    notes = []
+    first, both = plan(["1111111"], recipe=recipe), plan(["1111111", "1111112"], recipe=recipe)
+    workers = {name: dataclasses.replace(ONE_WORKER, backend=name) for name in ("torch", "native")}
+    build(first, tmp_path / "runs", workers[earlier], on_note=notes.append)
+    build(first, tmp_path / "runs", workers[later], on_note=notes.append)  # nothing is left to train
+    assert notes == []
+    # "auto" is the native trainer here.
+    build(both, tmp_path / "runs", ONE_WORKER if later == "native" else workers[later], on_note=notes.append)
+    (note,) = notes
+    assert f"trained by {earlier}, the next ones are trained by {later}" in note
+    assert f"give --backend {earlier}" in note
+
+
+def test_a_build_with_few_epochs_of_a_shifted_cosine_says_so_and_one_of_rate_0_is_refused(tmp_path):
+    notes = []
+    two = get_recipe("mini", epochs=2, lr_shift=1)
+    build(plan(["1111111"], recipe=two), tmp_path / "runs", ONE_WORKER, on_note=notes.append)
+    assert len(notes) == 1 and "--lr-shift 0" in notes[0]
+    with pytest.raises(ArgumentError, match="learning rate 0 only"):
+        plan(["1111111"], recipe=get_recipe("mini", epochs=1, lr_shift=1))
+
+
+def test_collect_says_what_an_unfinished_build_lacks(tmp_path, run_cli, digits):
+    recipe = get_recipe("mini", epochs=2)
+    stores = [RunStore.create(tmp_path / name, SPACE, recipe, "digits", digits.digest) for name in ("a", "b")]
+    stores[0].write_plan(["1111111", "2222222"], 3)
+    stores[0].add(make_record("1111111", 0))
+    stores[0].add(make_record("1111111", 2))
+    stores[0].add_failure(
+        Failure(arch="2222222", run=1, seed=1, error="no room", trace="", host="node7", time="2026-01-01", tries=3)
+    )
+    stores[1].add(make_record("2222222", 0))
+    out = tmp_path / "t.parquet"
+    code, output, errors = run_cli("channel-bench", "collect", stores[0].folder, "-o", out)
+    assert code == 0 and "2 runs" in output
+    assert errors.splitlines() == [
+        f"'{stores[0].folder}' is not finished: 4 of 6 planned runs are not in the table, 1 of them failed;"
+        " no builder is at work"
+    ]
+    with Leases(stores[0].folder):
+        _, _, errors = run_cli("channel-bench", "collect", *(store.folder for store in stores), "-o", out)
+    assert "3 of 6 planned runs are not in the table, 1 of them failed; a builder is at work (" in errors
+    assert f", process {os.getpid()})" in errors and len(errors.splitlines()) == 1
+    for key in (("1111111", 1), ("2222222", 1), ("2222222", 2)):
+        stores[1].add(make_record(*key))
+    assert run_cli("channel-bench", "collect", *(store.folder for store in stores), "-o", out)[2] == ""
 
 
 @shares_built

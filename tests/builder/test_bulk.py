@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 from builders import read_records
-from conftest import PART_DAMAGES, make_record
+from conftest import IMPOSSIBLE, PART_DAMAGES, make_record
 
 import channel_bench as cb
 from channel_bench.builder import bulk
 from channel_bench.builder.bulk import read_all
-from channel_bench.errors import CorruptFileError
+from channel_bench.errors import ArgumentError, CorruptFileError
 from channel_bench.record import CURVE_METRICS, RunRecord, make_arrow
 
 SPACE = cb.get_space("resnet-mini")
@@ -118,3 +118,23 @@ def test_a_part_that_is_not_of_its_run_is_refused(store, change):
     write_part(store, record, json.dumps({key: value for key, value in values.items() if value is not ...}))
     with pytest.raises(CorruptFileError):
         read_all([(store, sorted(store.keys()))])
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE, ids=repr)
+def test_a_part_with_a_value_that_no_run_has_is_refused_all_at_once_too(store, change):
+    store.add(made_up("1111111", 0))
+    record = made_up("1234123", 0)
+    path = write_part(store, record, json.dumps(json.loads(record.to_json()) | change))
+    with pytest.raises(CorruptFileError, match=path.name):
+        read_all([(store, sorted(store.keys()))])
+
+
+def test_curves_that_do_not_fit_one_table_are_refused_before_memory_is_taken(store):
+    for index in range(3):
+        store.add(made_up(SPACE.text(index), 0))
+    store.add(made_up("1111111", 32767))
+    bulk_limit = "do not fit one table: allowed are 100,000 values"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk, "MAX_CURVE_VALUES", 100_000)
+        with pytest.raises(ArgumentError, match=bulk_limit):
+            read_all([(store, sorted(store.keys()))])

@@ -12,6 +12,7 @@ from channel_bench.builder.leases import Leases
 from channel_bench.builder.status import RECENT_S, status
 from channel_bench.builder.store import Failure
 from channel_bench.errors import CorruptFileError
+from channel_bench.support.processes import this_process
 
 ARCHS = ["1111111", "2222222", "3333333"]
 
@@ -101,13 +102,13 @@ def make_failure(arch, error):
 def test_the_plan_is_that_of_all_shards_and_of_the_last_request(store):
     store.write_plan(["1111111"], 2, "a", "request", store.plans())
     store.write_plan(["2222222"], 2, "b", "request", store.plans())
-    assert len(store.planned()) == 4
+    assert store.planned() == {"1111111": 2, "2222222": 2}
     store.write_plan(["2222222"], 2, "c", "request", store.plans())
     assert len(store.plans()) == 2  # a shard that is started again
     store.write_plan(["3333333"], 1, "d")  # while the others are alive
-    assert len(store.planned()) == 5
+    assert store.planned() == {"1111111": 2, "2222222": 2, "3333333": 1}
     store.write_plan(["3333333"], 1, "e", "", store.plans())
-    assert store.planned() == {("3333333", 0)} and len(store.plans()) == 1
+    assert store.planned() == {"3333333": 1} and len(store.plans()) == 1
 
 
 def test_status_from_the_command_line(store, run_cli):
@@ -121,3 +122,62 @@ def test_status_from_the_command_line(store, run_cli):
     assert parsed["num_missing"] == 1
     code, _, errors = run_cli("channel-bench", "status", store.folder.parent)
     assert code == 2 and "is not a folder of runs" in errors
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_runs": 10**9}, {"num_runs": "2"}, {"num_runs": 0}, {"archs": 5}, {"archs": ["5555555"]}, {"request": 5}],
+)
+def test_a_plan_that_no_builder_writes_is_refused_at_once(store, change):
+    store.write_plan(ARCHS, 2)
+    (path,) = store.plans()
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorruptFileError, match="plan.json"):
+        status(store)
+
+
+def test_the_largest_plan_that_there_can_be_is_counted_and_not_listed(store):
+    store.write_plan(store.space.texts(), 32767)
+    store.add(make_record())
+    found = status(store)
+    assert (found.num_planned, found.num_done) == (16384 * 32767, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["builders/x", "leases/1111111-0.1", "failed/1111111-0.json", "parts/11/1111111-0.json"]
+)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "text", "huge"])
+def test_what_no_builder_wrote_neither_hangs_nor_breaks_status(store, name, kind):
+    store.add(make_record())
+    path = store.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text('{"process": "' + this_process().partition(".")[0] + '", "host": "x", "arch": []}')
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    found = status(store)
+    assert found.num_done == 1 and found.failed == []
+    assert found.corrupt == ([str(path)] if name.startswith("parts") else [])
+    with Leases(store.folder) as leases:
+        moved = store.set_aside_corrupt(leases)
+        assert len(moved) == len(found.corrupt)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "0"}, {"seed": -1}, {"tries": 10**30}, {"error": 5}, {"arch": "../../x"}, {"arch": 5}, {"host": None}],
+    ids=repr,
+)
+def test_a_record_of_a_failure_that_no_builder_writes_is_passed_over(store, change):
+    store.add_failure(make_failure("2222222", "no room"))
+    (path,) = (store.folder / "failed").iterdir()
+    assert len(status(store).failed) == 1
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert status(store).failed == []

@@ -1,5 +1,6 @@
 """The run store: durable parts, first writer wins, damage is found, another kind of runs is refused."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -127,9 +128,41 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
         RunStore.create(tmp_path / "file" / "runs", SPACE, get_recipe("mini"), "digits", "d1")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": {}},
+        {"recipe": 5},
+        {"recipe": {**get_recipe("mini").to_dict(), "epochs": "20"}},
+        {"recipe": {**get_recipe("mini").to_dict(), "mean": 5}},
+        {"base_seed": "0"},
+        {"base_seed": -1},
+        {"base_seed": True},
+        {"space": 5},
+        {"dataset_digest": None},
+        {"code_version": []},
+    ],
+    ids=repr,
+)
+def test_a_store_that_no_builder_writes_is_refused_whoever_hashed_it(store, change):
+    store.add(make_record())
+    info = dataclasses.replace(store.info, **change).hashed()
+    (store.folder / "store.json").write_text(json.dumps(dataclasses.asdict(info)))
+    with pytest.raises(CorruptFileError, match="store.json' is unreadable"):
+        RunStore.open(store.folder)
+
+
 def test_files_of_other_names_are_no_runs(store):
     store.add(make_record())
-    for name in ("1234123-00.json", "1234123-².json", "1234123.json", "123412-0.json", "1234123-0.json.bak"):
+    for name in (
+        "1234123-00.json",
+        "1234123-32768.json",
+        "1234123-99999999999999999999.json",
+        "1234123-².json",
+        "1234123.json",
+        "123412-0.json",
+        "1234123-0.json.bak",
+    ):
         store.path(("1234123", 0)).with_name(name).write_text("x")
     (store.folder / "parts" / "44").mkdir()
     (store.folder / "parts" / "44" / "1234123-1.json").write_text("in the wrong folder")

@@ -6,6 +6,8 @@ speak of. With more examples: ``FUZZ_EXAMPLES=3000 python -m pytest tests/fuzz``
 """
 
 import copy
+import dataclasses
+import hashlib
 import json
 import os
 import resource
@@ -18,12 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import channel_bench as cb
+from channel_bench.builder import leases
 from channel_bench.builder.collect import collect
 from channel_bench.builder.status import status
-from channel_bench.builder.store import RunStore
+from channel_bench.builder.store import Failure, RunStore, StoreInfo
 from channel_bench.errors import ChannelBenchError
 from channel_bench.latency import load_latency
 from channel_bench.recipe import get_recipe
+from channel_bench.support.processes import this_process
 from channel_bench.table import Table
 from harness.leaderboard.entries import entries_dir, read_entries, read_entry_scores
 from harness.scores import make_scores, read_scores, write_scores
@@ -32,6 +36,8 @@ SPACE = cb.get_space("resnet-mini")
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 60))
 MEMORY_MIB = 600
 """More than any of these readers takes on a good file, with all that the process has loaded by then."""
+
+BUILDER = json.dumps({"process": this_process(), "host": "node7"}) + "\n00000000000000000001\n"
 
 NASTY = [
     None, True, False, 0, -1, 5, 2**31, 2**63, 10**30, -(10**30), 10**400, 1.5, -0.0, 1e308, float("nan"), float("inf"),
@@ -106,6 +112,7 @@ def read_table(path):
 
 
 def read_store(path):
+    leases.HEARTBEAT_S = 0.001  # nobody waits here for builders of other machines
     store = RunStore.open(path.parent)
     status(store)
     collect(path.parent, path.parent.parent / "out.parquet")
@@ -113,6 +120,28 @@ def read_store(path):
 
 def read_part(path):
     read_store(path.parents[2] / "store.json")
+
+
+def read_body(path):
+    """What a part holds, under a checksum that is right."""
+    body = path.read_bytes()
+    part = next((path.parent / "parts").rglob("*-0.json"))
+    part.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n")
+    read_store(path.parent / "store.json")
+
+
+def read_stated(path):
+    """What a store says of itself, under a hash that is right."""
+    try:
+        info = StoreInfo(**json.loads(path.read_bytes())).hashed()
+        (path.parent / "store.json").write_text(json.dumps(dataclasses.asdict(info)))
+    except (ValueError, TypeError):
+        return
+    read_store(path.parent / "store.json")
+
+
+def read_beside(path):
+    read_store(path.parents[1] / "store.json")
 
 
 def read_leaderboard(path):
@@ -140,6 +169,21 @@ def goods(tmp_path_factory):
         store.add(make_record(run=run))
     found["store.json"] = folder / "runs" / "store.json", read_store
     found["part"] = next((folder / "runs" / "parts").rglob("*.json")), read_part
+    (folder / "runs" / "body").write_text(make_record().to_json())
+    found["body"] = folder / "runs" / "body", read_body
+    (folder / "runs" / "stated").write_text(json.dumps(dataclasses.asdict(store.info)))
+    found["stated"] = folder / "runs" / "stated", read_stated
+    store.write_plan(["1234123", "4444444"], 3, "a" * 32)
+    found["plan"] = folder / "runs" / "plans" / f"{'a' * 32}.json", read_beside
+    store.add_failure(
+        Failure(arch="4444444", run=0, seed=0, error="no room", trace="", host="node7", time="2026-01-01", tries=3)
+    )
+    found["failure"] = folder / "runs" / "failed" / "4444444-0.json", read_beside
+    for name, text in (("builders", BUILDER), ("leases", "b" * 32)):
+        (folder / "runs" / name).mkdir()
+        (folder / "runs" / name / {"builders": "b" * 32, "leases": "4444444-0.1"}[name]).write_text(text)
+    found["builder"] = folder / "runs" / "builders" / ("b" * 32), read_beside
+    found["lease"] = folder / "runs" / "leases" / "4444444-0.1", read_beside
     (folder / "entries").mkdir()
     for name in ("autoslim.json", "autoslim.resnet-mini.parquet", "autoslim.mobilenet-mini.parquet"):
         shutil.copy(entries_dir() / name, folder / "entries")
@@ -147,7 +191,19 @@ def goods(tmp_path_factory):
     return found
 
 
-KINDS = ["scores.parquet", "scores.csv", "scores.json", "table.parquet", "store.json", "part", "entry"]
+BESIDE = ["body", "stated"]
+IN_STORE = ["plan", "failure", "builder", "lease"]
+KINDS = [
+    "scores.parquet",
+    "scores.csv",
+    "scores.json",
+    "table.parquet",
+    "store.json",
+    "part",
+    *BESIDE,
+    *IN_STORE,
+    "entry",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,9 +217,10 @@ def test_a_damaged_file_is_one_line_or_a_good_answer(goods, kind, tmp_path_facto
     path, read = goods[kind]
     good = path.read_bytes()
     place = tmp_path_factory.mktemp("bad")
-    inside = path.relative_to(path.parents[1]) if kind not in ("part",) else path.relative_to(path.parents[3])
-    if kind in ("store.json", "part", "entry"):
-        shutil.copytree(path.parents[1 if kind != "part" else 3] / inside.parts[0], place / inside.parts[0])
+    top = path.parents[3 if kind == "part" else 2 if kind in IN_STORE else 1]
+    inside = path.relative_to(top)
+    if kind in ("store.json", "part", "entry", *BESIDE, *IN_STORE):
+        shutil.copytree(top / inside.parts[0], place / inside.parts[0])
     target = place / inside
     target.parent.mkdir(parents=True, exist_ok=True)
 

@@ -36,12 +36,79 @@ def test_without_a_terminal_progress_is_a_line_a_minute(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     with terminal.progress("building", 100, done=10) as advance:
-        advance(20, "")  # found, not done now
+        now[0] += 30.0  # the search takes its time, and what it finds comes late
+        advance(20, "", found=True)
         for _ in range(30):
             now[0] += 5.0
             advance(1, "4344424: 93%")
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "building: 42 of 100, 720 per hour, 5 min left; 4344424: 93%",
-        "building: 54 of 100, 720 per hour, 4 min left; 4344424: 93%",
+        "building: 36 of 100, 720 per hour, 5 min left; 4344424: 93%",
+        "building: 48 of 100, 720 per hour, 4 min left; 4344424: 93%",
+        "building: 60 of 100, 720 per hour, 3 min left; 4344424: 93%",
     ]
+
+
+def test_without_a_terminal_a_line_comes_also_while_the_first_step_lasts(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "LINE_EVERY_S", 0.02)
+    with terminal.progress("building", 3) as advance:
+        advance(1, "", found=True)
+        said = ""
+        while said.count("\n") < 2:
+            said += capsys.readouterr().err
+    assert all(line.startswith("building: 1 of 3, the first is at work since ") for line in said.splitlines())
+
+
+def test_on_a_terminal_what_was_found_does_not_count_for_the_rate(monkeypatch):
+    import io
+
+    from rich.progress import Progress
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    bars = []
+    start = Progress.start
+    monkeypatch.setattr(Progress, "start", lambda self: (bars.append(self), start(self))[1])
+    monkeypatch.setattr(terminal.sys, "stderr", Terminal())
+    with terminal.progress("building", 100) as advance:
+        advance(50, "", found=True)
+        (task,) = bars[0].tasks
+        assert task.completed == 50 and task.speed is None
+        advance(1, "\x1b[31m")
+        assert task.completed == 51 and task.fields["note"] == "\ufffd[31m"
+    assert "\n\ufffd[31m" in terminal.sys.stderr.getvalue()  # a line of its own below the bar
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_sigterm_in_a_resumable_block_says_how_to_go_on_and_ends_with_143(capsys, in_thread):
+    import os
+    import signal
+    import threading
+
+    before = signal.getsignal(signal.SIGTERM)
+    if in_thread:  # only the main thread may handle signals; elsewhere the block works without
+
+        def work():
+            with terminal.resumable("all"):
+                pass
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    else:
+        with pytest.raises(terminal.Terminated), terminal.resumable("every run"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert capsys.readouterr().err == "every run is kept; start the same command again to continue\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+    app = terminal.make_app("tool", "help")
+
+    @app.command()
+    def end() -> None:
+        raise terminal.Terminated
+
+    with pytest.raises(SystemExit) as stopped:
+        terminal.run_app(app, "tool", ["end"])
+    assert stopped.value.code == 143 and capsys.readouterr().err == "tool: terminated\n"

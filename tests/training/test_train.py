@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.training.datasets import channel_statistics, normalise
 from channel_bench.training.devices import pick_device
 from channel_bench.training.models import build_model
+from channel_bench.training.native import train_native
 from channel_bench.training.run import train_run, train_stack
 from channel_bench.training.step import evaluate_on_device
 
@@ -36,6 +38,50 @@ def test_a_short_training_learns_and_fills_its_record(name, digits):
     assert record.best_test_acc == max(record.curves["test_acc"]) >= record.test_acc == record.curves["test_acc"][-1]
     assert record.curves["test_acc"][record.best_epoch - 1] == record.best_test_acc
     assert (record.flops, record.params) == (space.flops("4444444"), space.params("4444444"))
+
+
+def test_steps_are_told_with_their_loss_and_change_no_result(digits):
+    recipe = get_recipe("mini", epochs=2, batch_size=500)
+    told = []
+    record = train_run(SPACE, "2341234", recipe, 5, digits, on_step=lambda step: told.append((step, step.read_loss())))
+    assert [(step.number, step.num_steps, step.num_seen, step.num_images) for step, _ in told] == [
+        (1, 3, 500, 1200), (2, 3, 1000, 1200), (3, 3, 1200, 1200),
+    ] * 2  # fmt: skip
+    assert [loss for step, loss in told if step.number == 3] == record.curves["train_loss"]
+    assert facts(record) == facts(train_run(SPACE, "2341234", recipe, 5, digits))
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_on_a_terminal_of_80_columns_training_shows_loss_speed_and_time_left_within_an_epoch():
+    master, slave = os.openpty()
+    command = [sys.executable, "-m", "channel_bench.cli", "train", "resnet-mini", "4444444", "--backend", "torch"]
+    env = os.environ | {"TERM": "xterm", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, "--epochs", "2", "--device", "cpu", "--json"],
+                          stdout=subprocess.PIPE, stderr=slave, env=env) as process:  # fmt: skip
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                shown += (new := os.read(master, 65536))
+            except OSError:  # the other side is closed
+                break
+            if not new:
+                break
+        assert json.load(process.stdout)["status"] == "ok"
+    os.close(master)
+    pattern = r"epoch 2 of 2: step \d+ of 19, loss \d\.\d{4}, [\d,]+ images/s, \d+ s left"
+    assert re.search(pattern, shown.decode()), shown[-2000:]
+
+
+def test_a_recipe_that_would_train_at_rate_0_only_is_refused(digits):
+    recipe = get_recipe("mini", epochs=1, lr_shift=1)
+    for train in (
+        lambda: train_run(SPACE, "1111111", recipe, 0, digits),
+        lambda: train_stack(SPACE, [Job("1111111", 0, 0)], recipe, digits),
+        lambda: train_native(SPACE, [Job("1111111", 0, 0)], recipe, digits),
+    ):
+        with pytest.raises(ArgumentError, match="learning rate 0 only"):
+            train()
 
 
 def facts(record):

@@ -181,6 +181,9 @@ class LocalEngine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # Ctrl-C reaches every process of the terminal's group, also one that is only importing. The builder alone
+            # decides when workers end; in a group of their own they do not see it.
+            start_new_session=True,
         )
         self._processes.add(process)
         assert process.stdout is not None

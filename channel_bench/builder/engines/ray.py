@@ -11,11 +11,16 @@ The number of workers follows the cluster as nodes join and leave. Workers end w
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
+import secrets
+import signal
+import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from channel_bench._version import __version__
 from channel_bench.builder.engines import MAX_RETRIES, TRAINER, Attempt, Outcome, Retries, Work, look_up
 from channel_bench.builder.store import RunStore
-from channel_bench.errors import ArgumentError, BuildError, MissingPackageError, StorageError
+from channel_bench.errors import ArgumentError, BuildError, ChannelBenchError, MissingPackageError
 from channel_bench.record import Job, RunRecord
 from channel_bench.support.processes import num_cores
 
@@ -35,6 +40,8 @@ POLL_S = 0.2
 """How long to wait for an answer before looking around."""
 RESIZE_S = 2.0
 """How often the number of workers is fitted to the cluster."""
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Variable of Ray; with 0 a node takes the loopback address for its own, on Linux too."""
 MAX_FAILED_STARTS = 3
 """Consecutive failed starts of workers before the build stops."""
 
@@ -68,6 +75,10 @@ class Cluster:
                 f"device {device!r} names a device of this machine: on a cluster, allowed are auto, cpu and cuda"
             )
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it every start warns
+        if address is None and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+            # Other users of this machine reach the loopback address too; they do not have this token. Ray reads both
+            # variables once, when it is imported.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         try:
             import ray
         except ImportError as error:
@@ -87,21 +98,22 @@ class Cluster:
             BuildError: The cluster cannot be reached, or has nothing to train on.
         """
         options: dict[str, Any] = {"address": self._address}
-        with contextlib.ExitStack() as restored:
+        with contextlib.ExitStack() as started:
             if self._address is None:
                 num_cpus = (self._most_workers or 0) * self.threads
                 options = {"address": "local", "include_dashboard": False, "num_cpus": num_cpus or num_cores()}
-                # The processes of a cluster of our own find the package where this one found it, and report nothing.
-                root = str(Path(__file__).parents[3])
-                paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-                for name, value in (("PYTHONPATH", paths), ("RAY_USAGE_STATS_ENABLED", "0")):
-                    restored.callback(_set_environment, name, os.environ.get(name))
-                    os.environ[name] = value
+                started.enter_context(_private_machine(self.ray))
+            started.enter_context(_own_sigterm(self.ray))
             try:
                 self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             except Exception as error:  # of a dozen classes, by what is wrong and how far the connection got
                 where = f"the Ray cluster at {self._address!r}" if self._address else "a Ray cluster on this machine"
                 raise BuildError(f"cannot use {where}: {_first_line(error)}") from None
+            except BaseException:
+                self.ray.shutdown()
+                raise
+        if self._address is None:
+            self._check_private()
         num_gpus = sum(resources.get("GPU", 0) for resources in self._nodes())
         self.on_gpu = self._device == "cuda" or (self._device == "auto" and num_gpus > 0)
         if not self.num_workers():
@@ -132,6 +144,20 @@ class Cluster:
             # Ray counts in ten-thousandths, and rounding up would leave no room for the last one.
             return {"num_gpus": 10_000 // self._runs_per_gpu / 10_000, "num_cpus": 0}
         return {"num_cpus": self.threads}
+
+    def _check_private(self) -> None:
+        """Refuse to go on where a cluster of this machine alone could be reached from others.
+
+        Raises:
+            BuildError: It could.
+        """
+        addresses = {node["NodeManagerAddress"] for node in self.ray.nodes() if node["Alive"]}
+        if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+            self.ray.shutdown()
+            raise BuildError(
+                f"Ray {self.ray.__version__} listens on {', '.join(sorted(addresses))} and not on this machine only:"
+                " install another version of Ray, or use --engine local"
+            )
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -335,13 +361,51 @@ class RayEngine:
         if record is not None:
             try:
                 self._store.add(RunRecord.from_json(record))
-            except StorageError as error:
+            except ChannelBenchError as error:
                 return Outcome(job, "failed", error=str(error), retry=False)
         return Outcome(job, **answer)
 
     def _kill(self, worker: Any) -> None:
         with contextlib.suppress(Exception):  # it may be dead, and so may be the cluster
             self._ray.kill(worker)
+
+
+@contextlib.contextmanager
+def _private_machine(ray: Any) -> Iterator[None]:
+    """Let a cluster that is started within the block be of this machine alone, and of this user.
+
+    Whoever reaches the ports of a Ray cluster runs code as its user. So its processes listen on the loopback address.
+    They find the package where this process found it, and report nothing.
+    """
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]))
+    names = {"PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", LOOPBACK: "0"}
+    constants = ray._private.ray_constants
+    was_open = constants.ENABLE_RAY_CLUSTER
+    with contextlib.ExitStack() as restored:
+        for name, value in names.items():
+            restored.callback(_set_environment, name, os.environ.get(name))
+            os.environ[name] = value
+        # Ray takes the loopback address where it believes that there can be no second node. The variable says so to
+        # processes that are yet to import Ray; this one has done so already.
+        restored.callback(setattr, constants, "ENABLE_RAY_CLUSTER", was_open)
+        constants.ENABLE_RAY_CLUSTER = False
+        yield
+
+
+@contextlib.contextmanager
+def _own_sigterm(ray: Any) -> Iterator[None]:
+    """Keep Ray, which starts within the block, from handling SIGTERM.
+
+    Its handler in Python exits within a waiting call of its own, which then aborts; the one in C++ prints stacks.
+    """
+    utils = ray._private.utils
+    with contextlib.ExitStack() as restored:
+        before = signal.getsignal(signal.SIGTERM)
+        if before is not None and threading.current_thread() is threading.main_thread():
+            restored.callback(signal.signal, signal.SIGTERM, before)
+        restored.callback(setattr, utils, "set_sigterm_handler", utils.set_sigterm_handler)
+        utils.set_sigterm_handler = lambda handler: None
+        yield
 
 
 def _set_environment(name: str, value: str | None) -> None:

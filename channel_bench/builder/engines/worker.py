@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -38,8 +37,6 @@ def main() -> None:
     parser.add_argument("--options", type=json.loads, required=True)
     arguments = parser.parse_args()
 
-    # Ctrl-C reaches the whole process group; the builder decides when workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like an answer
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -123,6 +123,7 @@ def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
         ArchError: A job's arch is not an architecture of the space.
         ArgumentError: The data set does not fit the space, a seed is negative, or `reason_not` names a reason.
     """
+    recipe.check_rates()
     dataset.check_fits(space)
     reason = reason_not(space, recipe, dataset)
     if reason is not None:
