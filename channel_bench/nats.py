@@ -362,7 +362,7 @@ class ChannelSize:
             max_params=_plain("param_max", param_max, space.params("4444444")),
             metric=self._metric,
         )[0]
-        return best.index, self.table.accuracy(best.index, metric=self._metric)
+        return best.index, best.mean
 
     # -- inside -------------------------------------------------------------------------------------------------
 

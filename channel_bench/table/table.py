@@ -14,6 +14,7 @@ missing: an architecture without a finished run raises, nothing is imputed.
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ COSTS = ("flops", "params")
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What the table knows about one architecture, to be shown; accuracies are given to 0.0001 points."""
+    """What the table knows about one architecture."""
 
     arch: str
     """Seven digits."""
@@ -63,6 +64,14 @@ class Result:
     """1 is the best; architectures whose means are equal to 0.0001 points share the best rank among them."""
     num_ranked: int
     """How many architectures the rank is among."""
+
+    def shown(self) -> dict[str, Any]:
+        """All fields by name as JSON and CSV show them: accuracies to 0.0001 points, further decimals are noise."""
+        return dataclasses.asdict(self) | {
+            "accuracies": tuple(None if value is None else _shown(value) for value in self.accuracies),
+            "mean": _shown(self.mean),
+            "std": None if self.std is None else _shown(self.std),
+        }
 
     def __repr__(self) -> str:
         """Accuracy, rank and costs on one line; every field is an attribute."""
@@ -294,7 +303,7 @@ class Table:
     # -- questions ----------------------------------------------------------------------------------------------
 
     def query(self, arch: Any, metric: str = "best_test_acc") -> Result:
-        """Everything the table knows about one architecture, to be shown: accuracies to 0.0001 points.
+        """Everything the table knows about one architecture.
 
         Raises:
             ArchError: Not an architecture of the space.
@@ -313,9 +322,9 @@ class Table:
             flops=self.space.flops(text),
             params=self.space.params(text),
             metric=metric,
-            accuracies=tuple(None if math.isnan(value) else _shown(value) for value in runs.tolist()),
-            mean=_shown(mean),
-            std=_shown(float(there.std(ddof=1))) if len(there) > 1 else None,
+            accuracies=tuple(None if math.isnan(value) else value for value in runs.tolist()),
+            mean=mean,
+            std=float(there.std(ddof=1)) if len(there) > 1 else None,
             rank=int(ranked[index]),
             num_ranked=self._num_ranked(metric),
         )
