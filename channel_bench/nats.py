@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 
 from channel_bench.errors import ArchError, ArgumentError, MissingDataError
-from channel_bench.record import column_values, valid_rows
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray, Space, get_space, list_spaces
 from channel_bench.table import Result, Table, load
 
@@ -412,11 +411,7 @@ class ChannelSize:
     def _cells(self, name: str) -> FloatArray:
         """A column of the table, float64 (16384, num_runs); NaN where missing."""
         if name not in self._columns:
-            arrow = self.table.arrow
-            cells = np.full((NUM_ARCHS, self.table.num_runs), np.nan)
-            rows = self.table.space.index(arrow.column("arch").to_pylist()), column_values(arrow.column("run"))
-            cells[rows] = np.where(valid_rows(arrow.column(name)), column_values(arrow.column(name)), np.nan)
-            self._columns[name] = cells
+            self._columns[name] = self.table.column(name)
         return self._columns[name]
 
 

@@ -61,6 +61,23 @@ BAD_INPUT = [
     (BENCH, "query resnet 1111111 --table {good}", "is of space 'resnet-mini', not 'resnet'"),
     (BENCH, "query resnet-mini 1111111 --table {good} --metric acc", "metric 'acc' is not one of best_test_acc"),
     (BENCH, "query resnet-mini", "Missing argument"),
+    (
+        BENCH,
+        "query resnet-mini {empty} --table {good}",
+        "empty.csv' holds no architecture: allowed is one on each line",
+    ),
+    (BENCH, "query resnet-mini {nocolumn} --table {good}", "line 1 of file .*nocolumn.csv': 'a,b' is not an arch"),
+    (BENCH, "query resnet-mini {good} --table {good}", "is not a list of architectures: it is not UTF-8 text"),
+    (BENCH, "query resnet-mini {folder} --table {good}", "is a folder: only regular files are read"),
+    (BENCH, "query resnet-mini {folder}/none.txt --table {good}", "none.txt' is not an architecture"),
+    (BENCH, "query resnet-mini 2-2-2-4-4-4-4 --table {good}", "could be digits and channels of space 'resnet-mini'"),
+    (BENCH, "query resnet-mini 0-1-2-3-0-1-2 --table {good}", "digits start at 1"),
+    (BENCH, "query resnet-mini 1111111 --table {good} --json --csv", "--json and --csv exclude each other"),
+    (BENCH, "top resnet-mini --table {good} --slot 0", "--slot '0' is not SLOT=DIGIT, such as 0=2"),
+    (BENCH, "top resnet-mini --table {good} --slot 0=²", "is not SLOT=DIGIT"),
+    (BENCH, "top resnet-mini --table {good} --slot 7=1", "slot 7 does not exist: allowed are 0..6"),
+    (BENCH, "top resnet-mini --table {good} --slot 0=5", "digit 5 does not exist: allowed are 1..4"),
+    (BENCH, "top resnet-mini --table {good} --slot 0=1 --slot 0=2", "--slot gives slot 0 twice"),
     (BENCH, "top resnet-mini --table {good} -k 0", "cannot list 0 architectures"),
     (BENCH, "top resnet-mini --table {good} -k many", "-k"),
     (BENCH, "top resnet-mini --table {good} --max-flops 1", "no trained architecture has flops <= 1"),
@@ -208,6 +225,72 @@ def test_query_shows_every_run_and_what_the_accuracy_is(published, run_cli):
     parsed = json.loads(run_cli(BENCH, "query", "resnet", "4344424", "--json")[1])
     assert parsed["results"][0]["rank"] == 1 and parsed["results"][0]["flops"] == 1_209_734_144
     assert "best test accuracy over 60 epochs" in parsed["accuracy"]
+
+
+def test_query_reads_lists_of_architectures_and_what_it_prints(tmp_path, small_table_path, run_cli, monkeypatch):
+    import io
+    import types
+
+    archs = ["1111111", "2111111", "3111111"]
+    table = ("--table", small_table_path)
+    (tmp_path / "list.txt").write_text("\ufeffarch\n1111111\r\n\n# the rest\n  2111111\n3-1-1-1-1-1-1")
+    code, listed, _ = run_cli(BENCH, "query", "resnet-mini", tmp_path / "list.txt", *table, "--json")
+    assert code == 0 and [result["arch"] for result in json.loads(listed)["results"]] == archs
+    assert run_cli(BENCH, "query", "resnet-mini", *archs, *table, "--json")[1] == listed
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO("\n".join(archs[1:]).encode())))
+    assert run_cli(BENCH, "query", "resnet-mini", archs[0], "-", *table, "--json")[1] == listed
+    # An architecture is never taken for the file of that name.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1111111").write_text("4444444")
+    assert '"arch": "1111111"' in run_cli(BENCH, "query", "resnet-mini", "1111111", *table, "--json")[1]
+
+
+def test_standard_input_is_bounded(small_table_path, run_cli, monkeypatch):
+    import types
+
+    with open("/dev/zero", "rb") as endless:
+        monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=endless))
+        code, _, errors = run_cli(BENCH, "query", "resnet-mini", "-", "--table", small_table_path)
+    assert code == 2 and "standard input has more than" in errors
+
+
+def test_csv_has_the_columns_of_the_frame(small_table_path, run_cli):
+    import io
+
+    import pandas as pd
+
+    table = cb.load("resnet-mini", table=small_table_path)
+    for command in (("query", "resnet-mini", "1111111", "2111111"), ("top", "resnet-mini"), ("pareto", "resnet-mini")):
+        code, output, _ = run_cli(BENCH, *command, "--table", small_table_path, "--csv")
+        found = pd.read_csv(io.StringIO(output), dtype={"arch": str})
+        assert code == 0 and list(found.columns) == ["arch", "index", *table.frame().columns[1:]]
+        expected = table.frame().set_index("arch").loc[found["arch"]].reset_index()
+        pd.testing.assert_frame_equal(found.drop(columns="index"), expected, check_dtype=False)
+    assert len(found) > 1
+
+
+def test_json_shows_accuracies_as_published(published, run_cli):
+    (result,) = json.loads(run_cli(BENCH, "query", "resnet", "4344424", "--json")[1])["results"]
+    assert (result["accuracies"], result["mean"], result["std"]) == ([94.05, 93.8, 93.83], 93.8933, 0.1365)
+
+
+def test_top_lists_architectures_with_given_widths(run_cli):
+    output = run_cli(BENCH, "top", "resnet-mini", "--slot", "0=2", "--slot", "6=4", "--json")[1]
+    archs = [result["arch"] for result in json.loads(output)["results"]]
+    assert len(archs) == 10 and all(arch[0] == "2" and arch[6] == "4" for arch in archs)
+
+
+def test_texts_of_a_table_cannot_reach_the_terminal_as_commands(tmp_path, run_cli):
+    space = cb.get_space("resnet-mini")
+    escape = "\x1b]0;owned\x07"
+    info = make_info(
+        space, name=escape, dataset=escape, source=escape, accuracy=escape, recipe={"name": escape, "epochs": 2}
+    )
+    path = write_table(tmp_path / "t.parquet", make_rows(space, 8, 2), info)
+    for command in (("query", "resnet-mini", "1111111", "--table", path), ("verify", path), ("compare", path, path)):
+        for more in ((), ("--json",)):
+            code, output, errors = run_cli(BENCH, *command, *more)
+            assert code == 0 and "owned" in output and not {"\x1b", "\x07"} & set(output + errors)
 
 
 def test_top_and_pareto_respect_budgets_from_the_command_line(published, run_cli):

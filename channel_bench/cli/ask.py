@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from channel_bench.cli.options import (
+    CsvOption,
     DataDirOption,
     JsonOption,
     MetricOption,
@@ -17,9 +20,11 @@ from channel_bench.cli.options import (
     latency_budget,
     latency_conditions,
     load_table,
+    read_archs,
+    read_slots,
 )
 from channel_bench.errors import ArgumentError
-from channel_bench.support.terminal import parse_quantity, print_json, print_table
+from channel_bench.support.terminal import parse_quantity, print_json, print_table, show
 
 if TYPE_CHECKING:
     from channel_bench.latency import LatencyModel
@@ -43,19 +48,24 @@ def download(
         raise ArgumentError("--from and --url exclude each other: give a folder of copies, or the URL of a mirror")
     paths = install(source=source, base_url=url or BASE_URL, data_dir=data_dir)
     for path in paths:
-        print(f"wrote {path}")
+        show(f"wrote {path}")
 
 
 def query(
     space: SpaceArgument,
     archs: Annotated[
         list[str],
-        typer.Argument(metavar="ARCH...", help="7 digits 1..4, or 7 channels or width ratios separated by commas."),
+        typer.Argument(
+            metavar="ARCH...",
+            help="7 digits 1..4, or 7 channels or width ratios separated by commas or dashes; a file with an"
+            " architecture on each line; or - for standard input.",
+        ),
     ],
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
+    csv_output: CsvOption = False,
 ) -> None:
     """Look up the accuracy and costs of architectures.
 
@@ -63,7 +73,8 @@ def query(
     channels.
     """
     loaded = load_table(space, table, data_dir)
-    _print_results(loaded, [loaded.query(arch, metric) for arch in archs], metric, json_output)
+    results = [loaded.query(arch, metric) for arch in read_archs(archs, loaded.space)]
+    _print_results(loaded, results, metric, json_output, csv_output)
 
 
 def top(
@@ -79,14 +90,19 @@ def top(
         str | None, typer.Option(help="Budget in ms: 2.5, or 0.5x of the widest; needs --latency.")
     ] = None,
     latency: Annotated[Path | None, typer.Option(help="Latency file, written by 'channel-bench latency'.")] = None,
+    slot: Annotated[
+        list[str] | None,
+        typer.Option("--slot", help="SLOT=DIGIT: only architectures with this digit in this slot 0..6; repeatable."),
+    ] = None,
     table: TableOption = None,
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
+    csv_output: CsvOption = False,
 ) -> None:
     """List the most accurate architectures.
 
-    With budgets, only architectures that keep all of them count.
+    With budgets or slots, only architectures that keep to all of them count.
     """
     loaded = load_table(space, table, data_dir)
     model, budget_ms = latency_budget(loaded, latency, max_latency)
@@ -96,9 +112,10 @@ def top(
         max_params=parse_quantity(max_params, loaded.space.params("4444444"), "--max-params"),
         max_latency=budget_ms,
         latency=model,
+        slots=read_slots(slot or []),
         metric=metric,
     )
-    _print_results(loaded, results, metric, json_output, model)
+    _print_results(loaded, results, metric, json_output, csv_output, model)
 
 
 def pareto(
@@ -108,13 +125,14 @@ def pareto(
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
+    csv_output: CsvOption = False,
 ) -> None:
     """List the Pareto front of cost and accuracy.
 
     These are the architectures that no other architecture beats in both cost and accuracy.
     """
     loaded = load_table(space, table, data_dir)
-    _print_results(loaded, loaded.pareto(cost, metric), metric, json_output)
+    _print_results(loaded, loaded.pareto(cost, metric), metric, json_output, csv_output)
 
 
 def explore(
@@ -133,31 +151,66 @@ def explore(
 
     check_page_path(out)
     num_bytes = write_explorer(load_table(space, table, data_dir), out, metric)
-    print(f"wrote {out}: {num_bytes / 2**20:.1f} MiB, open it in a browser")
+    show(f"wrote {out}: {num_bytes / 2**20:.1f} MiB, open it in a browser")
 
 
 def _print_results(
-    table: Table, results: list[Result], metric: str, json_output: bool, latency: LatencyModel | None = None
+    table: Table,
+    results: list[Result],
+    metric: str,
+    json_output: bool,
+    csv_output: bool,
+    latency: LatencyModel | None = None,
 ) -> None:
+    if json_output and csv_output:
+        raise ArgumentError("--json and --csv exclude each other: give one of them")
+    predicted = None if latency is None else latency.predict([result.arch for result in results]).tolist()
     if json_output:
-        print_json(
-            {
-                "space": table.space.name,
-                "table": table.name,
-                "dataset": table.info.dataset,
-                "metric": metric,
-                "accuracy": table.meaning(metric),
-                "results": [
-                    {
-                        **dataclasses.asdict(result),
-                        **({} if latency is None else {"latency_ms": latency.predict(result.arch)}),
-                    }
-                    for result in results
-                ],
-                **({} if latency is None else {"latency": dataclasses.asdict(latency.conditions)}),
-            }
-        )
-        return
+        _print_json(table, results, metric, latency, predicted)
+    elif csv_output:
+        _print_csv(table, results, predicted)
+    else:
+        _print_table(table, results, metric, latency, predicted)
+
+
+def _print_json(
+    table: Table, results: list[Result], metric: str, latency: LatencyModel | None, predicted: list[float] | None
+) -> None:
+    rows = [result.shown() for result in results]
+    for row, milliseconds in zip(rows, predicted or [], strict=predicted is not None):
+        row["latency_ms"] = milliseconds
+    print_json(
+        {
+            "space": table.space.name,
+            "table": table.name,
+            "dataset": table.info.dataset,
+            "metric": metric,
+            "accuracy": table.meaning(metric),
+            "results": rows,
+            **({} if latency is None else {"latency": dataclasses.asdict(latency.conditions)}),
+        }
+    )
+
+
+def _print_csv(table: Table, results: list[Result], predicted: list[float] | None) -> None:
+    """One row per architecture, the columns of `Table.frame` and the index; what is missing is empty."""
+    runs = [f"run{run}" for run in range(table.num_runs)]
+    slots = [f"slot{slot}" for slot in range(len(table.space.max_channels))]
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    names = ["arch", "index", *slots, "flops", "params", *runs, "mean", "std", "rank"]
+    writer.writerow([*names, *([] if predicted is None else ["latency_ms"])])
+    for number, result in enumerate(results):
+        row = result.shown()
+        facts = [result.arch, result.index, *result.channels, result.flops, result.params, *row["accuracies"]]
+        ends = [] if predicted is None else [predicted[number]]
+        writer.writerow([*facts, row["mean"], row["std"], result.rank, *ends])
+    print(lines.getvalue(), end="")
+
+
+def _print_table(
+    table: Table, results: list[Result], metric: str, latency: LatencyModel | None, predicted: list[float] | None
+) -> None:
     runs = [f"run {run}" for run in range(table.num_runs)]
     rows = [
         [
@@ -168,10 +221,10 @@ def _print_results(
             *(None if accuracy is None else f"{accuracy:.2f}" for accuracy in result.accuracies),
             result.flops,
             result.params,
-            *([] if latency is None else [f"{latency.predict(result.arch):.4g}"]),
+            *([] if predicted is None else [f"{predicted[number]:.4g}"]),
             "-".join(map(str, result.channels)),
         ]
-        for result in results
+        for number, result in enumerate(results)
     ]
     given = "" if latency is None else f"; ms: predicted, {latency_conditions(latency)}"
     print_table(

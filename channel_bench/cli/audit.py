@@ -19,7 +19,7 @@ from channel_bench.cli.options import (
     table_counts,
     table_file,
 )
-from channel_bench.support.terminal import print_json, print_table, progress
+from channel_bench.support.terminal import print_json, print_table, progress, show
 
 if TYPE_CHECKING:
     from channel_bench.builder.retrain import Audit, Retrained
@@ -50,11 +50,11 @@ def verify(
     path = table_file(table, data_dir)
     facts = run_verify(path)
     if not json_output:
-        print(f"{table}: intact, {table_counts(facts)}")
-        print(
+        show(f"{table}: intact, {table_counts(facts)}")
+        show(
             f"space {facts['space']}, data set {facts['dataset']}, recipe {facts['recipe']['name']}; {facts['source']}"
         )
-        print(f"content SHA-256 {facts['content_sha256']}")
+        show(f"content SHA-256 {facts['content_sha256']}")
     result = None if retrain is None else _audit(path, retrain, seed, precision, dataset, device, threads, data_dir)
     if json_output:
         print_json(facts if result is None else {**facts, "retrained": dataclasses.asdict(result)})
@@ -109,15 +109,15 @@ def _print_audit(result: Audit) -> None:
         title=f"{len(rows)} architectures retrained with new seeds, data set {result.dataset}, recipe {result.recipe}",
         caption="best_test_acc, percent; std of a run is pooled over architectures of similar accuracy",
     )
-    print(
+    show(
         f"{result.num_inside} of {len(rows)} new runs are inside their band, {result.num_expected_inside:.1f} expected;"
         f" {result.num_diverged} diverged"
     )
-    print(
+    show(
         f"mean difference {decimals(result.mean_difference)} points, 0 +- {decimals(result.mean_difference_se)} from"
         f" seeds alone; p = {result.p_shift:.2g} for it, {result.p_spread:.2g} for the spread"
     )
-    print(
+    show(
         "the table agrees with new runs"
         if result.agrees
         else "the table DOES NOT AGREE with new runs: seeds alone would almost never give this"
@@ -133,7 +133,8 @@ def compare(
 ) -> None:
     """Compare two tables of one space.
 
-    Printed are their correlations and mean difference, beside the values to expect if only the seeds differed.
+    Printed are their correlations and mean difference, beside the values to expect if only the seeds differed, and
+    whether the tables agree: they do if both are within three standard errors of that.
     """
     from channel_bench.table import Table
     from channel_bench.table.compare import compare_tables
@@ -142,7 +143,8 @@ def compare(
     agreement = compare_tables(tables[0], tables[1], metric)
     if json_output:
         infos = [dataclasses.asdict(table.info) for table in tables]
-        print_json({"first": infos[0], "second": infos[1], "metric": metric, **dataclasses.asdict(agreement)})
+        facts = {**dataclasses.asdict(agreement), "verdict": agreement.verdict, "agrees": agreement.agrees}
+        print_json({"first": infos[0], "second": infos[1], "metric": metric, **facts})
         return
     notes = [
         f"{name}: data set {table.info.dataset}, recipe {table.info.recipe['name']}; {table.meaning(metric)}"
@@ -166,3 +168,4 @@ def compare(
         title=f"{first} and {second}: {agreement.num_archs:,} architectures of {agreement.space} in both",
         caption="\n".join(notes),
     )
+    show(agreement.verdict)

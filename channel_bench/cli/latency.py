@@ -16,7 +16,7 @@ from channel_bench.cli.options import (
 )
 from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space
-from channel_bench.support.terminal import duration, print_json, print_table, progress, say
+from channel_bench.support.terminal import duration, print_json, print_table, progress, say, show
 
 if TYPE_CHECKING:
     from channel_bench.latency import LatencyModel
@@ -68,7 +68,7 @@ def latency(
         print_json({**model.facts(), "predicted_ms": _predicted_range(model), "file": str(out)})
     else:
         _print_latency(model)
-        print(f"wrote {out}")
+        show(f"wrote {out}")
     if model.check is not None and model.check.repeat.mape > NOISY_PERCENT:
         say(
             f"NOISY: halves of the rounds differ by {model.check.repeat.mape:.1f}% on whole networks; measure again"
@@ -109,11 +109,11 @@ def _print_latency(model: LatencyModel) -> None:
         ),
     )
     load = "" if conditions.load_average is None else f"; load average {conditions.load_average} when it began"
-    print(
+    show(
         f"{conditions.statistic}, CPU threads {conditions.threads}, torch {conditions.torch}, {conditions.arithmetic};"
         f" {duration(conditions.measure_s)}{load}"
     )
-    print(
+    show(
         "predicted over all architectures: {min:.4g} to {max:.4g} ms, median {median:.4g} ms".format(
             **_predicted_range(model)
         )

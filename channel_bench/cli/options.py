@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from channel_bench.errors import ArgumentError
+from channel_bench.errors import ArchError, ArgumentError, CorruptFileError
 from channel_bench.recipe import list_recipes
-from channel_bench.space import list_spaces
+from channel_bench.space import Space, list_spaces
+from channel_bench.support.reading import MIB, read_file
 from channel_bench.support.terminal import parse_quantity
 
 if TYPE_CHECKING:
     from channel_bench.latency import LatencyModel
     from channel_bench.table import Table
+
+MAX_ARCHS_BYTES = 4 * MIB
+"""Of a list of architectures: all 16,384 of them as ratios have less than 1 MiB."""
+
 SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help=f"One of {', '.join(list_spaces())}.")]
 ArchArgument = Annotated[
-    str, typer.Argument(metavar="ARCH", help="7 digits 1..4, or 7 channels or width ratios separated by commas.")
+    str,
+    typer.Argument(metavar="ARCH", help="7 digits 1..4, or 7 channels or width ratios separated by commas or dashes."),
 ]
 TableOption = Annotated[str | None, typer.Option("--table", help="Name or path of a table [default: the space's own].")]
 DataDirOption = Annotated[
@@ -28,6 +36,9 @@ DataDirOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+CsvOption = Annotated[
+    bool, typer.Option("--csv", help="Print CSV instead of text: a row per architecture, channels as slot0 .. slot6.")
+]
 MetricOption = Annotated[
     str, typer.Option("--metric", help="Accuracy: best_test_acc (best epoch) or test_acc (last epoch).")
 ]
@@ -56,6 +67,70 @@ DownloadOption = Annotated[bool, typer.Option("--download", help="Download CIFAR
 ThreadsOption = Annotated[
     int, typer.Option("--threads", help="CPU threads; their number changes results in the last bits.")
 ]
+
+
+def read_archs(texts: Sequence[str], space: Space) -> list[str]:
+    """Architectures of a command line, as 7 digits: written there, on the lines of a file, or of standard input (-).
+
+    A text that is an architecture is never taken for the name of a file. In files, empty lines, lines that begin with #
+    and a first line "arch" are skipped.
+
+    Raises:
+        ArchError: A text is neither an architecture nor a file; the message names the line.
+        CorruptFileError: A file is too large or not text.
+    """
+    found = []
+    for text in texts:
+        if text == "-":
+            data = sys.stdin.buffer.read(MAX_ARCHS_BYTES + 1)
+            if len(data) > MAX_ARCHS_BYTES:
+                raise CorruptFileError(
+                    f"standard input has more than {MAX_ARCHS_BYTES:,} bytes: allowed are lists of architectures"
+                )
+            found += _archs_of_lines(data, "standard input", space)
+        elif text not in space and Path(text).exists():
+            data = read_file(Path(text), "list of architectures", MAX_ARCHS_BYTES)
+            found += _archs_of_lines(data, f"file {text!r}", space)
+        else:
+            found.append(space.text(text))
+    return found
+
+
+def _archs_of_lines(data: bytes, what: str, space: Space) -> list[str]:
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise CorruptFileError(f"{what} is not a list of architectures: it is not UTF-8 text") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#") or (number == 1 and text == "arch"):
+            continue
+        try:
+            found.append(space.text(text))
+        except ArchError as error:
+            raise ArchError(f"line {number} of {what}: {error}") from None
+    if not found:
+        raise ArgumentError(f"{what} holds no architecture: allowed is one on each line")
+    return found
+
+
+def read_slots(texts: Iterable[str]) -> dict[int, int]:
+    """The values of --slot, "SLOT=DIGIT": digit by slot; `Table.top` checks that both exist.
+
+    Raises:
+        ArgumentError: A text is something else, or a slot is given twice.
+    """
+    slots: dict[int, int] = {}
+    for text in texts:
+        slot, equals, digit = text.partition("=")
+        numbers = [part.strip() for part in (slot, digit)]
+        if not equals or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in numbers):
+            raise ArgumentError(f"--slot {text!r} is not SLOT=DIGIT, such as 0=2: slots are 0..6, digits 1..4")
+        if int(slot) in slots:
+            raise ArgumentError(f"--slot gives slot {int(slot)} twice: a slot has one digit")
+        slots[int(slot)] = int(digit)
+    return slots
 
 
 def latency_conditions(model: LatencyModel) -> str:

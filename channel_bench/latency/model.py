@@ -23,18 +23,15 @@ from typing import Any
 import numpy as np
 
 from channel_bench._version import __version__
-from channel_bench.errors import (
-    ArgumentError,
-    ChannelBenchError,
-    CorruptFileError,
-    MissingDataError,
-    StorageError,
-    os_reason,
-)
+from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
 from channel_bench.space import NUM_WIDTHS, FloatArray, Space, get_space, is_batch
 from channel_bench.support.durable import write_atomic
+from channel_bench.support.fields import check_fields
+from channel_bench.support.reading import MIB, parse_json, read_file
 
 FORMAT = 1
+MAX_FILE_BYTES = 16 * MIB
+"""A file has 30 kB; with all 16,384 networks timed as well it would have 1 MB."""
 
 
 @dataclass(frozen=True)
@@ -189,26 +186,22 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
         space: The space that it must be for; None for any.
 
     Raises:
-        MissingDataError: There is no such file.
-        StorageError: It cannot be read.
-        CorruptFileError: It is not a latency file, was changed, or was measured on other networks of the same name.
+        MissingDataError: There is no such file, or it cannot be read.
+        CorruptFileError: It is not a latency file, too large, was changed, or was measured on other networks of the
+            same name.
         ArgumentError: It is for another space.
     """
     shown = repr(str(path))
     try:
-        text = Path(path).read_text("utf-8")
-    except FileNotFoundError:
-        raise MissingDataError(
-            f"latency file {shown} does not exist: measure one with 'channel-bench latency SPACE -o FILE'"
-        ) from None
-    except UnicodeDecodeError:
-        raise CorruptFileError(f"{shown} is not a latency file: it is not text") from None
-    except OSError as error:
-        raise StorageError(f"cannot read latency file {shown}: {os_reason(error)}") from None
+        data = read_file(Path(path), "latency file", MAX_FILE_BYTES)
+    except MissingDataError as error:
+        if Path(path).exists():
+            raise
+        raise MissingDataError(f"{error}: measure one with 'channel-bench latency SPACE -o FILE'") from None
     try:
-        facts = json.loads(text)
+        facts = parse_json(data, f"{shown} is not a latency file, or damaged: it")
         stated, version = facts.pop("sha256"), facts["format"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise CorruptFileError(f"{shown} is not a latency file, or damaged") from None
     if version != FORMAT:
         raise CorruptFileError(f"latency file {shown} is of format {version!r}: this version reads {FORMAT}")
@@ -217,7 +210,7 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
     try:
         model = _from_facts(facts)
         same = model.space.fingerprint == facts["space_fingerprint"]
-    except (ChannelBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ChannelBenchError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CorruptFileError(f"latency file {shown} cannot be read by this version: {error}") from None
     if not same:
         raise CorruptFileError(
@@ -229,12 +222,18 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
 
 
 def _from_facts(facts: dict[str, Any]) -> LatencyModel:
+    """The model of a file whose hash is right; whoever made it, its values have to be of the types that are used."""
+    check_fields(Conditions, facts["conditions"], "conditions")
     conditions = {**facts["conditions"], "input_shape": tuple(facts["conditions"]["input_shape"])}
     check = facts["check"]
     if check is not None:
+        check_fields(Check, check, "check")
         agreements = {name: Agreement(**check[name]) for name in ("sums", "corrected", "repeat")}
         series = {name: tuple(check[name]) for name in ("archs", "measured_ms")}
         check = Check(**{**check, **agreements, **series})
+    for name in ("scale", "offset_ms"):
+        if isinstance(facts[name], bool) or not isinstance(facts[name], (int, float)):
+            raise CorruptFileError(f"{name} is {str(facts[name])[:60]!r}: allowed are numbers")
     return LatencyModel(
         get_space(facts["space"]),
         {name: np.array(values, np.float64) for name, values in facts["layers_ms"].items()},

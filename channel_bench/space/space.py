@@ -13,7 +13,9 @@ a half, three quarters or all of the slot's maximum. 4^7 = 16,384 architectures 
 
 An architecture is accepted as
 
-- text of 7 digits, ``"4344424"``, or 7 comma-separated numbers, ``"256,192,256,512,512,256,512"``;
+- text of 7 digits, ``"4344424"``, or 7 numbers between commas, dashes, colons, bars or underscores:
+  ``"256,192,256,512,512,256,512"``, ``"4_3_4_4_4_2_4"``;
+- an integer of 7 digits, ``4344424``, which is what pandas makes of such a text in a CSV file;
 - 7 integers (tuple, list, NumPy, pandas): digits where all are 1..4, otherwise absolute channels. In a space so narrow
   that channels look like digits (resnet-mini) bare integers are always digits;
 - 7 floats: width ratios, each 0.25, 0.5, 0.75 or 1.0, not all 1.0, which could as well be digits;
@@ -21,9 +23,10 @@ An architecture is accepted as
 - a dict with one key that leaves no doubt: ``{"digits": ...}``, ``{"ratios": ...}``, ``{"channels": ...}`` or
   ``{"index": ...}``.
 
-A batch is a 2-D array, a sequence of texts or of 7-number sequences, or a dict whose value is a batch; a flat
-sequence of numbers is one architecture, so a batch of indices is ``{"index": ...}``. Anything else raises ArchError:
-nothing is rounded, floored or guessed.
+A batch is a 2-D array, a pandas DataFrame of seven columns, a sequence of texts, of integers of 7 digits or of 7-number
+sequences, or a dict whose value is a batch; any other flat sequence of numbers is one architecture, so a batch of
+indices is ``{"index": ...}``. Anything else raises ArchError: nothing is rounded, floored or guessed. In resnet-mini,
+numbers between dashes, colons, bars or underscores that could be digits and channels are refused.
 """
 
 from __future__ import annotations
@@ -60,6 +63,10 @@ _MINI_FLOPS = 10_000_000
 _PLACE_VALUES = NUM_WIDTHS ** np.arange(NUM_SLOTS - 1, -1, -1, dtype=np.int64)
 _TEXT_TO_BASE4 = str.maketrans("1234", "0123")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?|-?\.[0-9]+")
+_SEPARATORS = {",": "commas", "-": "dashes", ":": "colons", "|": "bars", "_": "underscores"}
+_LEAST_NUMBER = 1111111
+"""The least integer whose digits are an architecture; indices and channels are far below, so none can be meant."""
+_ZERO_BASED = "; digits start at 1, which is a quarter of the width: if yours start at 0, add 1 to each"
 _ENCODINGS = "7 digits 1..4, 7 width ratios, 7 channel counts, or an index"
 
 
@@ -102,7 +109,7 @@ class Space:
         if isinstance(value, dict):
             return self._parse_dict(value)
         if isinstance(value, int) and not isinstance(value, bool):
-            return self._parse_index(value)
+            return self._parse_number(value) if value >= _LEAST_NUMBER else self._parse_index(value)
         if isinstance(value, (tuple, list)):
             return self._parse_sequence(value)
         raise ArchError(f"{_shown(value)} is not an architecture: allowed are {_ENCODINGS}")
@@ -141,14 +148,17 @@ class Space:
         """
         if not is_batch(batch):
             return np.array([self.arch(batch)], np.int8)
+        batch = _rows_of(batch)
         if isinstance(batch, np.ndarray) and batch.ndim == 2 and batch.dtype.kind in "iu":
             if batch.shape[1] == NUM_SLOTS and ((batch >= 1) & (batch <= NUM_WIDTHS)).all():
                 return batch.astype(np.int8)
         batch = _plain(batch)
         if isinstance(batch, dict):
             ((kind, values),) = batch.items()
-            return self._one_by_one([{kind: row} for row in _plain(values)])
+            return self._one_by_one([{kind: row} for row in _plain(_rows_of(values))])
         # Lengths first and through C loops: a table's column of 49,152 texts is read this way when it is loaded.
+        if set(map(type, batch)) == {int}:
+            batch = [str(number) if _LEAST_NUMBER <= number < 10**NUM_SLOTS else number for number in batch]
         if set(map(type, batch)) == {str} and set(map(len, batch)) == {NUM_SLOTS}:
             codes = np.frombuffer("".join(batch).encode("ascii", "replace"), np.uint8).reshape(-1, NUM_SLOTS)
             if ((codes >= ord("1")) & (codes <= ord("4"))).all():
@@ -161,8 +171,9 @@ class Space:
 
     def channels(self, value: Any) -> tuple[int, ...]:
         """Absolute channels of the seven slots."""
-        (channels,) = self.channel_counts([self.arch(value)]).tolist()
-        return tuple(channels)
+        return tuple(
+            digit * most // NUM_WIDTHS for digit, most in zip(self.arch(value), self.max_channels, strict=True)
+        )
 
     def channel_counts(self, batch: Any) -> IntArray:
         """Absolute channels of a batch, int64 (num_archs, 7)."""
@@ -247,16 +258,18 @@ class Space:
         Returns:
             int for one architecture, int64 (num_archs,) otherwise.
         """
-        return self._cost(cost.flops, archs)
+        return self._cost("flops", archs)
 
     def params(self, archs: Any = None) -> Any:
         """Learnable parameters (see cost.py); arguments and result as `flops`."""
-        return self._cost(cost.params, archs)
+        return self._cost("params", archs)
 
-    def _cost(self, count: Any, archs: Any) -> Any:
-        channels = self.channel_counts(self.archs() if archs is None else archs)
-        counts = count(self.layers, [*channels.T, self.input_shape[0], self.num_classes])
-        return counts if archs is None or is_batch(archs) else int(counts[0])
+    def _cost(self, name: str, archs: Any) -> Any:
+        counts = _all_costs(self, name)
+        if archs is None:
+            return counts.copy()
+        index = self.index(archs)
+        return counts[index] if isinstance(index, np.ndarray) else int(counts[index])
 
     @property
     def fingerprint(self) -> str:
@@ -272,22 +285,64 @@ class Space:
     # -- readers of each encoding -------------------------------------------------------------------------------
 
     def _parse_text(self, text: str) -> Arch:
-        if "," in text:
-            parts = [part.strip() for part in text.split(",")]
-            if not all(_NUMBER.fullmatch(part) for part in parts):
-                raise ArchError(
-                    f"{_shown(text)} is not an architecture: between commas, only integers and ratios are allowed"
-                )
-            return self._parse_sequence([float(part) if "." in part else int(part) for part in parts])
+        separator = next((mark for mark in _SEPARATORS if mark in text), None)
+        if separator is not None:
+            return self._parse_separated(text, separator)
         if len(text) != NUM_SLOTS or text.strip("1234"):
+            hint = _ZERO_BASED if len(text) == NUM_SLOTS and not text.strip("0123") else ""
             raise ArchError(
-                f"{_shown(text)} is not an architecture: allowed is text of 7 digits 1..4, such as '4344424'"
+                f"{_shown(text)} is not an architecture: allowed is text of 7 digits 1..4, such as '4344424'{hint}"
             )
         return tuple(map(int, text))
 
+    def _parse_separated(self, text: str, separator: str) -> Arch:
+        """Seven numbers between marks of one kind."""
+        parts = [part.strip() for part in text.split(separator)]
+        if not all(_NUMBER.fullmatch(part) for part in parts):
+            raise ArchError(
+                f"{_shown(text)} is not an architecture: between {_SEPARATORS[separator]}, only integers and ratios"
+                " are allowed"
+            )
+        # Python refuses to read integers of thousands of digits; as floats they are refused with their slot.
+        values = [float(part) if "." in part or len(part) > 20 else int(part) for part in parts]
+        kind = None
+        # Commas were there first and mean digits in a space where channels look like digits. Between other marks stand
+        # channels, too, as the command line prints them, so there a text with two readings has none.
+        if separator != "," and self._looks_like_digits and len(parts) == NUM_SLOTS:
+            readings = [name for name in ("digits", "channels") if self._fits(name, values)]
+            if len(readings) == 2:
+                raise ArchError(
+                    f"{_shown(text)} could be digits and channels of space {self.name!r}: write digits without"
+                    f" {_SEPARATORS[separator]}, or {{'channels': values}}"
+                )
+            kind = readings[0] if readings else None
+        return self._parse_sequence(values, kind)
+
+    def _fits(self, kind: str, values: Sequence[float]) -> bool:
+        """Whether seven numbers are an architecture in an encoding."""
+        return all(
+            isinstance(number, int) and number in self._allowed(kind, slot) for slot, number in enumerate(values)
+        )
+
+    def _parse_number(self, number: int) -> Arch:
+        """An integer whose seven digits are an architecture."""
+        text = str(number) if number < 10**NUM_SLOTS else ""
+        if text and not text.strip("1234"):
+            return tuple(map(int, text))
+        hint = _ZERO_BASED if text and not text.strip("0123") else ""
+        raise ArchError(
+            f"{_shown(number)} is not an architecture: index {_shown(number)} is out of range, allowed are"
+            f" 0..{NUM_ARCHS - 1}, and as digits allowed are 7 of 1..4, such as 4344424{hint}"
+        )
+
     def _parse_index(self, index: int) -> Arch:
         if not 0 <= index < NUM_ARCHS:
-            hint = f"; for digits pass the text '{index}'" if 0 < index < 10**NUM_SLOTS and str(index) in self else ""
+            hint = ""
+            if 0 < index < 10**NUM_SLOTS:
+                if not (text := str(index)).strip("1234") and len(text) == NUM_SLOTS:
+                    hint = f"; for digits pass the text '{index}'"
+                elif len(text) < NUM_SLOTS and not text.strip("0123"):  # a CSV reader dropped the first 0
+                    hint = _ZERO_BASED
             raise ArchError(f"index {_shown(index)} is out of range: allowed are 0..{NUM_ARCHS - 1}{hint}")
         return tuple(int(index // place) % NUM_WIDTHS + 1 for place in _PLACE_VALUES.tolist())
 
@@ -321,9 +376,11 @@ class Space:
         for slot, number in enumerate(values):
             allowed = self._allowed(kind, slot)
             if number not in allowed:
-                hint = (
-                    "; write channels as {'channels': values}" if kind == "digits" and self._looks_like_digits else ""
-                )
+                hint = ""
+                if kind == "digits":
+                    zero_based = all(digit in range(NUM_WIDTHS) for digit in values)
+                    narrow = "; write channels as {'channels': values}" if self._looks_like_digits else ""
+                    hint = _ZERO_BASED if zero_based else narrow
                 raise ArchError(
                     f"{kind.rstrip('s')} {_shown(number)} of slot {slot} is not one of"
                     f" {', '.join(map(str, allowed))}{hint}"
@@ -363,7 +420,7 @@ class Space:
         digits = np.empty((len(rows), NUM_SLOTS), np.int8)
         for number, row in enumerate(rows):
             try:
-                if isinstance(_plain(row), numbers.Number):
+                if isinstance(plain := _plain(row), numbers.Number) and not _is_number(plain):
                     raise ArchError(f"write a batch of indices as {{'index': values}}, got {_shown(row)}")
                 digits[number] = self.arch(row)
             except ArchError as error:
@@ -375,7 +432,7 @@ def is_batch(value: Any) -> bool:
     """Whether a value stands for several architectures rather than one (see the module docstring)."""
     if isinstance(value, (str, bytes, numbers.Number)):
         return False
-    if isinstance(value, np.ndarray) and value.ndim == 2:
+    if getattr(value, "ndim", None) == 2:
         return True
     value = _plain(value)
     if isinstance(value, dict):
@@ -384,7 +441,29 @@ def is_batch(value: Any) -> bool:
         ((kind, inner),) = value.items()
         inner = _plain(inner)
         return isinstance(inner, (list, tuple)) if kind == "index" else is_batch(inner)
-    return isinstance(value, (list, tuple)) and (not value or not isinstance(_plain(value[0]), numbers.Number))
+    if not isinstance(value, (list, tuple)):
+        return False
+    return not value or not isinstance(first := _plain(value[0]), numbers.Number) or _is_number(first)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a number can only be the digits of an architecture."""
+    return isinstance(value, int) and value >= _LEAST_NUMBER
+
+
+def _rows_of(batch: Any) -> Any:
+    """The rows of a pandas DataFrame, in the order of its columns; anything else stays.
+
+    Raises:
+        ArchError: Its columns are numbered, and not in that order.
+    """
+    if not (hasattr(batch, "columns") and hasattr(batch, "to_numpy")):
+        return batch
+    ends = [re.search(r"[0-9]+$", str(name)) for name in batch.columns]
+    positions = [int(end[0]) for end in ends if end]
+    if len(positions) == NUM_SLOTS and positions != sorted(positions):
+        raise ArchError(f"columns {list(map(str, batch.columns))} are not in the order of the slots: sort them")
+    return batch.to_numpy()
 
 
 def _plain(value: Any) -> Any:
@@ -408,6 +487,16 @@ def _all_digits() -> Int8Array:
     digits = (np.arange(NUM_ARCHS)[:, None] // _PLACE_VALUES % NUM_WIDTHS + 1).astype(np.int8)
     digits.flags.writeable = False
     return digits
+
+
+@functools.lru_cache(maxsize=64)
+def _all_costs(space: Space, name: str) -> IntArray:
+    """A cost ("flops", "params") of all architectures in index order, int64 (16384,), read-only."""
+    channels = space.channel_counts(space.archs())
+    count = {"flops": cost.flops, "params": cost.params}[name]
+    counts: IntArray = count(space.layers, [*channels.T, space.input_shape[0], space.num_classes])
+    counts.flags.writeable = False
+    return counts
 
 
 # The full spaces are those of Channel-Bench-Macro (Su et al., BCNetV2); what each slot is stands in models/.

@@ -28,6 +28,8 @@ from channel_bench.table.noise import (
 from channel_bench.table.table import Table
 
 NUM_SIMULATIONS = 20
+MAX_STANDARD_ERRORS = 3.0
+"""Tables agree if they are no further apart; seeds alone exceed it in 3 of 1,000 comparisons."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,54 @@ class Agreement:
     """Between independent tables that differ by seeds only: sqrt(reliability of one x reliability of the other)."""
     expected_kendall: float | None
     """The same for Kendall, simulated, because accuracies are seldom normally distributed."""
+    expected_kendall_std: float | None
+    """Standard deviation of the simulated ones (ddof=1)."""
     shared_runs: int
     """Runs that both tables have with the same seed and result: where there are any, the tables are not independent."""
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether seeds alone explain how far the tables are apart; None where that cannot be told."""
+        return None if self._unknown else not self._differences
+
+    @property
+    def verdict(self) -> str:
+        """`agrees` in one line, with the reason."""
+        if self._unknown:
+            return f"whether the tables agree cannot be told: {self._unknown}"
+        if self._differences:
+            return f"the tables DO NOT AGREE: {'; '.join(self._differences)}"
+        return "the tables agree: they are no further apart than seeds alone explain"
+
+    @property
+    def _unknown(self) -> str:
+        """Why nothing is known about what seeds explain, or an empty text."""
+        if self.shared_runs:
+            return f"{self.shared_runs:,} runs are in both, so they are not independent"
+        if self.mean_difference_se is None:
+            return "both have single runs, so their noise is unknown"
+        if math.isnan(self.kendall):
+            return "all accuracies of one of them are equal"
+        return ""
+
+    @property
+    def _differences(self) -> list[str]:
+        """What is further apart than seeds explain."""
+        assert self.mean_difference_se is not None
+        assert self.expected_kendall is not None and self.expected_kendall_std is not None
+        found = []
+        if self.kendall < self.expected_kendall - MAX_STANDARD_ERRORS * self.expected_kendall_std:
+            found.append(
+                f"Kendall tau-b is {self.kendall:.4f}, seeds alone leave {self.expected_kendall:.4f}"
+                f" +- {self.expected_kendall_std:.4f}"
+            )
+        if abs(self.mean_difference) > MAX_STANDARD_ERRORS * self.mean_difference_se:
+            side = "higher" if self.mean_difference > 0 else "lower"
+            found.append(
+                f"the second is {abs(self.mean_difference):.4f} points {side} on average, seeds alone move it by"
+                f" {self.mean_difference_se:.4f}"
+            )
+        return found
 
 
 def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -> Agreement:
@@ -85,14 +133,15 @@ def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -
     a, b = (run_means(values) for values in cells)
     # Single runs add nothing to the variance, but zeros among the summands move its last bit.
     own = [run_variance(values[num_runs(values) > 1]) for values in cells]
-    standard_error = expected_pearson = expected_kendall = None
+    standard_error = expected_pearson = expected_kendall = kendall_std = None
     known = [variance for variance in own if variance is not None]
     if known:
         pooled = [known[0] if variance is None else variance for variance in own]
         noise = [variance_of_means(variance, num_runs(values)) for variance, values in zip(pooled, cells, strict=True)]
         standard_error = math.sqrt(sum(noise) / len(a))
         expected_pearson = math.sqrt(reliability_of_means(a, noise[0]) * reliability_of_means(b, noise[1]))
-        expected_kendall = _simulated_kendall(a, noise)
+        taus = _simulated_kendalls(a, noise)
+        expected_kendall, kendall_std = float(np.mean(taus)), float(np.std(taus, ddof=1))
     constant = a.min() == a.max() or b.min() == b.max()
     return Agreement(
         space=first.space.name,
@@ -106,12 +155,13 @@ def compare_tables(first: Table, second: Table, metric: str = "best_test_acc") -
         kendall=math.nan if constant else float(stats.kendalltau(a, b, variant="b").statistic),
         expected_pearson=expected_pearson,
         expected_kendall=expected_kendall,
+        expected_kendall_std=kendall_std,
         shared_runs=_shared_runs(first, second),
     )
 
 
-def _simulated_kendall(means: FloatArray, noise: Sequence[float]) -> float:
-    """Mean Kendall tau between two tables with these noise variances around truths distributed as those of `means`."""
+def _simulated_kendalls(means: FloatArray, noise: Sequence[float]) -> list[float]:
+    """Kendall taus between two tables with these noise variances around truths distributed as those of `means`."""
     from scipy import stats
 
     rng = np.random.default_rng(0)
@@ -121,7 +171,7 @@ def _simulated_kendall(means: FloatArray, noise: Sequence[float]) -> float:
         truth = rng.choice(values, len(means), p=weights)
         pair = [truth + math.sqrt(variance) * rng.normal(size=len(truth)) for variance in noise]
         taus.append(stats.kendalltau(*pair).statistic)
-    return float(np.mean(taus))
+    return taus
 
 
 def _shared_runs(first: Table, second: Table) -> int:

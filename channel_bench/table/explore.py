@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from channel_bench._version import __version__
-from channel_bench.errors import MissingDataError
+from channel_bench.errors import MissingDataError, printable
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.page import assemble, check_page_path, common_parts, pack_array
@@ -98,7 +98,17 @@ def explorer_page(table: Table, metric: str = "best_test_acc") -> str:
 
 
 def _assemble(data: dict[str, Any]) -> str:
+    data = _printable(data)
     return assemble(PAGES, "explore", title=data["title"], data=data, more=common_parts())
+
+
+def _printable(value: Any) -> Any:
+    """Data of the page with every text made harmless: names and sources in a table are what others wrote."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {key: _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _facts(table: Table, metric: str) -> dict[str, Any]:

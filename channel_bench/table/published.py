@@ -13,32 +13,36 @@ correlation in the fourth; ranks are given on means rounded to 0.0001 (table.py)
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import urllib.error
-import urllib.request
+import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from channel_bench._version import __version__
-from channel_bench.errors import CorruptFileError, DownloadError, MissingDataError, os_reason
+from channel_bench.errors import CorruptFileError, DownloadError, MissingDataError
 from channel_bench.recipe import get_recipe
 from channel_bench.record import TableInfo, make_arrow, parquet_bytes, with_info
 from channel_bench.space import NUM_ARCHS, Space, get_space
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.folders import default_data_dir
+from channel_bench.support.reading import read_file
 
 TABLE_NAME = "cifar10-published"
 NUM_RUNS = 3
 BASE_URL = "https://raw.githubusercontent.com/xiusu/Channel-Bench-Macro/main"
 TIMEOUT_S = 60
+"""Longest silence of a server."""
+MAX_DOWNLOAD_S = 1800.0
+"""Longest time for a file: 2 kB per second."""
 FILES = {
     "mobilenet": ("Results_MobileNet.json", "f640474d8ff3ff2231d0c45986bb0f10af291545316342fb009952e7641908e0"),
     "resnet": ("Results_ResNet.json", "bf13bcaea3f2076f2c1bfbf5c2fee044aafe0385fae6a0d64c433b1d7f5a7520"),
 }
 """File name and SHA-256 per space."""
+SIZES = {"mobilenet": 2_793_867, "resnet": 2_821_965}
+"""Bytes of each; a download is left after one more."""
 
 
 def published_spaces() -> list[str]:
@@ -78,13 +82,14 @@ def install(
     """
     tables = {}
     for name, (file, sha256) in FILES.items():
+        size = SIZES[name]
         origin = f"{base_url.rstrip('/')}/{file}" if source is None else str(source / file)
-        data = _download(origin) if source is None else _read(source / file)
+        data = _download(origin, size + 1) if source is None else _read(source / file, size + 1)
         got = hashlib.sha256(data).hexdigest()
         if got != sha256:
             raise CorruptFileError(
                 f"{origin!r} is not the published file: SHA-256 {got[:12]}..., expected {sha256[:12]}..."
-                f" ({len(data):,} bytes); nothing was changed"
+                f" ({len(data):,} bytes{' or more' if len(data) > size else ''}); nothing was changed"
             )
         tables[name] = parquet_bytes(convert(get_space(name), data, origin))
     files = [(table_path(get_space(name), data_dir), contents) for name, contents in tables.items()]
@@ -165,23 +170,32 @@ def _info(space: Space) -> TableInfo:
     )
 
 
-def _download(url: str) -> bytes:
+def _download(url: str, most_bytes: int) -> bytes:
+    """The first bytes of what a server sends; the rest of a longer answer is not waited for."""
+    # Here, because they take as long to import as a table takes to load.
+    import http.client
+    import urllib.request
+
+    data, end = bytearray(), time.monotonic() + MAX_DOWNLOAD_S
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
-            return response.read()
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+            while len(data) < most_bytes and (part := response.read1(most_bytes - len(data))):
+                data += part
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{len(data):,} bytes in {MAX_DOWNLOAD_S:.0f} s")
+            if len(data) < most_bytes and getattr(response, "length", None):
+                raise http.client.IncompleteRead(bytes(data), response.length)
+    except (http.client.HTTPException, OSError, ValueError) as error:  # URLError is an OSError
         reason = " ".join(str(getattr(error, "reason", error)).split())
         raise DownloadError(
             f"cannot download {url!r}: {reason}; behind a firewall, pass copies with --from or a mirror with --url"
         ) from None
+    return bytes(data)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most_bytes: int) -> bytes:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise MissingDataError(
-            f"{str(path)!r} does not exist: the folder must hold {' and '.join(f for f, _ in FILES.values())}"
-        ) from None
-    except OSError as error:
-        raise MissingDataError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
+        return read_file(path, "published file", most_bytes)
+    except MissingDataError as error:
+        names = " and ".join(file for file, _ in FILES.values())
+        raise MissingDataError(f"{error}: the folder must hold {names}") from None

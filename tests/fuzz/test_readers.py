@@ -5,6 +5,7 @@ one of another type, size or spelling. Whatever comes, a reader may not raise an
 speak of. With more examples: ``FUZZ_EXAMPLES=3000 python -m pytest tests/fuzz``.
 """
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -14,18 +15,24 @@ import resource
 import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import make_info, make_record, make_rows, write_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import channel_bench as cb
+from channel_bench import record
 from channel_bench.builder import leases
 from channel_bench.builder.collect import collect
 from channel_bench.builder.status import status
 from channel_bench.builder.store import Failure, RunStore, StoreInfo
-from channel_bench.errors import ChannelBenchError
-from channel_bench.latency import load_latency
+from channel_bench.cli.options import latency_conditions
+from channel_bench.errors import ChannelBenchError, MissingDataError
+from channel_bench.latency import Conditions, LatencyModel, load_latency
+from channel_bench.latency import model as latency_model
 from channel_bench.recipe import get_recipe
 from channel_bench.support.processes import this_process
 from channel_bench.table import Table
@@ -111,6 +118,46 @@ def read_table(path):
     return table
 
 
+def document_of(path):
+    """A JSON document that may be damaged, then as a text."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return path.read_text("latin-1")
+
+
+def read_relabelled_table(path):
+    """A table whose metadata are the JSON of a file, under a right hash: made by whoever knows how."""
+    facts = document_of(path)
+    if isinstance(facts, dict):
+        facts["info_sha256"] = hashlib.sha256(
+            json.dumps({**facts, "info_sha256": ""}, sort_keys=True).encode()
+        ).hexdigest()
+    whole = pq.read_table(path.with_name("table.parquet"))
+    target = path.with_name("relabelled.parquet")
+    pq.write_table(whole.replace_schema_metadata({record.METADATA_KEY: json.dumps(facts).encode()}), target)
+    table = read_table(target)
+    repr(table), table._repr_html_(), table.meaning()
+    with contextlib.suppress(MissingDataError):
+        table.curves("1111111")
+
+
+def read_curves_of(path):
+    """Curves beside the table that they belong to."""
+    read_table(path.with_name("curved.parquet")).all_curves()
+
+
+def read_resealed_latency(path):
+    """A latency file under a right hash."""
+    facts = document_of(path)
+    if isinstance(facts, dict):
+        facts.pop("sha256", None)
+        facts["sha256"] = latency_model._hash(facts)
+    path.write_text(json.dumps(facts))
+    model = load_latency(path)
+    latency_conditions(model), model.predict()
+
+
 def read_store(path):
     leases.HEARTBEAT_S = 0.001  # nobody waits here for builders of other machines
     store = RunStore.open(path.parent)
@@ -164,6 +211,23 @@ def goods(tmp_path_factory):
     found["scores.json"] = folder / "scores.json", read_scores_of
     write_table(folder / "table.parquet", make_rows(SPACE, 16, 2), make_info(SPACE))
     found["table.parquet"] = folder / "table.parquet", read_table
+    table = Table.read(folder / "table.parquet")
+    (folder / "metadata.json").write_text(json.dumps(dataclasses.asdict(table.info)))
+    found["table metadata"] = folder / "metadata.json", read_relabelled_table
+    curves = {name: np.ones((2, 2, 2), np.float32) for name in record.CURVE_METRICS}
+    with h5py.File(folder / "curves.h5", "w") as file:
+        file.attrs["content_sha256"] = table.info.content_sha256
+        file["arch"] = np.array(["1111111", "2111111"], "S7")
+        for name, values in curves.items():
+            file.create_dataset(name, data=values, compression="gzip")
+    digest = record.curves_hash(["1111111", "2111111"], curves)
+    info = make_info(SPACE, curves_file="curves.h5", curves_sha256=digest)
+    write_table(folder / "curved.parquet", make_rows(SPACE, 16, 2), info)
+    found["curves.h5"] = folder / "curves.h5", read_curves_of
+    layers_ms = {layer.name: np.ones((4,) * len(layer.slots)) for layer in SPACE.layers}
+    LatencyModel(SPACE, layers_ms, Conditions("cpu", "2", 1, 4, "fp32", (1, 8, 8))).write(folder / "latency.json")
+    found["latency.json"] = folder / "latency.json", lambda path: load_latency(path)
+    found["latency resealed"] = folder / "latency.json", read_resealed_latency
     store = RunStore.create(folder / "runs", SPACE, get_recipe("mini", epochs=2), "digits", "d1")
     for run in range(3):
         store.add(make_record(run=run))
@@ -198,6 +262,10 @@ KINDS = [
     "scores.csv",
     "scores.json",
     "table.parquet",
+    "table metadata",
+    "curves.h5",
+    "latency.json",
+    "latency resealed",
     "store.json",
     "part",
     *BESIDE,
@@ -223,6 +291,8 @@ def test_a_damaged_file_is_one_line_or_a_good_answer(goods, kind, tmp_path_facto
         shutil.copytree(top / inside.parts[0], place / inside.parts[0])
     target = place / inside
     target.parent.mkdir(parents=True, exist_ok=True)
+    for name in ("table.parquet", "curved.parquet") if kind in ("table metadata", "curves.h5") else ():
+        shutil.copy(path.with_name(name), target.parent)
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(damaged(good))

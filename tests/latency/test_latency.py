@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import channel_bench as cb
-from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, StorageError
+from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError
 from channel_bench.latency import Conditions, LatencyModel, load_latency
 from channel_bench.latency import model as latency
 from channel_bench.latency.measure import agreement, measure, num_samples
@@ -238,12 +238,48 @@ def changed(path, out, fix_hash=True, **facts):
         ({"conditions": {}}, "cannot be read by this version"),
         ({"check": {}}, "cannot be read by this version"),
         ({"check": 3}, "cannot be read by this version"),
+        ({"scale": True}, "scale is 'True': allowed are numbers"),
+        ({"offset_ms": "0"}, "offset_ms is '0': allowed are numbers"),
+        ({"scale": 10**400}, "does not fit 64 bits"),
+        ({"space": 5}, "unknown space 5"),
     ],
     ids=lambda value: str(next(iter(value))) if isinstance(value, dict) else "",
 )
 def test_a_file_that_is_not_what_was_written_is_refused(facts, message, path, tmp_path):
     with pytest.raises(CorruptFileError, match=message):
         load_latency(changed(path, tmp_path / "x.json", **facts))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "message"),
+    [
+        ("conditions", "device", 5, "conditions: device is 5: allowed are texts"),
+        ("conditions", "device", "half \ud800", "half a surrogate pair"),
+        ("conditions", "threads", True, "threads is True: allowed are whole numbers"),
+        ("conditions", "measure_s", "1", "measure_s is '1': allowed are finite numbers"),
+        ("conditions", "input_shape", 8, "input_shape is 8: allowed are lists"),
+        ("conditions", "input_shape", [1, 8, "8"], r"input_shape\[2\] is '8': allowed are whole numbers"),
+        ("conditions", "color", "red", "has a field 'color'"),
+        ("check", "num_fitted", None, "num_fitted is None: allowed are whole numbers"),
+        ("check", "is_corrected", 1, "is_corrected is 1: allowed are true and false"),
+        ("check", "archs", [1], r"archs\[0\] is 1: allowed are texts"),
+        ("check", "sums", {}, "check: sums has no field 'num_archs'"),
+        ("check", "sums", [], "check: sums is a list: allowed is an object"),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused_whoever_hashed_them(part, name, value, message, path, tmp_path):
+    facts = json.loads(path.read_text())[part]
+    with pytest.raises(CorruptFileError, match=message):
+        load_latency(changed(path, tmp_path / "x.json", **{part: facts | {name: value}}))
+
+
+def test_a_file_is_bounded_and_says_a_thing_once(path, tmp_path, monkeypatch):
+    (tmp_path / "twice.json").write_text('{"format": 1, "format": 1}')
+    with pytest.raises(CorruptFileError, match="key 'format' stands twice"):
+        load_latency(tmp_path / "twice.json")
+    monkeypatch.setattr(latency, "MAX_FILE_BYTES", 100)
+    with pytest.raises(CorruptFileError, match="allowed are at most 100 bytes"):
+        load_latency(path)
 
 
 def test_tables_of_a_wrong_shape_or_value_are_refused(path, tmp_path):
@@ -261,7 +297,7 @@ def test_tables_of_a_wrong_shape_or_value_are_refused(path, tmp_path):
 def test_other_files_and_spaces_are_refused(path, tmp_path):
     with pytest.raises(MissingDataError, match="measure one with 'channel-bench latency SPACE -o FILE'"):
         load_latency(tmp_path / "none.json")
-    with pytest.raises(StorageError, match="Is a directory"):
+    with pytest.raises(CorruptFileError, match="is a folder: only regular files are read"):
         load_latency(tmp_path)
     for content in (b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe\x00", path.read_bytes()[:-200], b"[" * 100_000):
         (tmp_path / "bad.json").write_bytes(content)

@@ -27,6 +27,8 @@ def test_every_encoding_reads_back_to_the_same_architecture(space, index):
         text,
         np.str_(text),
         ",".join(text),
+        int(text),
+        np.int64(text),
         index,
         np.int32(index),
         pd.Series(arch),
@@ -41,6 +43,8 @@ def test_every_encoding_reads_back_to_the_same_architecture(space, index):
         {"channels": np.array(space.channels(arch))},
         {"index": index},
     ]
+    if space.name != "resnet-mini":
+        encodings += [mark.join(numbers) for mark in "-:|_" for numbers in (text, map(str, space.channels(arch)))]
     if text != "4444444":  # seven times 1.0 could be digits, too
         ratios = space.ratios(arch)
         encodings += [ratios, np.array(ratios, np.float32), ",".join(map(str, ratios)), pd.Series(ratios)]
@@ -67,6 +71,45 @@ def test_bare_channels_of_a_space_as_narrow_as_digits_are_never_guessed(rows):
     assert space.index({"channels": [space.channels(row) for row in rows]}).tolist() == rows
 
 
+@given(indices, st.sampled_from("-:|_"))
+def test_marks_between_numbers_that_could_be_digits_and_channels_are_never_guessed(index, mark):
+    space = cb.get_space("resnet-mini")
+    for kind, values in (("digits", space.arch(index)), ("channels", space.channels(index))):
+        text = mark.join(map(str, values))
+        other = "channels" if kind == "digits" else "digits"
+        try:
+            space.arch({other: values})
+        except ArchError:
+            assert space.index(text) == index
+        else:
+            with pytest.raises(ArchError, match="could be digits and channels of space 'resnet-mini'"):
+                space.arch(text)
+
+
+def test_a_column_that_pandas_reads_as_integers_is_a_batch():
+    import io
+
+    frame = pd.read_csv(io.StringIO("arch,score\n4344424,1\n1111111,2\n"))
+    assert frame["arch"].dtype == np.int64
+    assert FULL.index(frame["arch"]).tolist() == [15351, 0]
+    assert FULL.flops(frame["arch"]).tolist() == [FULL.flops("4344424"), FULL.flops("1111111")]
+
+
+def test_costs_are_those_of_the_layers_and_cannot_be_damaged_by_a_caller():
+    from channel_bench.space import cost
+
+    for space in SPACES:
+        widths = [*space.channel_counts(space.archs()).T, space.input_shape[0], space.num_classes]
+        for name in ("flops", "params"):
+            expected = getattr(cost, name)(space.layers, widths)
+            counts = getattr(space, name)()
+            assert (counts == expected).all() and counts.dtype == np.int64
+            counts[:] = 0
+            assert (getattr(space, name)() == expected).all()
+            assert getattr(space, name)(["1111114"]).tolist() == [expected[3]]
+            assert isinstance(getattr(space, name)("1111114"), int)
+
+
 def test_seven_integers_1_to_4_are_digits_even_where_channels_would_fit():
     space = cb.get_space("resnet-mini")
     assert space.channels("1111111") == (2, 2, 2, 4, 4, 4, 4)
@@ -86,6 +129,10 @@ def test_batches_of_every_kind_agree_with_one_at_a_time(space, rows):
         np.array(texts),
         np.array(texts, object),
         pd.Series(texts),
+        pd.Series(texts).astype("int64"),
+        [int(text) for text in texts],
+        pd.DataFrame(archs, columns=[f"slot{slot}" for slot in range(7)]),
+        pd.DataFrame(archs.astype(object)),
         np.array(texts, "S7"),
         [text.encode() for text in texts],
         {"channels": [space.channels(row) for row in rows]},
@@ -126,7 +173,19 @@ def test_all_archs_cannot_be_damaged_by_a_caller():
         ("64,64", "an architecture has 7 slots, got 2 values [64, 64]"),
         (16384, "index 16384 is out of range: allowed are 0..16383"),
         (-1, "index -1 is out of range: allowed are 0..16383"),
-        (4344424, "for digits pass the text '4344424'"),
+        ({"index": 4344424}, "for digits pass the text '4344424'"),
+        (4344425, "4344425 is not an architecture: index 4344425 is out of range"),
+        (10**7 + 1, "and as digits allowed are 7 of 1..4, such as 4344424"),
+        ("64-64:64-128-128-128-128", "between dashes, only integers and ratios are allowed"),
+        ("-1-1-1-1-1-1-1", "between dashes"),
+        ("|4|3|4|4|4|2|4|", "between bars"),
+        ("64:64:64:128:128:128", "got 6 values"),
+        ("0:3:1:0:2:2:1", "digits start at 1"),
+        ("3033013", "digits start at 1, which is a quarter of the width: if yours start at 0, add 1 to each"),
+        (3033013, "digits start at 1"),
+        (33013, "digits start at 1"),
+        ([0, 3, 3, 0, 1, 1, 2], "digit 0 of slot 0 is not one of 1, 2, 3, 4; digits start at 1"),
+        (np.zeros(7, int), "digits start at 1"),
         ((1, 2, 3), "an architecture has 7 slots, got 3 values [1, 2, 3]"),
         ([1.0] * 7, "write {'ratios': values} or {'digits': values}"),
         (np.ones(7), "7 times 1.0 could mean the ratios of the widest or the digits of the narrowest"),
@@ -184,6 +243,13 @@ def test_a_space_is_indexed_by_integers_only(index):
         (["1111111", 5], "row 1: write a batch of indices as {'index': values}, got 5"),
         ({"channels": [[1], [2, 3]]}, "row 0: an architecture has 7 slots, got 1 values"),
         ({"channels": [[64] * 7]}, "row 0: channel 64 of slot 3"),
+        ([4344424, 5], "row 1: write a batch of indices as {'index': values}, got 5"),
+        ([5, 4344424], "an architecture has 7 slots, got 2 values [5, 4344424]"),
+        ([4344424, 4344425], "row 1: '4344425' is not an architecture"),
+        (pd.Series([4344424, 10**8]), "row 1: 100000000 is not an architecture"),
+        (pd.DataFrame({"arch": ["4344424"]}), "row 0: an architecture has 7 slots, got 1 values"),
+        (pd.DataFrame([[1] * 7], columns=[f"slot{6 - slot}" for slot in range(7)]), "not in the order of the slots"),
+        (np.array([[0, 1, 2, 3, 0, 1, 2]]), "row 0: digit 0 of slot 0 is not one of 1, 2, 3, 4; digits start at 1"),
     ],
 )
 def test_the_first_bad_row_of_a_batch_is_named(batch, message):

@@ -57,6 +57,33 @@ def test_the_expectation_holds_for_accuracies_far_from_normal(tmp_path):
     assert found.kendall < 2 / math.pi * math.asin(found.pearson) - 0.2  # where the normal relation would mislead
 
 
+def test_a_verdict_says_whether_seeds_explain_the_difference(tmp_path):
+    first = noisy_table(tmp_path / "a.parquet", 512, 3, 0.3, 1)
+    same = compare_tables(first, noisy_table(tmp_path / "b.parquet", 512, 3, 0.3, 2))
+    assert same.agrees is True and same.verdict.startswith("the tables agree: ")
+    shifted = compare_tables(first, noisy_table(tmp_path / "c.parquet", 512, 3, 0.3, 2, shift=-0.5))
+    assert shifted.agrees is False
+    assert shifted.verdict.startswith("the tables DO NOT AGREE: the second is 0.5") and "lower" in shifted.verdict
+    rows = first.arrow.to_pylist()
+    accuracies = [row["best_test_acc"] for row in rows]
+    turned = [
+        row | {"best_test_acc": accuracy, "seed": None} for row, accuracy in zip(rows, accuracies[::-1], strict=True)
+    ]
+    other = compare_tables(first, Table.read(write_table(tmp_path / "d.parquet", turned, make_info(SPACE))))
+    assert other.agrees is False and "Kendall tau-b is" in other.verdict and "on average" not in other.verdict
+
+
+@pytest.mark.parametrize(("runs", "why"), [(1, "both have single runs"), (2, "64 runs are in both")])
+def test_where_noise_is_unknown_or_runs_are_shared_there_is_no_verdict(tmp_path, runs, why):
+    first = noisy_table(tmp_path / "a.parquet", 64, runs, 0.5, 1)
+    if runs == 1:
+        second = noisy_table(tmp_path / "b.parquet", 64, 1, 0.5, 2)
+    else:
+        second = Table.read(write_table(tmp_path / "b.parquet", first.arrow.to_pylist()[:64], make_info(SPACE)))
+    found = compare_tables(first, second)
+    assert found.agrees is None and why in found.verdict
+
+
 def test_tables_that_share_runs_are_said_to(tmp_path):
     first = noisy_table(tmp_path / "a.parquet", 64, 2, 0.5, 1)
     assert compare_tables(first, first).shared_runs == 128
@@ -135,7 +162,8 @@ def test_compare_from_the_command_line(published, tmp_path, run_cli):
     assert code == 0 and "16,384 architectures of resnet in both" in output
     assert "NOT independent: 49,152 runs are in both" in output
     assert ["Kendall", "tau-b", "1.0000"] in [line.split()[:3] for line in output.splitlines()]
+    assert output.splitlines()[-1].startswith("whether the tables agree cannot be told: 49,152 runs are in both")
     parsed = json.loads(run_cli("channel-bench", "compare", "resnet", "resnet", "--json")[1])
-    assert parsed["num_runs"] == [3, 3]
+    assert parsed["num_runs"] == [3, 3] and parsed["agrees"] is None and "cannot be told" in parsed["verdict"]
     code, _, errors = run_cli("channel-bench", "compare", "resnet", "mobilenet")
     assert code == 2 and "different spaces" in errors

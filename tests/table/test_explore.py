@@ -83,7 +83,7 @@ def test_the_page_holds_the_numbers_of_the_table(name, pages, request):
     np.testing.assert_array_equal(arrays["mean"], table.accuracies())
     np.testing.assert_array_equal(arrays["flops"], table.space.flops())
     np.testing.assert_array_equal(arrays["params"], table.space.params())
-    np.testing.assert_allclose(arrays["std"][trained], frame["std"], rtol=1e-9)
+    np.testing.assert_allclose(arrays["std"], table.stds(), rtol=1e-9)
     np.testing.assert_array_equal(arrays["rank"][trained], frame["rank"])
     assert (arrays["rank"] > 0).sum() == len(frame) == data["num_ranked"] == len(table)
     assert [slot["channels"][-1] for slot in data["slots"]] == list(table.space.max_channels)
@@ -511,3 +511,13 @@ def test_the_line_is_copied(browser, pages):
     browser.press("Enter")
     assert browser.text("#copied") == "Copied." and browser.run("window.copied") == browser.text("#code")
     assert browser.complaints() == []
+
+
+def test_control_characters_of_a_table_stay_out_of_its_page(tmp_path):
+    space = cb.get_space("resnet-mini")
+    hostile = "red\x1b[31m\u202eder"
+    info = make_info(space, name=hostile, dataset=hostile, source=hostile, accuracy=hostile)
+    page = explore.explorer_page(Table.read(write_table(tmp_path / "t.parquet", make_rows(space, 8, 2), info)))
+    assert "red\\ufffd[31m\\ufffdder" in page
+    for forbidden in ("\x1b", "\u202e", "\\u001b", "\\u202e"):
+        assert forbidden not in page

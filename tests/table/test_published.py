@@ -71,6 +71,57 @@ def test_a_connection_that_breaks_off_is_a_download_error(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.fixture
+def endless():
+    """A server whose answer never ends; gives its URL and how many bytes it has sent."""
+    sent = [0]
+
+    class Endless(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while sent[0] < 10**9:
+                    sent[0] += self.wfile.write(b"x" * 2**16)
+            except OSError:
+                pass
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", sent
+        running.shutdown()
+
+
+def test_an_answer_that_never_ends_is_left_when_it_is_longer_than_the_file(endless, tmp_path):
+    url, sent = endless
+    with pytest.raises(CorruptFileError, match=r"is not the published file: .*\(2,793,868 bytes or more\)"):
+        install(base_url=url, data_dir=tmp_path / "data")
+    assert sent[0] < 30 * 2**20 and not (tmp_path / "data").exists()
+
+
+def test_a_download_that_takes_for_ever_is_given_up(endless, tmp_path, monkeypatch):
+    monkeypatch.setattr(published_module, "MAX_DOWNLOAD_S", 0.0)
+    with pytest.raises(DownloadError, match="bytes in 0 s"):
+        install(base_url=endless[0], data_dir=tmp_path / "data")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "long"])
+def test_a_copy_is_a_regular_file_that_is_not_longer(copies, tmp_path, kind):
+    path = copies / "Results_MobileNet.json"
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b" " * 10**7)
+    with pytest.raises(CorruptFileError, match="pipe or device|allowed are at most"):
+        install(source=copies, data_dir=tmp_path / "data")
+
+
 def test_two_imports_give_the_same_bytes(copies, installed, tmp_path):
     install(source=copies, data_dir=tmp_path / "again")
     assert contents(tmp_path / "again") == contents(installed)
@@ -165,6 +216,7 @@ def test_the_data_folder_is_configurable(monkeypatch, tmp_path):
 
 
 def test_the_checksums_in_the_code_are_those_of_the_files(published_dir):
-    for name, sha256 in published_module.FILES.values():
-        assert hashlib.sha256((published_dir / name).read_bytes()).hexdigest() == sha256
+    for space, (name, sha256) in published_module.FILES.items():
+        data = (published_dir / name).read_bytes()
+        assert (hashlib.sha256(data).hexdigest(), len(data)) == (sha256, published_module.SIZES[space])
     assert os.path.commonprefix([published_module.BASE_URL, "https://raw.githubusercontent.com/xiusu/"])[-1] == "/"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import channel_bench as cb
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
+from channel_bench.record import curves_hash
 from channel_bench.table import Table
 from channel_bench.table.verify import verify
 
@@ -145,12 +146,12 @@ def test_the_frame_has_a_row_per_architecture(table, rows):
     for row in frame.iloc[::9].to_dict("records"):
         result = table.query(row["arch"])
         assert (row["mean"], row["rank"], row["flops"], row["slot4"]) == (
-            result.mean,
+            round(result.mean, 4),
             result.rank,
             result.flops,
             result.channels[4],
         )
-        assert row["std"] == pytest.approx(result.std)
+        assert row["std"] == round(result.std, 4)
 
 
 def test_files_that_are_not_what_was_written_are_refused(tmp_path, rows, small_table_path):
@@ -209,26 +210,227 @@ def test_verify_finds_accuracies_that_cannot_be(tmp_path, rows, change):
         verify(path)
 
 
-def test_curves_come_from_the_file_beside_the_table_and_from_no_other(tmp_path, rows):
-    path = write_table(tmp_path / "t.parquet", rows, make_info(SPACE, curves_file="t.h5"))
-    table = Table.read(path)
-    with pytest.raises(MissingDataError, match="curves file .* does not exist"):
-        table.curves("1111111")
-    with h5py.File(tmp_path / "t.h5", "w") as file:
-        file.attrs["content_sha256"] = table.info.content_sha256
-        file["arch"] = np.array(["1111111", "2222222"], "S7")
-        for metric in ("train_loss", "train_acc", "test_loss", "test_acc"):
-            file[metric] = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
-    assert table.curves("2222222")["test_acc"].tolist() == [[4, 5], [6, 7]]
+CURVES = {
+    name: np.arange(8, dtype=np.float32).reshape(2, 2, 2) + place
+    for place, name in enumerate(("train_loss", "train_acc", "test_loss", "test_acc"))
+}
+CURVED = ["1111111", "2222222"]
+
+
+def write_curves(path, content_sha256, archs=CURVED, curves=CURVES):
+    with h5py.File(path, "w") as file:
+        file.attrs["content_sha256"] = content_sha256
+        file["arch"] = np.array(archs, "S7")
+        for metric, values in curves.items():
+            file[metric] = values
+
+
+@pytest.fixture
+def curved(tmp_path, rows):
+    """A table file with learning curves of two architectures beside it."""
+    info = make_info(SPACE, curves_file="t.h5", curves_sha256=curves_hash(CURVED, CURVES))
+    path = write_table(tmp_path / "t.parquet", rows, info)
+    write_curves(tmp_path / "t.h5", Table.read(path).info.content_sha256)
+    return path
+
+
+def test_curves_come_from_the_file_beside_the_table(curved):
+    table = Table.read(curved)
+    for _ in range(2):
+        assert table.curves("2222222")["test_acc"].tolist() == [[7, 8], [9, 10]]
+    table.curves("2222222")["test_acc"][:] = 0  # a copy, so that nobody damages the table's own
+    assert table.curves("2222222")["test_acc"].tolist() == [[7, 8], [9, 10]]
+    archs, curves = table.all_curves()
+    assert archs == CURVED and {name: values.tolist() for name, values in curves.items()} == {
+        name: values.tolist() for name, values in CURVES.items()
+    }
     with pytest.raises(MissingDataError, match="no learning curves of architecture 4444444"):
         table.curves("4444444")
-    with h5py.File(tmp_path / "t.h5", "a") as file:
-        file.attrs["content_sha256"] = "other"
-    with pytest.raises(CorruptFileError, match="belong to another table"):
-        table.curves("1111111")
-    (tmp_path / "t.h5").write_bytes(b"damaged")
-    with pytest.raises(CorruptFileError, match="cannot read curves"):
-        table.curves("1111111")
+
+
+def test_curves_are_read_once_and_belong_to_the_table_that_was_loaded(curved):
+    import pickle
+
+    table = Table.read(curved)
+    table.curves("1111111")
+    without = pickle.dumps(Table.read(curved))
+    (curved.parent / "t.h5").unlink()
+    assert table.curves("2222222")["test_acc"].tolist() == [[7, 8], [9, 10]]
+    assert len(pickle.dumps(table)) == pytest.approx(len(without), rel=0.1)  # a copy for a worker carries no curves
+    with pytest.raises(MissingDataError, match="curves file .* does not exist"):
+        pickle.loads(pickle.dumps(table)).curves("2222222")
+
+
+def flipped_curves():
+    curves = {name: values.copy() for name, values in CURVES.items()}
+    curves["train_acc"].view(np.uint32)[1, 0, 1] ^= 1
+    return curves
+
+
+def linked(path, content):
+    """Curves that HDF5 would take from another file."""
+    path.rename(path.with_name("other.h5"))
+    with h5py.File(path, "w") as file:
+        file.attrs["content_sha256"] = content
+        file["arch"] = np.array(CURVED, "S7")
+        for metric in CURVES:
+            file[metric] = h5py.ExternalLink("other.h5", metric)
+
+
+def outside(path, content):
+    """Curves that are the bytes of any file."""
+    write_curves(path, content)
+    with h5py.File(path, "a") as file:
+        del file["test_acc"]
+        file.create_dataset("test_acc", (2, 2, 2), np.float32, external=[("/dev/zero", 0, 32)])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path, content: write_curves(path, "other"), "belong to another table"),
+        (lambda path, content: path.write_bytes(b"damaged"), "cannot read curves"),
+        (lambda path, content: path.write_bytes(path.read_bytes()[:-200]), "cannot read curves"),
+        (lambda path, content: write_curves(path, content, curves=flipped_curves()), "changed after they were written"),
+        (lambda path, content: write_curves(path, content, ["1111111", "2222223"]), "changed after they were written"),
+        (lambda path, content: write_curves(path, content, ["1111111"]), r"train_loss is float32 \(2, 2, 2\)"),
+        (
+            lambda path, content: write_curves(path, content, curves={k: v.astype(float) for k, v in CURVES.items()}),
+            "train_loss is float64",
+        ),
+        (
+            lambda path, content: write_curves(path, content, curves={"test_acc": CURVES["test_acc"]}),
+            "train_loss is missing",
+        ),
+        (linked, "train_loss is missing, or not in"),
+        (outside, "test_acc is missing, or not in"),
+        (lambda path, content: (path.unlink(), path.mkdir()), "is a folder"),
+        (lambda path, content: (path.unlink(), path.symlink_to("/dev/zero")), "is a pipe or device"),
+    ],
+)
+def test_curves_that_are_not_those_that_were_written_are_refused(curved, damage, message):
+    table = Table.read(curved)
+    damage(curved.parent / "t.h5", table.info.content_sha256)
+    for ask in (lambda: table.curves("1111111"), table.all_curves):
+        with pytest.raises(CorruptFileError, match=message):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"recipe": {}}, "epochs of the recipe are 'None'"),
+        ({"recipe": 5}, "recipe is 5: allowed are objects"),
+        ({"recipe": {"name": "mini", "epochs": "2"}}, "epochs of the recipe are '2'"),
+        ({"recipe": {"name": "mini", "epochs": True}}, "epochs of the recipe are 'True'"),
+        ({"recipe": {"name": "mini", "epochs": 10**6}}, "allowed are 1..32767"),
+        ({"recipe": {"name": None, "epochs": 2}}, "the recipe has no name"),
+        ({"curves_file": 5, "curves_sha256": ""}, "curves_file is 5: allowed are texts"),
+        ({"curves_file": "../t.h5", "curves_sha256": ""}, "curves_file is '../t.h5': allowed is the name of a file"),
+        ({"curves_file": "/dev/zero", "curves_sha256": ""}, "allowed is the name of a file beside the table"),
+        ({"curves_file": "t\0.h5", "curves_sha256": ""}, "allowed is the name of a file beside the table"),
+        ({"curves_file": "t.h5"}, "curves_file and curves_sha256 go together"),
+        ({"name": None}, "name is None: allowed are texts"),
+        ({"dataset": ["digits"]}, "dataset is a list"),
+        ({"accuracy": "x" * 10**5}, "accuracy is .*allowed are texts of at most"),
+        ({"devices": "cpu"}, "devices is 'cpu': allowed are lists"),
+        ({"torch_versions": [2]}, r"torch_versions\[0\] is 2: allowed are texts"),
+        ({"source": "half \ud800"}, "half a surrogate pair"),
+        ({"recipe": {"name": "mini", "epochs": 10**400}}, "does not fit 64 bits"),
+    ],
+)
+def test_metadata_of_wrong_types_are_refused(tmp_path, rows, facts, message):
+    path = write_table(tmp_path / "t.parquet", rows[:4], make_info(SPACE, **facts))
+    with pytest.raises(CorruptFileError, match=message) as caught:
+        Table.read(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_table_is_bounded_before_it_is_read(tmp_path, rows, monkeypatch):
+    from channel_bench.table import file
+
+    path = write_table(tmp_path / "t.parquet", rows, make_info(SPACE))
+    Table.read(path)
+    for name, most, message in (
+        ("MAX_FILE_BYTES", 1000, "bytes: allowed are at most 1,000 bytes"),
+        ("MAX_UNPACKED_BYTES", 1000, "bytes when it is unpacked: allowed are at most 1,000"),
+        ("MAX_ROWS", 127, "has 128 rows: allowed are at most 127"),
+        ("MAX_RUNS", 1, r"has a run 1: allowed are 0\.\.0"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(CorruptFileError, match=message):
+            patch.setattr(file, name, most)
+            Table.read(path)
+    # A megabyte that a dictionary holds once, and a table in memory as often as it has rows.
+    long = [row | {"device": "x" * 10**6} for row in rows]
+    with pytest.raises(CorruptFileError, match="column 'device' has a text of 1,000,000 bytes"):
+        Table.read(write_table(path, long, make_info(SPACE)))
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(CorruptFileError, match="is a pipe or device"):
+        Table.read(path)
+
+
+def test_what_is_shown_has_no_noise_of_single_precision_and_what_is_computed_with_has_every_bit(tmp_path, rows):
+    noisy = [row | {"best_test_acc": float(np.float32(row["best_test_acc"]))} for row in rows]
+    table = Table.read(write_table(tmp_path / "t.parquet", noisy, make_info(SPACE)))
+    assert any(row["best_test_acc"] != round(row["best_test_acc"], 2) for row in noisy)
+    for row in noisy:
+        assert table.accuracy(row["arch"], run=row["run"]) == row["best_test_acc"]
+        result = table.query(row["arch"])
+        assert result.accuracies[row["run"]] == row["best_test_acc"] and result.mean == table.accuracy(row["arch"])
+        assert result.shown()["accuracies"][row["run"]] == round(row["best_test_acc"], 1)
+        assert result.shown()["mean"] == round(result.mean, 4)
+    frame = table.frame()
+    assert frame["run0"].tolist() == [round(row["best_test_acc"], 1) for row in noisy[::2]]
+    trained = np.isfinite(table.accuracies())
+    assert frame["mean"].tolist() == table.accuracies()[trained].round(4).tolist()
+    # Ranks are of means to 0.0001 points anyway: those of the shown means are the table's.
+    assert frame["rank"].tolist() == frame["mean"].rank(method="min", ascending=False).astype(int).tolist()
+    assert [result.shown()["mean"] for result in table.top(64)] == sorted(frame["mean"], reverse=True)
+
+
+def test_frames_merge_with_architectures_as_text_or_as_integers(table):
+    import io
+
+    import pandas as pd
+
+    scores = pd.read_csv(io.StringIO("arch,score\n1111111,1\n2111111,2\n"))
+    with pytest.raises(ValueError, match="trying to merge on"):
+        table.frame().merge(scores, on="arch")
+    assert len(table.frame(arch="int").merge(scores, on="arch")) == 2
+    assert table.accuracy(scores["arch"]).tolist() == table.accuracy(["1111111", "2111111"]).tolist()
+    with pytest.raises(ArgumentError, match="arch is 'index': allowed are 'text' and 'int'"):
+        table.frame(arch="index")
+
+
+def test_top_with_given_widths(table, rows):
+    best = table.top(64, slots={0: 2})
+    assert [result.arch for result in best] == [result.arch for result in table.top(64) if result.arch.startswith("2")]
+    assert table.top(64, slots={}) == table.top(64)
+    assert (
+        table.top(5, slots={0: 2, 1: 3}, max_flops=best[-1].flops * 10)
+        == [result for result in best if result.arch[1] == "3"][:5]
+    )
+    for slots, message in (
+        ({7: 1}, "slot 7 does not exist: allowed are 0..6"),
+        ({0: 0}, "digit 0 does not exist: allowed are 1..4"),
+        ({0: True}, "digit True"),
+        ({6: 2}, "no trained architecture has digit 2 in slot 6"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            table.top(1, slots=slots)
+    with pytest.raises(ArgumentError, match="no trained architecture with digit 2 in slot 0 has flops <= 1"):
+        table.top(1, slots={0: 2}, max_flops=1)
+
+
+def test_tables_and_results_are_short_in_a_terminal_and_harmless_in_a_notebook(tmp_path, rows, table):
+    assert repr(table) == "<Table 'made-up' of space 'resnet-mini': 64 architectures, 2 runs>"
+    assert repr(table.query("1111111")).startswith("<Result 1111111: best_test_acc ")
+    assert len(repr(table.query("1111111"))) < 160
+    hostile = make_info(SPACE, name="<script>x</script>", source="\x1b[31mred")
+    shown = Table.read(write_table(tmp_path / "t.parquet", rows, hostile))._repr_html_()
+    assert "&lt;script&gt;" in shown and "<script" not in shown and "\x1b" not in shown
+    assert "1111111" in table.query("1111111")._repr_html_()
 
 
 def test_load_finds_tables_by_path_and_says_how_to_get_others(small_table_path, tmp_path):
@@ -266,11 +468,15 @@ def test_published_accuracies_arrive_as_they_were_published(full, published_dir)
     texts = full.space.texts()
     assert full.cells().tolist() == [results[text]["acc"] for text in texts]
     assert full.accuracies() == pytest.approx([results[text]["mean"] for text in texts], abs=1e-9)
-    assert full.frame()["std"].tolist() == pytest.approx([results[text]["std"] for text in texts], abs=1e-9)
+    assert full.stds() == pytest.approx([results[text]["std"] for text in texts], abs=1e-9)
+    frame = full.frame()
+    assert frame["std"].tolist() == pytest.approx([results[text]["std"] for text in texts], abs=5.1e-5)
+    for run in range(3):  # as the paper's own numbers: multiples of 0.01
+        assert frame[f"run{run}"].tolist() == [round(results[text]["acc"][run], 2) for text in texts]
     assert "best test accuracy over 60 epochs" in full.info.accuracy
     with pytest.raises(MissingDataError, match="has no test_acc"):
         full.accuracy("1111111", metric="test_acc")
-    with pytest.raises(MissingDataError, match="has no learning curves"):
+    with pytest.raises(MissingDataError, match="has no learning curves: .*; the tables of resnet-mini and mobile"):
         full.curves("1111111")
 
 
