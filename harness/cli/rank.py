@@ -26,7 +26,7 @@ from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space, list_spaces
 from channel_bench.support.durable import check_writable
 from channel_bench.support.processes import num_cores
-from channel_bench.support.terminal import print_json, print_table, progress, resumable, say
+from channel_bench.support.terminal import print_json, print_table, progress, resumable, say, show
 from harness.cli.options import RunOption, SpaceOption, ValidateOnOption, options_by_method, parse_options
 
 if TYPE_CHECKING:
@@ -301,11 +301,11 @@ def _print_findings(method: str, findings: list[Finding]) -> None:
     for finding in findings:
         if finding.found != NOT_REACHED:
             outcome = finding.outcome.upper() if finding.failed else finding.outcome
-            print(f"{finding.check:<11} {outcome:<8} {finding.found}")
+            show(f"{finding.check:<11} {outcome:<8} {finding.found}")
         if finding.remedy:
-            print(f"{'':<20} {'fix' if finding.failed else 'hint'}: {finding.remedy}")
+            show(f"{'':<20} {'fix' if finding.failed else 'hint'}: {finding.remedy}")
     missed = [finding.check for finding in findings if finding.found == NOT_REACHED]
     if missed:
-        print(f"{NOT_REACHED}: {', '.join(missed)}")
+        show(f"{NOT_REACHED}: {', '.join(missed)}")
     failed = [finding.check for finding in findings if finding.failed]
-    print(f"{method} {'breaks its contract: ' + ', '.join(failed) if failed else 'fulfils its contract'}")
+    show(f"{method} {'breaks its contract: ' + ', '.join(failed) if failed else 'fulfils its contract'}")

@@ -179,16 +179,22 @@ def share_depthwise_norms(supernet: Supernet) -> None:
 def interpolate(x: Tensor, channels: int) -> Tensor:
     """Channel-wise interpolation: (batch, c, height, width) to (batch, channels, height, width).
 
-    Channel j of C is the mean of the input channels floor(j c / C) .. ceil((j + 1) c / C) - 1.
+    Channel j of C is the mean of the input channels floor(j c / C) .. ceil((j + 1) c / C) - 1. With d = gcd(c, C) that
+    is d times one small matrix along the diagonal, C / d by c / d, for the d-th part of the work.
     """
-    if x.shape[1] == channels:
+    batch, inputs, height, width = x.shape
+    if inputs == channels:
         return x
-    return torch.einsum("jc,bchw->bjhw", _means(x.shape[1], channels, x.device, x.dtype), x)
+    blocks = math.gcd(inputs, channels)
+    means = _means(inputs // blocks, channels // blocks, x.device, x.dtype)
+    # Channels first, so that the result lies in memory as that of the whole matrix does: convolutions round by layout.
+    parted = x.transpose(0, 1).reshape(blocks, inputs // blocks, batch * height * width)
+    return (means @ parted).view(channels, batch, height, width).transpose(0, 1)
 
 
 @functools.lru_cache(maxsize=256)
 def _means(inputs: int, outputs: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The matrix of an interpolation, kept on its device: it is needed in every layer of every step."""
+    """The matrix of one block of an interpolation, kept on its device: it is needed in every layer of every step."""
     matrix = functional.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T.contiguous()
     return matrix.to(device, dtype)
 

@@ -138,6 +138,22 @@ def test_interpolation_is_adaptive_pooling_along_the_channels(inputs, outputs):
     assert torch.allclose(interpolate(x, outputs), torch.cat(by_hand, 1))
 
 
+@pytest.mark.parametrize("name", cb.list_spaces())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_interpolation_by_blocks_has_the_bits_and_the_layout_of_the_whole_matrix(name, dtype):
+    generator = torch.Generator().manual_seed(0)
+    for most, (a, b) in itertools.product(
+        sorted(set(cb.get_space(name).max_channels)), itertools.combinations(range(1, 5), 2)
+    ):
+        inputs, outputs = most * a // 4, most * b // 4
+        x = torch.randn(2, inputs, 4, 4, generator=generator, dtype=dtype).requires_grad_()
+        slope = torch.randn(2, outputs, 4, 4, generator=generator, dtype=dtype)
+        matrix = functional.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T.contiguous().to(dtype)
+        whole, blocks = torch.einsum("jc,bchw->bjhw", matrix, x), interpolate(x, outputs)
+        assert torch.equal(whole, blocks) and whole.stride() == blocks.stride()
+        assert torch.equal(*(torch.autograd.grad(each, x, slope)[0] for each in (whole, blocks)))
+
+
 def padded_forward(net, images, pairs, shares):
     """The mixture as the published code runs it: zeros up to full width, whole filters, pooling along the channels."""
 
