@@ -100,6 +100,13 @@ SCHEMA = pa.schema(
 )
 
 
+_COLUMNS = [
+    (column.name, column.nullable, pa.types.is_string(column.type), pa.types.is_integer(column.type))
+    for column in SCHEMA
+]
+"""The schema as plain values, for what looks at every run."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One run to train: what decides it besides space, recipe and data set."""
@@ -153,7 +160,7 @@ class RunRecord:
             CorruptFileError: The text is not a record, or a value is none that a run can have.
         """
         try:
-            record = cls(**json.loads(text, object_pairs_hook=_unique_keys))
+            record = cls(**json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant))
         except (ValueError, TypeError, RecursionError) as error:
             raise CorruptFileError(f"not a run record: {error}") from None
         _check_record(record)
@@ -180,6 +187,10 @@ class RunRecord:
         )
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -193,18 +204,14 @@ def _check_record(record: RunRecord) -> None:
     Raises:
         CorruptFileError: There is one; the message names it.
     """
-    for column in SCHEMA:
-        value = getattr(record, column.name)
-        if value is None and column.nullable:
+    for name, nullable, is_text, is_whole in _COLUMNS:
+        value = getattr(record, name)
+        if value is None and nullable:
             continue
-        if pa.types.is_string(column.type):
-            allowed, what = is_plain_text(value), f"text of at most {MAX_TEXT} printable characters"
-        else:
-            low, high = RANGES[column.name]
-            allowed = _is_number(value, low, high, whole=pa.types.is_integer(column.type))
-            what = f"a number {low}..{high}"
-        if not allowed:
-            raise _wrong(column.name, value, what)
+        low, high = RANGES.get(name, (0, 0))
+        if not (is_plain_text(value) if is_text else _is_number(value, low, high, is_whole)):
+            text = f"text of at most {MAX_TEXT} printable characters"
+            raise _wrong(name, value, text if is_text else f"a number {low}..{high}")
     if not _ARCH.fullmatch(record.arch):
         raise _wrong("arch", record.arch, "7 digits 1..4")
     if record.status not in STATUSES:
@@ -223,9 +230,13 @@ def _check_curves(record: RunRecord) -> None:
         if not isinstance(values, list) or len(values) != record.num_epochs:
             raise _wrong(f"curve {name}", values, f"a list of {record.num_epochs} values, one for each epoch")
         low, high = RANGES[name]
-        for value in values:
-            if value is not None and not _is_number(value, low, high, whole=False):
-                raise _wrong(f"curve {name}", value, f"numbers {low}..{high}")
+        numbers = [value for value in values if value is not None]
+        # All at once, because a run of 60 epochs has 240 of them. Without NaN, which no JSON has, they are ordered.
+        if (
+            not set(map(type, numbers)) <= {int, float}
+            or not low <= min(numbers, default=low) <= max(numbers, default=low) <= high
+        ):
+            raise _wrong(f"curve {name}", values, f"numbers {low}..{high}")
 
 
 def _is_number(value: object, low: float, high: float, whole: bool) -> bool:

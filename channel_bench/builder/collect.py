@@ -21,10 +21,13 @@ import pyarrow as pa
 from channel_bench.builder.bulk import Float32Array, read_all
 from channel_bench.builder.leases import Watch
 from channel_bench.builder.store import KIND, RunKey, RunStore
-from channel_bench.errors import ArgumentError, ConflictError, MissingDataError, StorageError
+from channel_bench.errors import ArgumentError, ChannelBenchError, ConflictError, MissingDataError, StorageError
 from channel_bench.record import CURVE_METRICS, RunRecord, TableInfo, curves_hash, parquet_bytes, read_info, with_info
 from channel_bench.support.durable import check_writable, write_atomic
+from channel_bench.support.reading import check_file
 
+MAX_CURVES_BYTES = 2**35
+"""More than all curves that `bulk.MAX_CURVE_VALUES` admits."""
 NUM_SHOWN = 3
 """Conflicting runs that a message names; it only counts the others."""
 
@@ -185,7 +188,8 @@ def _curves_file(archs: Sequence[str], curves: dict[str, Float32Array], content_
 def _is_curves_file(path: Path) -> bool:
     """Whether a file is one that `collect` wrote, perhaps in the moment before it was killed."""
     try:
+        check_file(path, "file of curves", MAX_CURVES_BYTES)
         with h5py.File(path, "r") as file:
             return "content_sha256" in file.attrs
-    except OSError:
+    except (ChannelBenchError, OSError):
         return False

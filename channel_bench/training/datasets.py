@@ -33,9 +33,14 @@ from channel_bench.errors import (
 )
 from channel_bench.recipe import Recipe
 from channel_bench.space import FloatArray, IntArray, Space
+from channel_bench.support.reading import check_file
 
 UInt8Array = npt.NDArray[np.uint8]
 
+MAX_FILE_BYTES = 2**34
+MAX_IMAGES = 2**21
+MAX_EDGE = 1024
+"""Bounds of a folder of Parquet files: bytes and images of a file, and pixels along an edge of an image."""
 NUM_TRAIN_DIGITS = 1200
 _NAMES = ("digits", "cifar10")
 
@@ -322,12 +327,21 @@ def _read_encoded(file: Path) -> tuple[UInt8Array, IntArray]:
     from PIL import Image
 
     def decode(data: bytes) -> UInt8Array:
-        image = Image.open(io.BytesIO(data))
-        if image.mode not in ("L", "RGB"):
-            raise ValueError(f"an image has mode {image.mode}, allowed are 8-bit grey (L) and RGB")
-        return np.asarray(image)
+        try:
+            image = Image.open(io.BytesIO(data))
+            if image.mode not in ("L", "RGB"):
+                raise ValueError(f"an image has mode {image.mode}, allowed are 8-bit grey (L) and RGB")
+            if max(image.size) > MAX_EDGE:  # known from the header, before memory is taken
+                raise ValueError(f"an image has {image.size[0]}x{image.size[1]} pixels, allowed are {MAX_EDGE} an edge")
+            return np.asarray(image)
+        except Exception as error:  # Pillow's readers raise whatever a damaged image leads to
+            raise ValueError(str(error) or type(error).__name__) from None
 
+    check_file(file, "file of images", MAX_FILE_BYTES)
     try:
+        num_rows = pq.read_metadata(file).num_rows
+        if num_rows > MAX_IMAGES:
+            raise ValueError(f"it has {num_rows:,} rows, allowed are {MAX_IMAGES:,}")
         table = pq.read_table(file, columns=["img", "label"])
         labels = table.column("label")
         if not pa.types.is_integer(labels.type) or labels.null_count:

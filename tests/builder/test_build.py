@@ -359,6 +359,9 @@ def test_collect_replaces_nothing_that_is_not_its_own(built, tmp_path):
     (tmp_path / "notes.h5").write_text("mine")
     with pytest.raises(StorageError, match="notes.h5' exists and does not belong to a table"):
         collect(built / "runs", tmp_path / "notes.parquet")
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(StorageError, match="pipe.h5' exists and does not belong to a table"):
+        collect(built / "runs", tmp_path / "pipe.parquet")
     (tmp_path / "d.parquet").mkdir()
     with pytest.raises(StorageError, match="it is a folder"):
         collect(built / "runs", tmp_path / "d.parquet")

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import os
 import pickle
 from collections import Counter
 
@@ -165,6 +166,27 @@ def test_what_is_wrong_with_a_folder_is_named(image_folder, tmp_path):
     with pytest.raises(CorruptFileError, match="img.bytes and label"):
         load_dataset(image_folder)
     (image_folder / "train-1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CorruptFileError, match="train-1.parquet"):
+        load_dataset(image_folder)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless device", "bomb", "many rows", "cut image"])
+def test_a_hostile_file_of_images_is_refused_before_memory_is_taken(image_folder, kind):
+    path = image_folder / "train-1.parquet"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless device":
+        path.symlink_to("/dev/zero")
+    elif kind == "bomb":
+        write_images(path, np.zeros((1, 40, 2000), np.uint8), [0])
+    elif kind == "many rows":
+        image = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2**21 + 1, np.int8)), pa.array(["x"]))
+        pq.write_table(pa.table({"img": image, "label": pa.array(np.zeros(len(image), np.int8))}), path)
+    else:
+        buffer = io.BytesIO()
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)).save(buffer, "PNG")
+        write_images(path, np.zeros((1, 16, 16), np.uint8), [0], bytes_of=buffer.getvalue()[:100])
     with pytest.raises(CorruptFileError, match="train-1.parquet"):
         load_dataset(image_folder)
 

@@ -84,6 +84,20 @@ def test_a_recipe_that_would_train_at_rate_0_only_is_refused(digits):
             train()
 
 
+@pytest.mark.parametrize("command", [("train", "resnet-mini", "1111111"), ("build", "resnet-mini", "--archs", "1")])
+def test_the_command_line_refuses_rate_0_cautions_and_offers_the_way_out(command, tmp_path, run_cli):
+    words = (*command, *(("--runs", "1", "--out", tmp_path / "runs") if command[0] == "build" else ("--json",)))
+    words += ("--device", "cpu")
+    code, _, errors = run_cli("channel-bench", *words, "--epochs", "1", "--lr-shift", "1")
+    assert code == 2 and "learning rate 0 only" in errors and len(errors.splitlines()) == 1
+    code, _, errors = run_cli("channel-bench", *words, "--epochs", "1", "--lr-shift", "0")
+    assert code == 0 and "--lr-shift" not in errors
+    if command[0] == "train":
+        code, output, errors = run_cli("channel-bench", *words, "--epochs", "2", "--lr-shift", "1")
+        assert code == 0 and "has learning rates 0.05, 0 instead" in errors
+        assert json.loads(output)["recipe"]["lr_shift"] == 1
+
+
 def facts(record):
     return {key: value for key, value in json.loads(record.to_json()).items() if key != "train_s"}
 
