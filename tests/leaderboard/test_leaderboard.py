@@ -173,7 +173,7 @@ def test_scores_and_entry_cannot_drift_apart(folder):
     with pytest.raises(CorruptFileError, match="has SHA-256 .*, the entry says"):
         make_board(read_entries(folder), "resnet-mini", cb.load("resnet-mini"))
     path.unlink()
-    with pytest.raises(MissingDataError, match="No such file"):
+    with pytest.raises(MissingDataError, match="does not exist"):
         make_board(read_entries(folder), "resnet-mini", cb.load("resnet-mini"))
 
 
@@ -222,7 +222,7 @@ def test_what_the_leaderboard_would_refuse_is_not_entered(method, url, message):
 WRONG = {
     "taken name": (changed(method="flops"), "has the name of a free baseline, whose scores are not given"),
     "no address": (changed(url="ftp://x"), "is not an address: allowed are http"),
-    "no JSON": (lambda entry: None, "is not JSON"),
+    "no JSON": (lambda entry: None, "is not valid JSON"),
     "a list": (lambda entry: [entry], "the entry is .* allowed is dict"),
     "unknown key": (changed(author="me"), "has author: its keys are method, paper"),
     "missing key": (lambda entry: {key: entry[key] for key in entry if key != "code"}, "lacks code"),
