@@ -6,12 +6,14 @@ speak of. With more examples: ``FUZZ_EXAMPLES=3000 python -m pytest tests/fuzz``
 """
 
 import copy
+import gzip
 import json
 import os
 import resource
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import make_info, make_record, make_rows, write_table
 from hypothesis import HealthCheck, given, settings
@@ -135,6 +137,17 @@ def goods(tmp_path_factory):
     found["scores.json"] = folder / "scores.json", read_scores_of
     write_table(folder / "table.parquet", make_rows(SPACE, 16, 2), make_info(SPACE))
     found["table.parquet"] = folder / "table.parquet", read_table
+    (folder / "scores.jsonl").write_text("".join(f'{{"arch": {SPACE.text(i)}, "score": {i / 7}}}\n' for i in range(50)))
+    found["scores.jsonl"] = folder / "scores.jsonl", read_scores_of
+    nested = {"columns": ["arch", "score"], "index": [0, 1], "data": [[SPACE.text(0), 0.5], [SPACE.text(1), 0.25]]}
+    (folder / "scores-split.json").write_text(json.dumps(nested))
+    found["scores-split.json"] = folder / "scores-split.json", read_scores_of
+    np.save(folder / "scores.npy", np.arange(16384.0))
+    found["scores.npy"] = folder / "scores.npy", read_scores_of
+    np.savez_compressed(folder / "scores.npz", np.arange(16384) % 7)
+    found["scores.npz"] = folder / "scores.npz", read_scores_of
+    (folder / "scores.csv.gz").write_bytes(gzip.compress((folder / "scores.csv").read_bytes()))
+    found["scores.csv.gz"] = folder / "scores.csv.gz", read_scores_of
     store = RunStore.create(folder / "runs", SPACE, get_recipe("mini", epochs=2), "digits", "d1")
     for run in range(3):
         store.add(make_record(run=run))
@@ -147,7 +160,10 @@ def goods(tmp_path_factory):
     return found
 
 
-KINDS = ["scores.parquet", "scores.csv", "scores.json", "table.parquet", "store.json", "part", "entry"]
+KINDS = [
+    *("scores.parquet", "scores.csv", "scores.json", "scores.jsonl", "scores-split.json", "scores.npy", "scores.npz"),
+    *("scores.csv.gz", "table.parquet", "store.json", "part", "entry"),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
