@@ -2,17 +2,14 @@
 
     >>> scores = read_scores(Path("my.csv"), get_space("resnet"))
 
-Accepted are CSV, Parquet and JSON with one row per architecture: a column of architectures (7 digits, an index, or the
-channels of the seven slots) and a column of scores. Part of the space is enough; what is missing is named, never
-filled in. JSON may be a list of rows, a list of rows under one key (the released BCNetV2 score files are), or one
-object that maps architectures to scores.
+Accepted are the formats of `harness.score_formats` (CSV, JSON, Parquet, arrays of numpy) with one row per architecture:
+architectures in any notation, and a column of scores, or one for each seed. Part of the space is enough; what is
+missing is named, never filled in.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -22,20 +19,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
-from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, os_reason
-from channel_bench.record import parquet_bytes
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, Space
+from channel_bench.errors import ArchError, ArgumentError
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, RATIOS, Space
 from channel_bench.support.durable import write_atomic
+from harness.score_formats import (
+    ARCH_COLUMNS,
+    INDEX_COLUMN,
+    NO_NAME,
+    NUMBER,
+    SCORE_COLUMNS,
+    Content,
+    has_arch_labels,
+    parquet_of,
+    read_content,
+    score_stem,
+)
 
-ARCH_COLUMNS = ("arch", "architecture", "subnet", "width", "channels")
-SCORE_COLUMNS = ("score", "scores")
-INDEX_COLUMN = "index"
-"""Taken for architectures only where there is no other column: data frames number their rows under this name, too."""
-METADATA_KEY = b"channel_bench_scores"
+_SEED_COLUMN = re.compile(r"seed(0|[1-9][0-9]{0,17})")
+_SEPARATORS = "[-, :|_]+"
+_SEVEN = re.compile(f"[0-9.]+({_SEPARATORS}[0-9.]+){{6}}")
 
 
 @dataclass(frozen=True)
@@ -113,48 +116,51 @@ def write_scores(scores: Scores, path: Path) -> None:
         raise ArgumentError(f"score file {str(path)!r} must end in .parquet")
     texts = [scores.space.text(int(index)) for index in scores.indices]
     facts = {"method": scores.method, "space": scores.space.name, **scores.facts}
-    table = pa.table({"arch": texts, "score": scores.values, **scores.columns})
-    write_atomic((path, parquet_bytes(table.replace_schema_metadata({METADATA_KEY: json.dumps(facts).encode()}))))
+    write_atomic((path, parquet_of({"arch": texts, "score": scores.values, **scores.columns}, facts)))
 
 
 def read_scores(path: Path, space: Space, *, arch_column: str | None = None, score_column: str | None = None) -> Scores:
     """Read a file of scores.
 
     Args:
-        path: .csv, .parquet or .json.
+        path: In a format of `harness.score_formats`, such as .csv, .parquet or .json.
         space: The space that the architectures are of.
-        arch_column: Name of the column of architectures; default the first of ARCH_COLUMNS that is there.
+        arch_column: Name of the column of architectures; default the first of ARCH_COLUMNS that is there, or row labels
+            that are architectures.
         score_column: Name of the column of scores, with a minus before it where lower is better (``-val_loss``);
             default the first of SCORE_COLUMNS that is there.
 
     Raises:
         MissingDataError: There is no such file.
-        CorruptFileError: The file cannot be read as its ending says.
+        CorruptFileError: The file cannot be read as its ending says, or is not what was written.
         ArgumentError: No such column, a value is no architecture or no finite number, or an architecture is there
             twice.
     """
-    columns, facts = _read_columns(path)
-    if facts.get("space", space.name) != space.name:
-        raise ArgumentError(f"{str(path)!r} holds scores of space {facts['space']!r}, not {space.name!r}")
-    sign = -1.0 if score_column is not None and score_column.startswith("-") else 1.0
-    score_column = score_column.removeprefix("-") if score_column is not None else None
-    score_name = _pick(columns, score_column, SCORE_COLUMNS, "scores", "--score-column", path)
-    rest = [name for name in columns if name != score_name]
-    usual = (INDEX_COLUMN,) if rest == [INDEX_COLUMN] else ARCH_COLUMNS
-    arch_name = _pick(columns, arch_column, usual, "architectures", "--arch-column", path)
-    if arch_name == score_name:
-        raise ArgumentError(f"{str(path)!r}: column {arch_name!r} cannot be both architectures and scores")
-    indices = _read_archs(path, space, columns[arch_name], arch_name)
-    scores = columns[score_name]
-    if all(type(score) is float for score in scores):
-        values = [sign * score for score in scores]
-    else:
-        archs = columns[arch_name]
-        values = [sign * _read_score(path, row, archs[row], score) for row, score in enumerate(scores)]
-    try:
-        return make_scores(str(facts.pop("method", path.stem)), space, indices, values, facts)
-    except ArgumentError as error:
-        raise ArgumentError(f"{str(path)!r}: {error}") from None
+    return _File(path, read_content(path), space).scores(arch_column, score_column)
+
+
+def read_seeds(
+    path: Path, space: Space, *, arch_column: str | None = None, score_column: str | None = None
+) -> list[Scores]:
+    """Read a file of scores that may hold several seeds of one method, in columns ``seed0``, ``seed1`` ...
+
+    Arguments and errors as `read_scores`.
+
+    Returns:
+        One for each seed, with it among the facts; a single one where the file has a column of scores, or where
+        `score_column` names one.
+    """
+    file = _File(path, read_content(path), space)
+    seeds = file.seed_columns if score_column is None else {}
+    if not seeds:
+        return [file.scores(arch_column, score_column)]
+    # Our own leaderboard calls its files METHOD.SPACE.parquet.
+    method = str(file.content.facts.get("method", score_stem(path).removesuffix(f".{space.name}")))
+    found = [(seed, file.scores(arch_column, column)) for column, seed in seeds.items()]
+    return [
+        Scores(method, space, each.indices, each.values, {**each.facts, "seed": seed}, each.columns)
+        for seed, each in found
+    ]
 
 
 def column_names(path: Path) -> list[str]:
@@ -164,139 +170,185 @@ def column_names(path: Path) -> list[str]:
         MissingDataError: There is no such file.
         CorruptFileError: The file cannot be read as its ending says.
     """
-    return list(_read_columns(path)[0])
+    return read_content(path).names
 
 
-def _read_archs(path: Path, space: Space, values: Sequence[Any], column: str) -> Sequence[int]:
-    """Indices of the architectures of a file."""
-    if column != INDEX_COLUMN and all(type(value) is str and len(value) == NUM_SLOTS for value in values):
-        with contextlib.suppress(ArchError):  # row by row, which can say where it went wrong
-            found: list[int] = space.index(list(values)).tolist()
-            return found
-    indices = []
-    for number, value in enumerate(values):
+@dataclass(frozen=True)
+class _File:
+    """A file of scores, for messages that say where something stands."""
+
+    path: Path
+    content: Content
+    space: Space
+
+    @property
+    def seed_columns(self) -> dict[str, int]:
+        """Seeds by the name of their column, ascending, where the file has no column of scores."""
+        if any(name in self.content.columns for name in SCORE_COLUMNS):
+            return {}
+        found = {name: int(match[1]) for name in self.content.names if (match := _SEED_COLUMN.fullmatch(name))}
+        return dict(sorted(found.items(), key=lambda item: item[1]))
+
+    def scores(self, arch_column: str | None, score_column: str | None) -> Scores:
+        """Scores of one column; arguments and errors as `read_scores`."""
+        path, space, facts = self.path, self.space, dict(self.content.facts)
+        if facts.get("space", space.name) != space.name:
+            raise ArgumentError(f"{str(path)!r} holds scores of space {facts['space']!r}, not {space.name!r}")
+        arch_name, score_name = self._names(arch_column, score_column)
+        sign = -1.0 if score_column is not None and score_column.startswith("-") else 1.0
+        archs = self._column(arch_name)
+        indices = self._indices(archs, arch_name)
+        scores = self._column(score_name)
+        if all(type(score) is float for score in scores):
+            values = [sign * score for score in scores]
+        else:
+            values = [sign * self._score(row, archs[row], score) for row, score in enumerate(scores)]
         try:
-            indices.append(_read_arch(space, value, column))
-        except ArchError as error:
-            raise ArgumentError(f"{str(path)!r}, row {number}: {error}") from None
-    return indices
+            return make_scores(facts.pop("method", score_stem(path)), space, indices, values, facts)
+        except ArgumentError as error:
+            raise ArgumentError(f"{str(path)!r}: {error}") from None
+
+    def _names(self, arch_column: str | None, score_column: str | None) -> tuple[str, str]:
+        """Names of the columns of architectures and scores."""
+        score_column = score_column.removeprefix("-") if score_column is not None else None
+        score_name = self._pick(score_column, SCORE_COLUMNS, "scores", "--score-column")
+        rest = [name for name in self.content.names if name != score_name]
+        usual = (INDEX_COLUMN,) if rest == [INDEX_COLUMN] else ARCH_COLUMNS
+        if not any(name in rest for name in usual) and has_arch_labels(self.content):
+            usual = (NO_NAME,)
+        arch_name = self._pick(arch_column, usual, "architectures", "--arch-column")
+        if arch_name == score_name:
+            raise ArgumentError(f"{str(self.path)!r}: column {arch_name!r} cannot be both architectures and scores")
+        return arch_name, score_name
+
+    def _pick(self, asked: str | None, usual: tuple[str, ...], what: str, option: str) -> str:
+        columns = self.content.names
+        shown = ", ".join(name or "row labels without a name" for name in columns[:20]) or "none"
+        asked = None if asked is None else asked.strip().lower()
+        if asked is not None and asked not in columns:
+            raise ArgumentError(f"{str(self.path)!r} has no column {asked!r}: it has {shown}")
+        name = asked if asked is not None else next((name for name in usual if name in columns), None)
+        if name is None:
+            raise ArgumentError(
+                f"{str(self.path)!r} has no column of {what}: looked for {', '.join(usual)}, it has {shown}; name yours"
+                f" with {option}"
+            )
+        return name
+
+    def _column(self, name: str) -> Sequence[Any]:
+        try:
+            return self.content.column(name)
+        except (ValueError, OverflowError) as error:
+            raise ArgumentError(f"{str(self.path)!r}: column {name!r}: {error}") from None
+
+    def _indices(self, values: Sequence[Any], column: str) -> Sequence[int]:
+        """Indices of the architectures of a column."""
+        if column != INDEX_COLUMN and all(type(value) is str and len(value) == NUM_SLOTS for value in values):
+            with contextlib.suppress(ArchError):  # row by row, which can say where it went wrong
+                found: list[int] = self.space.index(list(values)).tolist()
+                return found
+        plain = [_plain_arch(value, column) for value in values]
+        if _are_ratios(plain):
+            plain = [{"ratios": [float(part) for part in _parts(value)]} for value in plain]
+        indices = []
+        for row, value in enumerate(plain):
+            try:
+                indices.append(int(self.space.index(self.space.arch(value))))
+            except ArchError as error:
+                raise ArgumentError(f"{str(self.path)!r}, row {row}: {error}{_zero_hint(value)}") from None
+        self._check_one_notation(plain)
+        return indices
+
+    def _check_one_notation(self, plain: Sequence[Any]) -> None:
+        """Refuse indices among digits: digits whose leading zeros a program dropped look like them."""
+        rows = [row for row, value in enumerate(plain) if isinstance(value, int)]
+        if rows and any(isinstance(value, str) for value in plain):
+            raise ArgumentError(
+                f"{str(self.path)!r}, row {rows[0]}: {plain[rows[0]]} is an index, other rows have seven digits or"
+                " channels: write all architectures in one notation; digits start at 1"
+            )
+
+    def _score(self, row: int, arch: Any, score: Any) -> float:
+        """A score as a float, also of text; NaN where there is none."""
+        if score is None:
+            return math.nan
+        text = score.strip() if isinstance(score, str) else None
+        if text is not None and text.lower() in _NO_SCORE:
+            return math.nan
+        try:
+            if text is not None and not NUMBER.fullmatch(text):
+                return _INFINITE[text.lower().lstrip("+")]
+            if isinstance(score, (bool, bytes)):
+                raise TypeError
+            return float(score)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            too_large = isinstance(score, int) and not isinstance(score, bool)
+            shown = "an integer too large for a score" if too_large else repr(score)
+            raise ArgumentError(
+                f"{str(self.path)!r}, row {row}: score {shown[:60]} of {str(arch)[:60]} is not a number"
+            ) from None
 
 
-def _read_arch(space: Space, value: Any, column: str) -> int:
-    """Index of an architecture in a file, where digits often arrive as one integer (4344424)."""
+_NO_SCORE = ("", "nan", "na", "n/a", "#n/a", "null", "-nan")
+_INFINITE = {"inf": math.inf, "infinity": math.inf, "-inf": -math.inf, "-infinity": -math.inf}
+
+
+def _plain_arch(value: Any, column: str) -> Any:
+    """An architecture of a file as the space reads it, where digits often arrive as one integer (4344424)."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if column == INDEX_COLUMN:
-        return int(space.index({"index": value}))
     if isinstance(value, str):
-        value = value.strip().strip("()[]").strip()
-        if re.fullmatch(r"[0-9]+([-, ]+[0-9]+){6}", value):
-            value = re.sub(r"[-, ]+", ",", value)
-        elif re.fullmatch(r"[0-9]{1,5}", value):
-            value = int(value)
-    if column == "channels" and isinstance(value, str) and re.fullmatch(r"[0-9]+(,[0-9]+){6}", value):
-        value = [int(part) for part in value.split(",")]
+        value = _from_text(value.strip().strip("()[]").strip(), column)
+    if column == INDEX_COLUMN:
+        return {"index": value}
     if column == "channels" and isinstance(value, (list, tuple)):
-        value = {"channels": value}
+        return {"channels": value}
     if isinstance(value, int) and 10 ** (NUM_SLOTS - 1) <= value < 10**NUM_SLOTS:  # far above any index
-        value = str(value)
-    return int(space.index(space.arch(value)))
+        return str(value)
+    return value
 
 
-def _read_score(path: Path, number: int, arch: Any, score: Any) -> float:
-    """A score as a float; CSV readers make null of "nan" and of an empty cell."""
-    if score is None:
-        return math.nan
+def _from_text(text: str, column: str) -> Any:
+    if re.fullmatch(r"-?[0-9]{1,18}(\.0)?" if column == INDEX_COLUMN else r"[0-9]{1,5}|[0-9]{1,18}\.0", text):
+        return int(text.removesuffix(".0"))
+    if not _SEVEN.fullmatch(text):
+        return text
+    parts = re.split(_SEPARATORS, text)
+    if column == "channels" and all(part.isdigit() for part in parts):
+        return [int(part) for part in parts]
+    if all(NUMBER.fullmatch(part) for part in parts) and any(part.endswith(".") for part in parts):
+        return [float(part) for part in parts]  # as numpy prints them: [1. 0.75 1. 1. 1. 0.5 1.]
+    return ",".join(parts)
+
+
+def _are_ratios(plain: Sequence[Any]) -> bool:
+    """Whether a column holds ratios: seven of them in every row, and one in some row that no digit is.
+
+    Then seven times 1 is the widest architecture, which alone could as well be the digits of the narrowest.
+    """
+    rows = list(map(_parts, plain))
     try:
-        if isinstance(score, (bool, str, bytes)):
-            raise TypeError
-        return float(score)
-    except (TypeError, ValueError, OverflowError):
-        too_large = isinstance(score, int) and not isinstance(score, bool)
-        shown = "an integer too large for a score" if too_large else repr(score)
-        raise ArgumentError(
-            f"{str(path)!r}, row {number}: score {shown[:60]} of {str(arch)[:60]} is not a number"
-        ) from None
+        return all(
+            isinstance(row, (list, tuple)) and len(row) == NUM_SLOTS and all(float(part) in RATIOS for part in row)
+            for row in rows
+        ) and any(float(part) != 1 for row in rows for part in row)
+    except (TypeError, ValueError):
+        return False
 
 
-def _pick(
-    columns: dict[str, Sequence[Any]], asked: str | None, usual: tuple[str, ...], what: str, option: str, path: Path
-) -> str:
-    asked = None if asked is None else asked.strip().lower()
-    if asked is not None and asked not in columns:
-        raise ArgumentError(f"{str(path)!r} has no column {asked!r}: it has {', '.join(columns)}")
-    name = asked or next((name for name in usual if name in columns), None)
-    if name is None:
-        raise ArgumentError(
-            f"{str(path)!r} has no column of {what}: looked for {', '.join(usual)}, it has"
-            f" {', '.join(columns) or 'none'}; name yours with {option}"
-        )
-    return name
+def _parts(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
 
 
-def _read_columns(path: Path) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    """All columns of a file, and the facts in its metadata."""
-    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
-    suffix = path.suffix.lower()
-    if suffix not in readers:
-        raise ArgumentError(f"score file {str(path)!r} must end in {', '.join(readers)}")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise MissingDataError(f"score file {str(path)!r} does not exist") from None
-    except OSError as error:
-        raise MissingDataError(f"cannot read score file {str(path)!r}: {os_reason(error)}") from None
-    if not data.strip():
-        raise CorruptFileError(f"score file {str(path)!r} is empty")
-    try:
-        columns, facts = readers[suffix](data)
-    except (pa.ArrowException, ValueError, TypeError, OSError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CorruptFileError(f"cannot read {str(path)!r} as {suffix[1:].upper()}: {reason}") from None
-    names = [name.strip().lower() for name in columns]
-    if len(set(names)) != len(names):
-        raise ArgumentError(f"{str(path)!r} has more than one column of a name: {', '.join(columns)}")
-    return dict(zip(names, columns.values(), strict=True)), facts
-
-
-def _read_csv(data: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    return _columns_of(pa_csv.read_csv(io.BytesIO(data))), {}
-
-
-def _read_parquet(data: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    table = pq.read_table(pa.BufferReader(data))
-    facts = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    if not isinstance(facts, dict):
-        raise ValueError("its metadata is not an object")
-    return _columns_of(table), facts
-
-
-def _columns_of(table: pa.Table) -> dict[str, Sequence[Any]]:
-    if len(set(table.column_names)) != len(table.column_names):
-        raise ValueError(f"more than one column of a name: {', '.join(table.column_names)}")
-    return table.to_pydict()
-
-
-def _read_json(data: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    content = json.loads(data, object_pairs_hook=_object)
-    if isinstance(content, dict) and len(content) == 1 and isinstance(next(iter(content.values())), list):
-        content = next(iter(content.values()))
-    if isinstance(content, dict):
-        return {"arch": list(content), "score": list(content.values())}, {}
-    if not isinstance(content, list) or not content or not all(isinstance(row, dict) for row in content):
-        raise ValueError("expected a list of objects, or an object that maps architectures to scores")
-    names = list(content[0])
-    for number, row in enumerate(content):
-        if row.keys() != set(names):
-            raise ValueError(f"row {number} has the keys {', '.join(row)}, the first row {', '.join(names)}")
-    return {name: [row[name] for row in content] for name in names}, {}
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a key that is there twice would silently hide the first."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key is there more than once in an object")
-    return result
+def _zero_hint(value: Any) -> str:
+    """What to do, behind the message about an architecture whose digits may count from zero."""
+    if isinstance(value, dict):
+        return ""
+    digits = list(value) if isinstance(value, (list, tuple)) else re.sub("[^0-9]", "", str(value))
+    is_short = isinstance(value, int) and value >= NUM_ARCHS and len(digits) < NUM_SLOTS
+    fits = all(str(digit) in {"0", "1", "2", "3"} for digit in digits)
+    if fits and (is_short or (len(digits) == NUM_SLOTS and any(str(digit) == "0" for digit in digits))):
+        return "; digits start at 1: if yours start at 0, add 1 to each"
+    return ""

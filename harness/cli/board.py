@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from channel_bench.cli.options import DataDirOption, JsonOption
-from channel_bench.errors import ArgumentError, MissingDataError
+from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError
 from channel_bench.space import get_space, list_spaces
 from channel_bench.support.terminal import print_json, progress, say
 from harness.cli.options import (
+    FILES_HELP,
     ArchColumnOption,
     ReplicatesOption,
     ScoreColumnOption,
@@ -55,7 +56,8 @@ def leaderboard(
     """Recompute and show the leaderboard.
 
     Checks every entry, recomputes every number from its score files, and lists apart what papers report without
-    scores.
+    scores. An entry that cannot be read, or whose scores are damaged or missing, is named on standard error and left
+    out; the exit code stays 0 while any entry can be read.
     """
     from harness.leaderboard.board import to_json
     from harness.leaderboard.entries import entries_dir, read_entries
@@ -63,7 +65,7 @@ def leaderboard(
     from harness.leaderboard.sheets import sheets_of
     from harness.report.sheets import print_sheet
 
-    found = read_entries(entries or entries_dir())
+    found = read_entries(entries or entries_dir(), _say_broken)
     names = [get_space(name).name for name in spaces or list_spaces()]
     if out is not None:
         check_before(out, figures)
@@ -82,6 +84,10 @@ def leaderboard(
             print_sheet(sheet)
     if written:
         say(f"wrote {', '.join(path.name for path in written)} in {out}")
+
+
+def _say_broken(error: ChannelBenchError) -> None:
+    say(f"left out: {error}")
 
 
 def _board(entries: list[Entry], space: str, external: Path | None, replicates: int, data_dir: Path | None) -> Board:
@@ -103,12 +109,15 @@ def _board(entries: list[Entry], space: str, external: Path | None, replicates: 
             external_dir=external,
             num_replicates=replicates,
             on_step=lambda: advance(1, ""),
+            on_broken=_say_broken,
         )
 
 
 def enter(
     method: Annotated[str, typer.Argument(help="Name on the leaderboard.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Score files, one for each seed.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help=f"Score files, one for each seed: {FILES_HELP}.")
+    ],
     space: SpaceOption,
     entries: Annotated[Path, typer.Option("--entries", help="Folder to write the entry into.")],
     paper: Annotated[str | None, typer.Option(help="Authors, venue and year of the paper.")] = None,
@@ -122,11 +131,10 @@ def enter(
 
     Writes its entry, a JSON file, and one file with the scores of all seeds.
     """
+    from harness.cli.files import read_files
     from harness.leaderboard.entries import make_entry, write_entry
-    from harness.scores import read_scores
 
-    found = get_space(space)
-    rankings = [read_scores(file, found, arch_column=arch_column, score_column=score_column) for file in files]
+    rankings = read_files(files, get_space(space), arch_column, score_column, named=False)
     made = make_entry(rankings, method=method, paper=paper, url=url, code=code, notes=notes)
     written = write_entry(made, entries)
     say(f"wrote {', '.join(map(str, written))}; see 'channel-harness leaderboard --entries {entries}'")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from channel_bench.cli.options import DataDirOption, JsonOption, MetricOption, TableOption
 from channel_bench.errors import ArgumentError
-from channel_bench.space import Space, get_space
+from channel_bench.space import get_space
 from channel_bench.support.terminal import parse_quantity, print_json, progress, say
 from harness.cli.options import (
+    FILES_HELP,
     ArchColumnOption,
     DrawsOption,
     EqualFlopsOption,
@@ -23,15 +23,12 @@ from harness.cli.options import (
     check_before,
 )
 
-if TYPE_CHECKING:
-    from harness.scores import Scores
-
 NUM_REPLICATES = 1000
 """As `harness.judge.verdict.NUM_REPLICATES`; importing that module here would slow every command down."""
 
 
 def score(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Score files: .csv, .parquet or .json.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help=f"Score files: {FILES_HELP}.")],
     space: SpaceOption,
     average: Annotated[
         str | None,
@@ -59,18 +56,18 @@ def score(
     Prints the correlations of one score file, or of the average of several, beside those of scores that need no
     training, such as FLOPs. Higher scores are better.
     """
-    if len(files) > 1 and average is None:
-        raise ArgumentError(f"{len(files)} files of scores: add --average mean (or rank) to score their average")
     if smooth_samples is not None and smooth is None:
         raise ArgumentError("--smooth-samples without --smooth has nothing to fit: add --smooth FORM")
     from channel_bench.table import load
+    from harness.cli.files import read_files
     from harness.judge.comparison import compare
     from harness.report.sheets import print_comparison
-    from harness.scores import read_scores
     from harness.stats.smoothing import average_scores, smooth_scores
 
     found = get_space(space)
-    parts = [read_scores(file, found, arch_column=arch_column, score_column=score_column) for file in files]
+    parts = read_files(files, found, arch_column, score_column, named=False)
+    if len(parts) > 1 and average is None:
+        raise ArgumentError(f"{len(parts)} sets of scores: add --average mean (or rank) to score their average")
     scores = parts[0] if average is None else average_scores(parts, average)
     if smooth is not None:
         scores = smooth_scores(scores, smooth, smooth_samples)
@@ -127,7 +124,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Score files (.csv, .parquet, .json), each as FILE or NAME=FILE. Files of one method are its seeds.",
+            help=f"Score files, each as FILE or NAME=FILE: {FILES_HELP}. Files of one method are its seeds.",
         ),
     ],
     space: SpaceOption,
@@ -162,6 +159,7 @@ def report(
     budgets. With --out, writes a page, figures, Markdown, LaTeX and JSON.
     """
     from channel_bench.table import load
+    from harness.cli.files import read_files
     from harness.judge.verdict import make_report, num_steps
     from harness.report.files import write_report
     from harness.report.verdict_sheets import print_report
@@ -171,7 +169,7 @@ def report(
     if out is not None:
         check_before(out, figures)
     truth = load(found, table, data_dir)
-    rankings = [_read_named(text, found, arch_column, score_column) for text in files]
+    rankings = read_files(files, found, arch_column, score_column)
     with progress("resampling", num_steps(replicates)) as advance:
         made = make_report(
             rankings,
@@ -192,19 +190,6 @@ def report(
         print_report(made)
     if written:
         say(f"wrote {', '.join(path.name for path in written)} in {out}")
-
-
-def _read_named(text: str, space: Space, arch_column: str | None, score_column: str | None) -> Scores:
-    """Scores of a file given as FILE or NAME=FILE; the path of an existing file is never split at "="."""
-    from harness.scores import read_scores
-
-    name, sign, file = text.partition("=")
-    if not sign or Path(text).exists():
-        name, file = "", text
-    elif not name or not file:
-        raise ArgumentError(f"{text!r} is neither a file nor NAME=FILE: give the name and the file")
-    scores = read_scores(Path(file), space, arch_column=arch_column, score_column=score_column)
-    return dataclasses.replace(scores, method=name) if name else scores
 
 
 def _num_draws(draws: int) -> int | None:

@@ -25,6 +25,7 @@ RunOption = Annotated[
     int | None, typer.Option("--run", help="Take one run of each network as the truth [default: the mean over runs].")
 ]
 EqualFlopsOption = Annotated[bool, typer.Option("--equal-flops", help="Also compute Kendall within deciles of FLOPs.")]
+FILES_HELP = "CSV, JSON, Parquet, or arrays of numpy; a folder or a pattern such as 'runs/*.csv' stands for its files"
 ArchColumnOption = Annotated[
     str | None, typer.Option("--arch-column", help="Column of architectures [default: arch, subnet, ...].")
 ]
@@ -33,10 +34,10 @@ ScoreColumnOption = Annotated[
 ]
 DrawsOption = Annotated[
     int,
-    typer.Option("--draws", help="Random draws for the worth of a ranking in trained architectures; 0 skips it."),
+    typer.Option("--draws", help="Random draws for the worth of a ranking in trained architectures; 0 leaves it out."),
 ]
 ReplicatesOption = Annotated[
-    int, typer.Option("--replicates", help="Bootstrap replicates behind intervals and tests; 0 skips them.")
+    int, typer.Option("--replicates", help="Bootstrap replicates behind intervals and tests; 0 leaves them out.")
 ]
 
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}

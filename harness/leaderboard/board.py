@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from channel_bench.errors import MissingDataError
+from channel_bench.errors import ChannelBenchError, MissingDataError
 from channel_bench.space import Space, get_space
 from channel_bench.table import Table
 from harness.judge.verdict import Report, make_report
@@ -45,6 +45,7 @@ def make_board(
     external_dir: Path | None = None,
     num_replicates: int = 1000,
     on_step: Callable[[], object] | None = None,
+    on_broken: Callable[[ChannelBenchError], object] | None = None,
 ) -> Board:
     """Recompute every number of a space from the scores.
 
@@ -55,15 +56,17 @@ def make_board(
         external_dir: Folder of score files that are not public.
         num_replicates: Of the bootstrap.
         on_step: As `make_report`.
+        on_broken: Called with the error of each entry whose scores cannot be used; its row is left out and named in
+            `absent`. Without it, such an error is raised.
 
     Raises:
-        As `read_entry_scores`, but for external files, and `make_report`.
+        As `read_entry_scores`, but for external files that are not here, and `make_report`.
     """
     mine = [entry for entry in entries if space in entry.results]
     scored = [entry for entry in mine if entry.results[space].scores is not None]
     rows = {(entry.results[space].scores or {}).get("baseline", entry.method): entry for entry in scored}
     reported = [entry for entry in mine if entry.results[space].reported is not None]
-    groups, absent = _scores_of(scored, get_space(space), external_dir)
+    groups, absent = _scores_of(scored, get_space(space), external_dir, on_broken)
     if table is None:
         absent = dict.fromkeys((entry.method for entry in scored), "its table is not here")
     report = None
@@ -73,16 +76,22 @@ def make_board(
 
 
 def _scores_of(
-    entries: Sequence[Entry], space: Space, external_dir: Path | None
+    entries: Sequence[Entry],
+    space: Space,
+    external_dir: Path | None,
+    on_broken: Callable[[ChannelBenchError], object] | None,
 ) -> tuple[dict[str, list[Scores]], dict[str, str]]:
-    """Scores of the entries that have files, by method; and why scores that are not public are missing."""
+    """Scores of the entries that have files, by method; and why those of others are missing."""
     groups, absent = {}, {}
     for entry in entries:
         try:
             found = read_entry_scores(entry, space, external_dir)
-        except MissingDataError as error:
-            if "external" not in (entry.results[space.name].scores or {}):
-                raise
+        except ChannelBenchError as error:
+            is_external = "external" in (entry.results[space.name].scores or {})
+            if not (is_external and isinstance(error, MissingDataError)):
+                if on_broken is None:
+                    raise
+                on_broken(error)
             absent[entry.method] = str(error)
             continue
         if found is not None:

@@ -22,25 +22,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, os_reason
-from channel_bench.record import parquet_bytes
+from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
 from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.support.durable import write_atomic
+from channel_bench.support.reading import MIB, parse_json, read_file
 from channel_bench.table import shipped
 from harness.judge.groups import check_name, numbered
 from harness.leaderboard.keys import ENTRY_KEYS, check_entry, check_url
+from harness.score_formats import MAX_SCORE_BYTES, parquet_of
 from harness.scores import Scores, read_scores
 
 MIN_SHARE = 0.99
 """Share of the architectures that an entry has to score."""
+MAX_ENTRY_BYTES = MIB
+"""Of the JSON of an entry; the largest of the package has a few kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -82,36 +84,57 @@ def entries_dir() -> Path:
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def read_entries(folder: Path) -> list[Entry]:
+def read_entries(folder: Path, on_broken: Callable[[ChannelBenchError], object] | None = None) -> list[Entry]:
     """All entries of a folder, by file name.
+
+    Args:
+        folder: Of the JSON files.
+        on_broken: Called with the error of each entry that cannot be read, which is left out; without it, the first
+            such error is raised. Raised is also the error of the only entry, or of all of them.
 
     Raises:
         MissingDataError: There is no such folder, or no entry in it.
         CorruptFileError: A file is not JSON.
-        ArgumentError: A key is missing or unknown, a value is of the wrong kind, or two entries have one name.
+        ArgumentError: A key is missing or unknown, a value is of the wrong kind or out of range, or two entries have
+            one name.
     """
-    paths = sorted(folder.glob("*.json"))
+    try:
+        paths = sorted(folder.glob("*.json"))
+    except (OSError, ValueError):  # a name that no folder can have
+        paths = []
     if not paths:
-        raise MissingDataError(f"there is no leaderboard entry (*.json) in {str(folder)!r}")
-    entries = [read_entry(path) for path in paths]
-    names = [entry.method for entry in entries]
-    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
-    if twice is not None:
-        raise ArgumentError(f"two entries in {str(folder)!r} are called {twice!r}: names must differ")
-    return entries
+        raise MissingDataError(f"there is no leaderboard entry (*.json) in {str(folder)[:200]!r}")
+    entries: dict[str, Entry] = {}
+    errors: list[ChannelBenchError] = []
+    for path in paths:
+        try:
+            entry = read_entry(path)
+            if entry.method in entries:
+                raise ArgumentError(
+                    f"two entries in {str(folder)!r} are called {entry.method!r}: {path.name} and"
+                    f" {entries[entry.method].path.name}; names must differ"
+                )
+            entries[entry.method] = entry
+        except ChannelBenchError as error:
+            errors.append(error)
+    if errors and (on_broken is None or not entries):
+        raise errors[0]
+    if on_broken is not None:
+        for each in errors:
+            on_broken(each)
+    return list(entries.values())
 
 
 def read_entry(path: Path) -> Entry:
     """One entry, checked but for its scores; errors as `read_entries`."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise MissingDataError(f"cannot read entry {str(path)!r}: {os_reason(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"entry {str(path)!r} is not JSON: {' '.join(str(error).split())}") from None
+    content = _read_json(path)
     check_entry(path, content)
     results = {space: Result(space, **result) for space, result in content["results"].items()}
     return Entry(**{key: content[key] for key in ENTRY_KEYS if key != "results"}, results=results, path=path)
+
+
+def _read_json(path: Path) -> Any:
+    return parse_json(read_file(path, "entry", MAX_ENTRY_BYTES), f"entry {str(path)!r}")
 
 
 def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = None) -> list[Scores] | None:
@@ -154,10 +177,7 @@ def _score_file(entry: Entry, scores: Mapping[str, str], external_dir: Path | No
             f"scores of {entry.method!r} are not here: {scores['external']} from {scores['source']}; name its"
             " folder with --external"
         )
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise MissingDataError(f"cannot read score file {str(path)!r}: {os_reason(error)}") from None
+    digest = hashlib.sha256(read_file(path, "score file", MAX_SCORE_BYTES)).hexdigest()
     if digest != scores["sha256"]:
         raise CorruptFileError(
             f"score file {str(path)!r} has SHA-256 {digest[:16]}..., the entry says {scores['sha256'][:16]}..."
@@ -202,13 +222,9 @@ def make_entry(
     seeds = _checked_seeds(rankings)
     space, indices = rankings[0].space, rankings[0].indices
     columns = [f"seed{seed}" for seed in seeds] if len(rankings) > 1 else ["score"]
-    arrow = pa.table(
-        {
-            "arch": [space.text(int(index)) for index in indices],
-            **{column: each.values for column, each in zip(columns, rankings, strict=True)},
-        }
-    )
-    data = parquet_bytes(arrow)
+    texts = [space.text(int(index)) for index in indices]
+    values = {column: each.values for column, each in zip(columns, rankings, strict=True)}
+    data = parquet_of({"arch": texts, **values})
     slug = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in method)
     file = f"{slug}.{space.name}.parquet"
     result = {
@@ -253,23 +269,40 @@ def _compute(rankings: Sequence[Scores]) -> dict[str, Any] | None:
 def write_entry(files: Mapping[Path, bytes], folder: Path) -> list[Path]:
     """Put a new entry into a folder; a result of the same method in another space is added to the entry that is there.
 
+    A result whose score file is missing or is not the one that the entry names is replaced. The JSON is moved into
+    place last: an entry that is there has its scores.
+
     Raises:
         ArgumentError: The folder has this method in this space.
+        CorruptFileError: What is there under the name of the entry is not JSON.
         StorageError: The file system refused; what was there is untouched.
     """
     (name,) = [path for path in files if path.name.endswith(".json")]
-    contents = {folder / path: data for path, data in files.items()}
+    contents = {folder / path: data for path, data in files.items() if path != name}
+    contents[folder / name] = files[name]
     if (folder / name).exists():
         before, new = read_entry(folder / name), json.loads(files[name])
-        twice = before.results.keys() & new["results"].keys()
+        twice = [space for space in before.results.keys() & new["results"].keys() if _is_whole(before, space)]
         if twice or before.method != new["method"]:
             raise ArgumentError(
                 f"{str(folder / name)!r} has {before.method!r} in {', '.join(sorted(before.results))}: delete that"
                 " result first, or choose another name"
             )
-        content = json.loads((folder / name).read_bytes())
+        content = _read_json(folder / name)
         content["results"] |= new["results"]
         content |= {key: new[key] for key in ("paper", "url", "code", "notes") if new[key] is not None}
         contents[folder / name] = _entry_bytes(content)
     write_atomic(*contents.items())
     return list(contents)
+
+
+def _is_whole(entry: Entry, space: str) -> bool:
+    """Whether the score file of a result, where it has one beside the entry, is there and the one that it names."""
+    scores = entry.results[space].scores
+    if scores is None or "file" not in scores:
+        return True
+    try:
+        _score_file(entry, scores, None)
+    except (MissingDataError, CorruptFileError):
+        return False
+    return True

@@ -10,14 +10,16 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from channel_bench.errors import ArgumentError, MissingDataError, os_reason
+from channel_bench.errors import ArgumentError, CorruptFileError
 from channel_bench.support.durable import write_atomic
+from channel_bench.support.reading import MIB, read_file
 from harness.leaderboard.board import Board
 from harness.leaderboard.sheets import overview_sheet, sheets_of
 from harness.report.sheets import to_html, to_markdown
 
 MARKERS = ("<!-- leaderboard -->", "<!-- end of leaderboard -->")
 """The overview of a README stands between these two comments."""
+MAX_README_BYTES = 16 * MIB
 
 
 def board_markdown(boards: Sequence[Board], figure: str | None = None) -> str:
@@ -59,6 +61,8 @@ def write_boards(
 ) -> list[Path]:
     """Write README.md, leaderboard.html and, with `figures`, kendall.png; all of them or none.
 
+    The figure comes first and Markdown, which points at it, last.
+
     Args:
         boards: From `make_board`.
         folder: Made where it is missing.
@@ -68,6 +72,7 @@ def write_boards(
     Raises:
         ArgumentError: `readme` has not both of MARKERS.
         MissingDataError: `readme` cannot be read.
+        CorruptFileError: `readme` is not UTF-8 text.
         MissingPackageError: matplotlib is not installed.
         StorageError: The file system refused; what was there is untouched.
     """
@@ -79,8 +84,8 @@ def write_boards(
         files["kendall.png"] = draw_board(reports)
     image = "kendall.png" if files else None
     data_url = f"data:image/png;base64,{base64.b64encode(files[image]).decode()}" if image else None
-    files["README.md"] = f"# Leaderboard\n\n{_HOW}\n{board_markdown(boards, image)}".encode()
     files["leaderboard.html"] = board_html(boards, data_url).encode()
+    files["README.md"] = f"# Leaderboard\n\n{_HOW}\n{board_markdown(boards, image)}".encode()
     contents = {folder / name: data for name, data in files.items()}
     if readme is not None:
         contents[readme] = _with_overview(readme, to_markdown(overview_sheet(boards))).encode()
@@ -95,9 +100,9 @@ def check_readme(path: Path) -> None:
 
 def _with_overview(path: Path, table: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise MissingDataError(f"cannot read {str(path)!r}: {os_reason(error)}") from None
+        text = read_file(path, "Markdown file", MAX_README_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(f"Markdown file {str(path)!r} is not UTF-8 text: {error.reason}") from None
     before, begin, rest = text.partition(MARKERS[0])
     _, end, after = rest.partition(MARKERS[1])
     if not begin or not end:

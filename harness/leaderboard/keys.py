@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,14 @@ RESULT_KEYS = ("scores", "seeds", "compute", "reported")
 SCORES_KEYS = (("file", "sha256"), ("baseline",), ("external", "sha256", "source"))
 COMPUTE_KEYS = ("train_gmac", "fit_s", "device")
 REPORTED_KEYS = ("kendall", "spearman", "pearson", "source")
+MAX_SEED = 2**63 - 1
+MAX_SEEDS = 1000
+MAX_COMPUTE = 1e15
+"""Of GMAC and of seconds: more than any machine does."""
+MAX_FILE_NAME = 255
+"""Bytes of a file name, on all file systems in use."""
+MAX_TEXT = 2000
+"""Characters of a text of an entry."""
 
 
 def check_entry(path: Path, content: Any) -> None:
@@ -30,16 +40,16 @@ def check_entry(path: Path, content: Any) -> None:
         content: As read from JSON.
 
     Raises:
-        ArgumentError: The first thing that is wrong.
+        ArgumentError: The first thing that is wrong: a key, a type or a value out of range.
         UnknownNameError: There is no such space or baseline.
     """
     check = _Check(path)
     check.keys("the entry", content, ENTRY_KEYS)
-    check.kind("method", content["method"], str, allow_none=False)
+    check.text("method", content["method"], allow_none=False)
     # The entry of a free baseline has the reserved name of that baseline.
     is_baseline = content["method"] in BASELINES
     for key in ("paper", "url", "code", "notes"):
-        check.kind(key, content[key], str)
+        check.text(key, content[key])
     try:
         if not is_baseline:
             check_name(content["method"])
@@ -89,6 +99,18 @@ class _Check:
         names = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         self.fail(f"{where} is {str(value)[:60]!r}: allowed is {names}{' or null' if allow_none else ''}")
 
+    def text(self, where: str, value: Any, allow_none: bool = True) -> None:
+        """The value is a text that fits a table."""
+        self.kind(where, value, str, allow_none)
+        if value is not None and len(value) > MAX_TEXT:
+            self.fail(f"{where} has {len(value):,} characters: allowed are at most {MAX_TEXT:,}")
+
+    def number(self, where: str, value: Any, low: float, high: float, allow_none: bool = True) -> None:
+        """The value is a finite number of a range, ends included."""
+        self.kind(where, value, (int, float), allow_none)
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            self.fail(f"{where} is {value}: allowed are {low:g} to {high:g}")
+
     def result(self, space: str, value: Any, is_baseline: bool) -> None:
         """What an entry says of one space."""
         if space not in list_spaces():
@@ -99,8 +121,14 @@ class _Check:
         if is_baseline and "baseline" not in (value["scores"] or {}):
             self.fail("its method has the name of a free baseline, whose scores are not given")
         self.kind(f"seeds of {space}", value["seeds"], list, allow_none=False)
-        for seed in value["seeds"]:
+        if len(value["seeds"]) > MAX_SEEDS:
+            self.fail(f"{space} has {len(value['seeds']):,} seeds: allowed are at most {MAX_SEEDS:,}")
+        for number, seed in enumerate(value["seeds"]):
             self.kind(f"a seed of {space}", seed, int, allow_none=False)
+            if not 0 <= seed <= MAX_SEED:
+                self.fail(f"a seed of {space} is {seed}: allowed are 0 to 2^63 - 1")
+            if seed in value["seeds"][:number]:
+                self.fail(f"seed {seed} of {space} is there twice: each seed has a column of its own")
         if value["compute"] is not None:
             self.compute(space, value["compute"])
         if value["reported"] is not None:
@@ -114,21 +142,26 @@ class _Check:
         wanted = next((keys for keys in SCORES_KEYS if keys[0] in value), SCORES_KEYS[0])
         self.keys(f"scores of {space}", value, wanted)
         for key in wanted:
-            self.kind(f"{key} of {space}", value[key], str, allow_none=False)
+            self.text(f"{key} of {space}", value[key], allow_none=False)
         if "baseline" in value and value["baseline"] not in BASELINES:
             raise unknown_name(f"baseline in entry {str(self._path)!r}", value["baseline"], BASELINES)
         file = value.get("file", value.get("external", "file"))
         # A path would let an entry name any file of the reader's machine.
-        if Path(file).name != file:
-            self.fail(f"score file {file!r} is not a file name: it lies beside the entry")
+        if not file.isprintable() or Path(file).name != file or file in ("", ".", ".."):
+            self.fail(f"score file {file[:60]!r} is not a file name: it lies beside the entry")
+        if len(file.encode()) > MAX_FILE_NAME:
+            self.fail(f"name of score file {file[:60]!r}... is longer than {MAX_FILE_NAME} bytes")
+        if "sha256" in value and not re.fullmatch(r"[0-9a-f]{64}", value["sha256"]):
+            self.fail(f"sha256 of {space} is {value['sha256'][:70]!r}: allowed are 64 hexadecimal digits")
 
     def compute(self, space: str, value: Any) -> None:
         self.keys(f"compute of {space}", value, COMPUTE_KEYS)
-        for key, kind in zip(COMPUTE_KEYS, ((int, float), (int, float), (str,)), strict=True):
-            self.kind(f"{key} of {space}", value[key], kind)
+        for key in COMPUTE_KEYS[:-1]:
+            self.number(f"{key} of {space}", value[key], 0, MAX_COMPUTE)
+        self.text(f"device of {space}", value["device"])
 
     def reported(self, space: str, value: Any) -> None:
         self.keys(f"reported of {space}", value, REPORTED_KEYS)
         for key in REPORTED_KEYS[:-1]:
-            self.kind(f"{key} of {space}", value[key], (int, float))
-        self.kind(f"source of {space}", value["source"], str, allow_none=False)
+            self.number(f"{key} of {space}", value[key], -1, 1)
+        self.text(f"source of {space}", value["source"], allow_none=False)

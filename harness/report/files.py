@@ -24,6 +24,8 @@ FILE_NAMES = (
 def write_report(report: Report, folder: str | Path, *, figures: bool = True) -> list[Path]:
     """Write report.json, .md, .tex and .html, and the figures as PNG and PDF; all of them or none.
 
+    Figures come first, and report.json, which says of what report they are, last.
+
     Args:
         report: From `make_report`.
         folder: Made where it is missing; files of these names are replaced, or deleted where this report has none.
@@ -44,12 +46,12 @@ def write_report(report: Report, folder: str | Path, *, figures: bool = True) ->
 
         drawn = draw_figures(report) | {"report.html": report_page(report).encode()}
     files = {
-        "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
-        "report.md": report_markdown(report, [name for name in drawn if name.endswith(".png")]),
         "report.tex": report_latex(report),
+        "report.md": report_markdown(report, [name for name in drawn if name.endswith(".png")]),
+        "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
     }
-    contents = {folder / name: text.encode() for name, text in files.items()}
-    contents |= {folder / name: data for name, data in drawn.items()}
+    contents = {folder / name: data for name, data in drawn.items()}
+    contents |= {folder / name: text.encode() for name, text in files.items()}
     write_atomic(*contents.items())
     for path in {folder / name for name in FILE_NAMES} - contents.keys():
         with contextlib.suppress(OSError):

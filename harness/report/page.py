@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from channel_bench.errors import MissingPackageError
+from channel_bench.errors import MissingPackageError, printable
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.page import assemble, common_parts, pack_array
 from channel_bench.support.terminal import finite
@@ -80,9 +80,20 @@ def report_page(report: Report) -> str:
         PAGES,
         "report",
         title=f"{data['title']}, judged",
-        data=finite(data),
+        data=_printable(finite(data)),
         more={**common_parts(), "plotly": get_plotlyjs(), "tables": "".join(map(_folded, _tables(report)))},
     )
+
+
+def _printable(value: Any) -> Any:
+    """A value of dicts, lists and texts without control characters, which names and facts of score files may have."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {key: _printable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_printable(inner) for inner in value]
+    return value
 
 
 # -- words ----------------------------------------------------------------------------------------------------------

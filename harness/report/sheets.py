@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from channel_bench.errors import printable
 from channel_bench.space import NUM_ARCHS
 from channel_bench.support.terminal import print_json, print_table
 from harness.judge.baselines import AdditiveCurve
@@ -97,18 +98,22 @@ def to_latex(sheet: Sheet, label: str = "", rules: Collection[int] = ()) -> str:
 
 def to_html(sheet: Sheet) -> str:
     """A sheet as an HTML figure, everything escaped."""
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in sheet.columns)
+    head = "".join(f'<th scope="col">{_html(column)}</th>' for column in sheet.columns)
     body = "".join("<tr>" + "".join(_html_cell(sheet, cell) for cell in row) + "</tr>" for row in sheet.rows)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in sheet.notes)
+    notes = "".join(f"<li>{_html(note)}</li>" for note in sheet.notes)
     return (
-        f"<figure><figcaption>{html.escape(sheet.title)}</figcaption>"
+        f"<figure><figcaption>{_html(sheet.title)}</figcaption>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f"<ul>{notes}</ul></figure>\n"
     )
 
 
+def _html(text: str) -> str:
+    return html.escape(printable(text))
+
+
 def _html_cell(sheet: Sheet, cell: str) -> str:
-    text, link = html.escape(cell), _link(sheet, cell)
+    text, link = _html(cell), _link(sheet, cell)
     return f'<td><a href="{html.escape(link)}">{text}</a></td>' if link else f"<td>{text}</td>"
 
 
@@ -120,10 +125,11 @@ def _link(sheet: Sheet, cell: str) -> str | None:
 
 def is_link(address: str) -> bool:
     """Whether a text is a web address that is safe to follow and to write down."""
-    return re.fullmatch(r"https?://[^\s()<>\"']+", address) is not None
+    return re.fullmatch(r"https?://[^\s()<>\"']+", address) is not None and address.isprintable()
 
 
 def _markdown(text: str) -> str:
+    text = printable(text)
     for character in "\\`*_[]<>|":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
@@ -136,7 +142,7 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    escaped = " ".join("".join(_LATEX.get(character, character) for character in text).split())
+    escaped = " ".join("".join(_LATEX.get(character, character) for character in printable(text)).split())
     escaped = escaped.replace("+-", r"$\pm$")
     return re.sub(r"(?<![\w.$}-])-(?=\d)", "$-$", escaped)  # a minus, not a hyphen
 

@@ -8,6 +8,7 @@ speak of. With more examples: ``FUZZ_EXAMPLES=3000 python -m pytest tests/fuzz``
 import contextlib
 import copy
 import dataclasses
+import gzip
 import hashlib
 import json
 import os
@@ -228,6 +229,17 @@ def goods(tmp_path_factory):
     LatencyModel(SPACE, layers_ms, Conditions("cpu", "2", 1, 4, "fp32", (1, 8, 8))).write(folder / "latency.json")
     found["latency.json"] = folder / "latency.json", lambda path: load_latency(path)
     found["latency resealed"] = folder / "latency.json", read_resealed_latency
+    (folder / "scores.jsonl").write_text("".join(f'{{"arch": {SPACE.text(i)}, "score": {i / 7}}}\n' for i in range(50)))
+    found["scores.jsonl"] = folder / "scores.jsonl", read_scores_of
+    nested = {"columns": ["arch", "score"], "index": [0, 1], "data": [[SPACE.text(0), 0.5], [SPACE.text(1), 0.25]]}
+    (folder / "scores-split.json").write_text(json.dumps(nested))
+    found["scores-split.json"] = folder / "scores-split.json", read_scores_of
+    np.save(folder / "scores.npy", np.arange(16384.0))
+    found["scores.npy"] = folder / "scores.npy", read_scores_of
+    np.savez_compressed(folder / "scores.npz", np.arange(16384) % 7)
+    found["scores.npz"] = folder / "scores.npz", read_scores_of
+    (folder / "scores.csv.gz").write_bytes(gzip.compress((folder / "scores.csv").read_bytes()))
+    found["scores.csv.gz"] = folder / "scores.csv.gz", read_scores_of
     store = RunStore.create(folder / "runs", SPACE, get_recipe("mini", epochs=2), "digits", "d1")
     for run in range(3):
         store.add(make_record(run=run))
@@ -258,19 +270,9 @@ def goods(tmp_path_factory):
 BESIDE = ["body", "stated"]
 IN_STORE = ["plan", "failure", "builder", "lease"]
 KINDS = [
-    "scores.parquet",
-    "scores.csv",
-    "scores.json",
-    "table.parquet",
-    "table metadata",
-    "curves.h5",
-    "latency.json",
-    "latency resealed",
-    "store.json",
-    "part",
-    *BESIDE,
-    *IN_STORE,
-    "entry",
+    *("scores.parquet", "scores.csv", "scores.json", "scores.jsonl", "scores-split.json", "scores.npy", "scores.npz"),
+    *("scores.csv.gz", "table.parquet", "table metadata", "curves.h5", "latency.json", "latency resealed"),
+    *("store.json", "part", *BESIDE, *IN_STORE, "entry"),
 ]
 
 

@@ -26,6 +26,7 @@ from harness.leaderboard.entries import (
 )
 from harness.leaderboard.files import MARKERS, board_html, write_boards
 from harness.leaderboard.sheets import overview_sheet, reported_sheet, sheets_of
+from harness.report.sheets import to_latex, to_markdown
 from harness.scores import make_scores, write_scores
 
 pytestmark = pytest.mark.xdist_group("leaderboard")
@@ -177,7 +178,7 @@ def test_scores_and_entry_cannot_drift_apart(folder):
     with pytest.raises(CorruptFileError, match="has SHA-256 .*, the entry says"):
         make_board(read_entries(folder), "resnet-mini", cb.load("resnet-mini"))
     path.unlink()
-    with pytest.raises(MissingDataError, match="No such file"):
+    with pytest.raises(MissingDataError, match="does not exist"):
         make_board(read_entries(folder), "resnet-mini", cb.load("resnet-mini"))
 
 
@@ -226,7 +227,7 @@ def test_what_the_leaderboard_would_refuse_is_not_entered(method, url, message):
 WRONG = {
     "taken name": (changed(method="flops"), "has the name of a free baseline, whose scores are not given"),
     "no address": (changed(url="ftp://x"), "is not an address: allowed are http"),
-    "no JSON": (lambda entry: None, "is not JSON"),
+    "no JSON": (lambda entry: None, "is not valid JSON"),
     "a list": (lambda entry: [entry], "the entry is .* allowed is dict"),
     "unknown key": (changed(author="me"), "has author: its keys are method, paper"),
     "missing key": (lambda entry: {key: entry[key] for key in entry if key != "code"}, "lacks code"),
@@ -243,6 +244,24 @@ WRONG = {
         "kendall of resnet-mini is 'high': allowed is int or float or null",
     ),
     "nothing": (result(scores=None), "has neither scores nor reported numbers"),
+    "a null byte": (result(scores={"file": "a\0.csv", "sha256": "0"}), "is not a file name"),
+    "a long name": (result(scores={"external": "a" * 300, "sha256": "0" * 64, "source": "x"}), "longer than 255 bytes"),
+    "no sum at all": (result(scores={"file": "a.csv", "sha256": "0"}), "allowed are 64 hexadecimal digits"),
+    "a negative seed": (result(seeds=[-5]), "a seed of resnet-mini is -5: allowed are 0 to"),
+    "a seed twice": (result(seeds=[4, 4]), "seed 4 of resnet-mini is there twice"),
+    "a huge GMAC": (result(compute={"train_gmac": 10**400, "fit_s": 1, "device": None}), "does not fit 64 bits"),
+    "a negative GMAC": (result(compute={"train_gmac": -1, "fit_s": 1, "device": None}), "train_gmac .* is -1: allowed"),
+    "an endless GMAC": (result(compute={"train_gmac": 1e999, "fit_s": 1, "device": None}), "Infinity is no number"),
+    "a Kendall of 5": (
+        result(reported={"kendall": 5, "spearman": None, "pearson": None, "source": "x"}),
+        "kendall of resnet-mini is 5: allowed are -1 to 1",
+    ),
+    "a Kendall of NaN": (
+        result(reported={"kendall": float("nan"), "spearman": None, "pearson": None, "source": "x"}),
+        "NaN is no number",
+    ),
+    "half a character": (changed(paper="\ud800"), "half a surrogate pair"),
+    "a novel": (changed(notes="x" * 3000), "notes has 3,000 characters"),
 }
 
 
@@ -256,6 +275,49 @@ def test_a_wrong_entry_is_one_clear_line(case, folder, run_cli):
         read_entries(folder)
     code, output, errors = run_cli("channel-harness", "leaderboard", "--entries", folder)
     assert (code, output, errors.count("\n")) == (2, "", 1) and re.search(message, errors)
+
+
+def test_a_key_that_stands_twice_is_refused(folder):
+    path = folder / "mine.json"
+    path.write_text(path.read_text().replace('"method"', '"method": "other", "method"', 1))
+    with pytest.raises(CorruptFileError, match="key 'method' stands twice"):
+        read_entry(path)
+
+
+def test_broken_entries_hide_no_other(folder, run_cli):
+    for name in ("lost", "damaged"):
+        made = make_entry(
+            [scores_of(np.random.default_rng(5).normal(size=16384))],
+            method=name, paper=None, url=None, code=None, notes=None,
+        )  # fmt: skip
+        write_entry(made, folder)
+    (folder / "lost.resnet-mini.parquet").unlink()
+    (folder / "damaged.resnet-mini.parquet").write_bytes(b"PAR1")
+    (folder / "worse.json").write_text("{")
+    shown = ("--space", "resnet-mini", "--entries", folder, "--replicates", 0)
+    code, output, errors = run_cli("channel-harness", "leaderboard", *shown, "--json")
+    (found,) = json.loads(output)
+    methods = {row["name"] for row in found["report"]["comparison"]["rows"] if row["kind"] == "method"}
+    assert code == 0 and methods == {"mine"} and found["absent"].keys() == {"lost", "damaged"}
+    lines = [line for line in errors.splitlines() if line.startswith("left out: ")]
+    assert len(lines) == 3 and all(any(name in line for line in lines) for name in ("lost", "damaged", "worse.json"))
+    with pytest.raises(CorruptFileError, match="worse.json"):
+        read_entries(folder)
+
+
+@pytest.mark.parametrize("damage", ["missing", "other"])
+def test_an_entry_whose_scores_are_broken_is_replaced(folder, damage):
+    path = folder / "mine.resnet-mini.parquet"
+    path.unlink() if damage == "missing" else path.write_bytes(b"PAR1")
+    made = make_entry(
+        [scores_of(np.arange(16384.0), 7)], method="mine", paper=None, url=None, code=None, notes=None
+    )  # fmt: skip
+    written = write_entry(made, folder)
+    assert written[-1].name == "mine.json"  # moved last, so that a kill leaves no entry without its scores
+    (scores,) = read_entry_scores(read_entry(folder / "mine.json"), SPACE)
+    assert scores.facts["seed"] == 7 and (scores.values == np.arange(16384.0)).all()
+    with pytest.raises(ArgumentError, match="delete that"):
+        write_entry(made, folder)
 
 
 def test_two_entries_of_one_name_and_an_empty_folder_are_refused(folder, tmp_path):
@@ -333,6 +395,14 @@ def test_a_name_cannot_break_out_of_the_page(board):
     board.entries[name] = board.entries.pop("mine")
     page = board_html([board])
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_nothing_that_a_terminal_obeys_comes_out_of_an_entry(board):
+    for key in ("paper", "code"):
+        object.__setattr__(board.entries["mine"], key, "red\x1b[31m\u202eder")
+    for text in (board_html([board]), *map(to_markdown, sheets_of([board])), *map(to_latex, sheets_of([board]))):
+        assert "\x1b" not in text and "\u202e" not in text
+    assert "red\ufffd[31m\ufffdder" in board_html([board])
 
 
 def test_a_readme_without_a_place_for_it_is_left_alone(board, tmp_path):
