@@ -26,13 +26,15 @@ its registered name. A name with a plus, ``my-method+log``, is the method ranked
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from channel_bench.errors import MethodError
+from channel_bench.errors import ChannelBenchError, MethodError
+from harness.locate import raised_at, shown
 from harness.registry import Plugin, Registry
 
 if TYPE_CHECKING:
@@ -75,6 +77,28 @@ register = METHODS.register
 """Class decorator that makes a method known under a name (`Registry.register`)."""
 
 
+@contextlib.contextmanager
+def plugin_errors(what: str, plugin: object) -> Iterator[None]:
+    """Turn whatever a plug-in's code raises into one line that names its kind and the plug-in's own line.
+
+    Args:
+        what: The call, for the message: "fit(task) of method 'my-method'".
+        plugin: The object whose code runs; lines of its package are its own.
+
+    Raises:
+        MethodError: The code raised; the exception is its cause, so Python shows the whole traceback.
+    """
+    try:
+        yield
+    except ChannelBenchError:
+        raise
+    except Exception as error:
+        package = type(plugin).__module__.partition(".")[0]
+        raise MethodError(
+            f"{what} raised {shown(error)}{raised_at(error, package)}: 'channel-harness check' helps to find the cause"
+        ) from error
+
+
 def score_all(
     evaluator: Evaluator,
     task: Task,
@@ -107,7 +131,9 @@ def score_all(
     columns = getattr(evaluator, "columns", None)
     for start in range(first, len(archs), SCORE_CHUNK):
         chunk = archs[start : start + SCORE_CHUNK]
-        found = {"score": evaluator.score(chunk.copy())} | ({} if columns is None else dict(columns(chunk.copy())))
+        with plugin_errors("score(archs)", evaluator):
+            found = {"score": evaluator.score(chunk.copy())}
+            found |= {} if columns is None else dict(columns(chunk.copy()))
         parts.append({name: _checked(task, chunk, name, values) for name, values in found.items()})
         if keep is not None:
             keep(_joined(parts))

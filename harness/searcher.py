@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, BudgetError, MethodError
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray, Space
-from harness.method import SCORE_CHUNK, Evaluator
+from harness.method import SCORE_CHUNK, Evaluator, plugin_errors
 from harness.registry import Registry
 from harness.scores import Scores
 
@@ -265,7 +265,8 @@ class Queries:
         return function
 
     def _answers(self, indices: IntArray) -> FloatArray:
-        answers = np.asarray(self.evaluator.score(self.space.archs()[indices]))
+        with plugin_errors("score(archs)", self.evaluator):
+            answers = np.asarray(self.evaluator.score(self.space.archs()[indices]))
         if answers.shape != indices.shape or answers.dtype.kind != "f":
             raise MethodError(
                 f"score() of {len(indices)} architectures returned {answers.dtype} of shape {answers.shape}: it must"

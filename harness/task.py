@@ -111,15 +111,16 @@ class Task:
 
         The same stream gives the same numbers in every call, and different streams are independent: take one number
         per purpose, and where a draw belongs to a step or an architecture, its number as a second one. Then what was
-        drawn before changes nothing: ``task.rng(10, batch.number)``.
+        drawn before changes nothing: ``task.rng(20, batch.number)``.
 
         Args:
-            *stream: Integers >= 0. `harness.supernet` uses 0, 1 and 2 as the first one; take 10 and above.
+            *stream: Integers >= 0. `harness.supernet` uses 0, 1, 2, 10 and 11 as the first one; take 20
+                and above.
         """
         return np.random.default_rng([self.seed, *stream])
 
     def generator(self, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
-        """Make a torch generator from the task's seed, for ``torch.randn(..., generator=task.generator(10))``.
+        """Make a torch generator from the task's seed, for ``torch.randn(..., generator=task.generator(20))``.
 
         Args:
             *stream: As for `rng`.
@@ -165,7 +166,7 @@ class Task:
 
             loader = task.train_loader()
             for epoch in range(task.recipe.epochs):
-                generator = task.generator(10, epoch, device=task.device)   # decides order and augmentation
+                generator = task.generator(20, epoch, device=task.device)   # decides order and augmentation
                 for elapsed, images, labels in loader.epoch(generator):
                     lr = task.recipe.lr_at(epoch + elapsed)
                     ...

@@ -30,7 +30,7 @@ from channel_bench.support.durable import TEMPORARY_PREFIX, write_atomic
 from channel_bench.support.terminal import progress
 from channel_bench.training.devices import device_name
 from channel_bench.training.step import arithmetic
-from harness.method import Evaluator, Method, score_all
+from harness.method import Evaluator, Method, plugin_errors, score_all
 from harness.methods import find_method, get_method
 from harness.ranking.request import RankRequest
 from harness.scores import Scores, make_scores, write_scores
@@ -302,7 +302,7 @@ def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Eval
         The evaluator, and the seconds that fitting took.
 
     Raises:
-        MethodError: The method returned something that cannot score, or its training diverged.
+        MethodError: The method raised, returned something that cannot score, or its training diverged.
     """
     started = time.perf_counter()
     with arithmetic(), _bar(show, f"training {name}", task.recipe.epochs) as advance:
@@ -312,7 +312,8 @@ def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Eval
             if task.on_epoch is not None:
                 task.on_epoch(epoch, num_epochs, note)
 
-        evaluator = method.fit(dataclasses.replace(task, on_epoch=on_epoch))
+        with plugin_errors(f"fit(task) of method {name!r}", method):
+            evaluator = method.fit(dataclasses.replace(task, on_epoch=on_epoch))
     if not callable(getattr(evaluator, "score", None)):
         raise MethodError(
             f"fit() of method {name!r} returned an object of class {type(evaluator).__name__}, which has no function"

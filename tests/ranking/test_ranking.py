@@ -351,3 +351,21 @@ def test_a_checkpoint_holds_what_training_needs_and_nothing_that_runs(digits, tm
     get_method("tas").fit(task_of(digits, tmp_path, epochs=1))
     kept = torch.load(tmp_path / "supernet.pt", weights_only=True)
     assert kept["epoch"] == 1 and set(kept["states"]) == {"supernet", "optimizer", "loss_records", "betas", "adam"}
+
+
+@pytest.mark.parametrize("command", ["rank", "search"])
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("    def fit(self, task):\n        raise ValueError('boom\\nsecond line')\n", "ValueError: boom second line"),
+        (
+            "    def fit(self, task):\n        return self\n    def score(self, archs):\n        return 1 / 0\n",
+            "ZeroDivision",
+        ),
+    ],
+)
+def test_what_a_plug_in_raises_is_one_line_with_its_place(tmp_path, run_cli, command, body, message):
+    (tmp_path / "raises.py").write_text("class Raises:\n" + body)
+    where = [f"{tmp_path}/raises.py:Raises", "--space", "resnet-mini", "--epochs", "1"]
+    code, _, errors = run_cli("channel-harness", command, *where, *(["--max-flops", "0.5x"] * (command == "search")))
+    assert code == 2 and len(errors.splitlines()) == 1 and message in errors and "raises.py:" in errors
