@@ -21,6 +21,7 @@ the number of a run, and an unknown architecture raises instead of having index 
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from channel_bench.errors import ArchError, ArgumentError, MissingDataError
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray, Space, get_space, list_spaces
@@ -156,14 +158,30 @@ class ChannelSize:
 
     def query_index_by_arch(self, arch: Any) -> int:
         """Index of an architecture."""
+        if type(arch) is int and 0 <= arch < NUM_ARCHS:
+            return arch
         if hasattr(arch, "tostr"):
             arch = arch.tostr()
         if isinstance(arch, str) and ":" in arch:
             parts = arch.split(":")
+            if len(parts) == len(self._places):
+                try:  # a search asks thousands of times in this form; what is not found is looked at in full below
+                    return sum([places[part] for places, part in zip(self._places, parts, strict=True)])
+                except KeyError:
+                    pass
             if not all(part.isascii() and part.isdecimal() for part in parts):
                 raise ArchError(f"{arch!r} is not an architecture: between colons, only channels are allowed")
             arch = {"channels": [int(part) for part in parts]}
         return int(self.table.space.index(self.table.space.arch(arch)))
+
+    @functools.cached_property
+    def _places(self) -> list[dict[str, int]]:
+        """By slot: what the text of its channels adds to the index."""
+        columns = search_space_info(self.table.space)["candidates"]
+        return [
+            {str(channels): digit * NUM_WIDTHS ** (len(columns) - 1 - slot) for digit, channels in enumerate(column)}
+            for slot, column in enumerate(columns)
+        ]
 
     # -- results ------------------------------------------------------------------------------------------------
 
@@ -214,7 +232,7 @@ class ChannelSize:
             if isinstance(iepoch, bool) or not isinstance(iepoch, (int, np.integer)) or not 0 <= iepoch < epochs:
                 raise ArgumentError(f"iepoch is {iepoch!r}: allowed are 0..{epochs - 1} and None")
             curves = self.table.curves(index)
-            values = {key: float(np.mean(curves[name][runs, iepoch], dtype=float)) for key, name in named.items()}
+            values = {key: _mean_of(curves[name][:, iepoch], runs) for key, name in named.items()}
             done = int(iepoch) + 1
             meaning = f"test accuracy after epoch {done} of {epochs}, percent; mean over runs {runs}"
         else:
@@ -227,7 +245,7 @@ class ChannelSize:
         values |= {"train-all-time": train_s * done / epochs, "train-per-time": train_s / epochs}
         known = {key: value for key, value in values.items() if not math.isnan(value)}
         times = "; times are shares of a whole run's, evaluations included" if "train-all-time" in known else ""
-        return Info({"comment": f"{self._source}: {meaning}{times}", **known}, self._reasons())
+        return Info({"comment": f"{self._source}: {meaning}{times}", **known}, self._reasons)
 
     def query_info_str_by_arch(self, arch: Any, hp: str | int | None = None) -> str:
         """Costs and accuracy of an architecture, as text."""
@@ -254,10 +272,11 @@ class ChannelSize:
         index = self._index(index, dataset, hp)
         space = self.table.space
         values = {"flops": space.flops(index) / MILLION, "params": space.params(index) / MILLION}
-        train_s = self._mean("train_s", index, np.isfinite(self._cells("train_s")[index]))
+        there = np.flatnonzero(np.isfinite(self._cells("train_s")[index])).tolist()
+        train_s = self._mean("train_s", index, there)
         if not math.isnan(train_s):
             values |= {"T-train@total": train_s, "T-train@epoch": train_s / self.full_train_epochs}
-        return Info(values, self._reasons())
+        return Info(values, self._reasons)
 
     def get_latency(self, index: Any, dataset: str | None = None, hp: str | int | None = None) -> float:
         """Raise MissingDataError: a table holds no latencies."""
@@ -366,10 +385,11 @@ class ChannelSize:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    @property
+    @functools.cached_property
     def _source(self) -> str:
         return f"table {self.table.name}, data set {self.table.info.dataset}"
 
+    @functools.cached_property
     def _reasons(self) -> dict[str, str]:
         """Why a key is absent, by how it begins."""
         return {
@@ -395,24 +415,31 @@ class ChannelSize:
 
     def _runs(self, index: int, is_random: bool | int) -> list[int]:
         """Finished runs that an answer is the mean of."""
-        self.table.accuracy(index, metric=self._metric)  # raises where there is none
-        there: list[int] = np.flatnonzero(np.isfinite(self._cells(self._metric)[index])).tolist()
+        row = self._cells(self._metric)[index].tolist()
+        there = [run for run, accuracy in enumerate(row) if math.isfinite(accuracy)]
+        if not there:
+            self.table.accuracy(index, metric=self._metric)  # which raises
         if isinstance(is_random, (bool, np.bool_)):
             return [random.choice(there)] if is_random else there
         if is_random not in there:
             raise ArgumentError(f"is_random is {is_random!r}: allowed are False, True and the runs {there}")
         return [int(is_random)]
 
-    def _mean(self, name: str, index: int, runs: Any) -> float:
+    def _mean(self, name: str, index: int, runs: list[int]) -> float:
         """Mean of a column over runs; NaN where the table has nothing."""
-        values = self._cells(name)[index, runs]
-        return float(values.mean()) if len(values) else math.nan
+        return _mean_of(self._cells(name)[index], runs)
 
     def _cells(self, name: str) -> FloatArray:
         """A column of the table, float64 (16384, num_runs); NaN where missing."""
         if name not in self._columns:
             self._columns[name] = self.table.column(name)
         return self._columns[name]
+
+
+def _mean_of(values: npt.NDArray[Any], runs: list[int]) -> float:
+    """Mean over some runs in float64, NaN over none; `mean` would take three times as long for its checks."""
+    chosen = values if len(runs) == len(values) else values[runs]
+    return float(np.add.reduce(chosen, dtype=np.float64)) / len(runs) if runs else math.nan
 
 
 def _plain(name: str, millions: float | None, widest: int) -> float | None:

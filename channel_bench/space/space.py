@@ -126,9 +126,11 @@ class Space:
         Raises:
             ArchError: A value is not an architecture of this space.
         """
-        # The two common cases first: this is the path of a table look-up, counted in hundreds of nanoseconds.
+        # The common cases first: this is the path of a table look-up, counted in hundreds of nanoseconds.
         if isinstance(value, str) and len(value) == NUM_SLOTS and not value.strip("1234"):
             return int(value.translate(_TEXT_TO_BASE4), NUM_WIDTHS)
+        if type(value) is int and 0 <= value < NUM_ARCHS:
+            return value
         if is_batch(value):
             return (self.digits(value) - 1) @ _PLACE_VALUES
         return functools.reduce(lambda total, digit: total * NUM_WIDTHS + digit - 1, self.arch(value), 0)

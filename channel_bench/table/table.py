@@ -498,7 +498,7 @@ class Table:
             MissingDataError: The table has no curves, or not of this architecture.
             CorruptFileError: The file of curves is damaged or belongs to another table.
         """
-        index = self.space.index(self.space.arch(arch))
+        index = self.space.index(arch if type(arch) is int else self.space.arch(arch))
         found = self._curves().of(index)
         if found is None:
             raise MissingDataError(
