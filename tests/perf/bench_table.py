@@ -4,6 +4,9 @@
 
 The table is made up (16,384 architectures x 3 runs), so no download is needed. The other path is what users of the
 published files do: parse the JSON file and index a dict. Times are medians; the ratios compare paths of this run.
+
+What is kept with a table is measured against the path that works it out again: the words beside an accuracy, the file
+of learning curves (on the shipped table), and the first load in a new process beside PyArrow's own reading of the file.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import make_info, make_rows, write_table  # noqa: E402
 
 import channel_bench as cb  # noqa: E402
+from channel_bench.nats import create  # noqa: E402
+from channel_bench.record import CURVE_METRICS  # noqa: E402
 from channel_bench.table import Table  # noqa: E402
 
 
@@ -34,6 +39,67 @@ def median_s(function: Callable[[], Any], repeats: int) -> float:
         function()
         times.append(time.perf_counter() - started)
     return statistics.median(times)
+
+
+FIRST_LOAD = """
+import sys, time
+import channel_bench.table.sources, pyarrow.parquet
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+path, before, started = sys.argv[2], resident(), time.perf_counter()
+if sys.argv[1] == "table":
+    kept = channel_bench.table.sources.Table.read(path)
+else:
+    kept = pyarrow.parquet.ParquetFile(path).read(use_threads=False)
+print(time.perf_counter() - started, resident() - before)
+"""
+
+
+def first_load(what: str, path: Path) -> tuple[float, float]:
+    """Median seconds and MiB of the first load in a process, over those of the imports."""
+    command = [sys.executable, "-c", FIRST_LOAD, what, str(path)]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(7)]
+    seconds, mebibytes = zip(*([float(number) for number in run] for run in runs), strict=True)
+    return statistics.median(seconds), statistics.median(mebibytes)
+
+
+def kept_paths() -> None:
+    """Measure and print what a table keeps against working it out at every question."""
+    import h5py
+
+    table = cb.load("resnet-mini")
+    api = create(table)
+    curves_path = table.path.parent / table.info.curves_file
+
+    def reopened() -> dict[str, Any]:
+        with h5py.File(curves_path, "r") as file:
+            row = list(file["arch"][:]).index(b"4344424")
+            return {metric: file[metric][row] for metric in CURVE_METRICS}
+
+    def recounted() -> str:
+        table._meanings.clear()
+        return table.meaning()
+
+    table.curves("4344424")
+
+    def many(function: Callable[[], Any], number: int) -> float:
+        return 1e6 * median_s(lambda: [function() for _ in range(number)], 7) / number
+
+    recount, reopen = many(recounted, 50), many(reopened, 50)
+    for what, function, slow, beside in (
+        ("get_more_info(index)", lambda: api.get_more_info(15351), recount, "counting all cells for its comment"),
+        ("get_more_info(iepoch=5)", lambda: api.get_more_info(15351, iepoch=5), reopen, "opening the file of curves"),
+        ("curves(arch)", lambda: table.curves("4344424"), reopen, "opening the file of curves"),
+        ("query(arch)", lambda: table.query("4344424"), None, ""),
+    ):
+        taken = many(function, 2000)
+        against = f"{slow / taken:.1f}x as fast as {beside} alone ({slow:.0f} us)" if slow else ""
+        print(f"{what:28}{taken:7.1f} us   {against}")
+    (seconds, mebibytes), (bare_s, bare_mib) = (first_load(what, table.path) for what in ("table", "pyarrow"))
+    print(
+        f"{'first load after import':28}{1e3 * seconds:7.1f} ms   {mebibytes:.0f} MiB; PyArrow alone reads the file in"
+        f" {1e3 * bare_s:.1f} ms and {bare_mib:.0f} MiB"
+    )
 
 
 def main() -> None:
@@ -98,6 +164,7 @@ def main() -> None:
             ("channel-bench query --json", f"{json_s:.3f} s", f"{json_s / bare_s:.2f}x"),
         ):
             print(f"{what:28}{time_taken:>10}   {beside}")
+    kept_paths()
 
 
 if __name__ == "__main__":
