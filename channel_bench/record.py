@@ -351,22 +351,37 @@ def _check_info(info: TableInfo) -> None:
         ValueError: A field is not what it should be.
     """
     for field_ in dataclasses.fields(info):
-        value, kind = getattr(info, field_.name), field_.type
-        allowed = {
-            "str": isinstance(value, str),
-            "str | None": value is None or isinstance(value, str),
-            "int": type(value) is int and value >= 0,
-            "list[str]": isinstance(value, list) and all(isinstance(text, str) for text in value),
-            "dict[str, Any]": isinstance(value, dict),
-        }[str(kind)]
-        if not allowed:
-            raise ValueError(f"{field_.name} is {repr(value)[:60]}, not {kind}")
-    name, epochs = info.recipe.get("name"), info.recipe.get("epochs")
-    if not isinstance(name, str) or not _is_number(epochs, 1, MAX_NUMBER, whole=True):
-        raise ValueError(f"its recipe has name {name!r} and {epochs!r} epochs")
-    # The file of curves lies beside the table, never elsewhere.
-    if info.curves_file is not None and PurePath(info.curves_file).name != info.curves_file:
-        raise ValueError(f"curves_file {info.curves_file!r} is not the name of a file")
+        name, value = field_.name, getattr(info, field_.name)
+        optional = str(field_.type).endswith(" | None")
+        kind = str(field_.type).removesuffix(" | None")
+        if optional and value is None:
+            continue
+        if kind == "str":
+            _check_text(name, value)
+        elif kind == "list[str]":
+            if not isinstance(value, list):
+                raise ValueError(f"{name} is {repr(value)[:60]}: allowed are lists of texts")
+            for number, text in enumerate(value):
+                _check_text(f"{name}[{number}]", text)
+        elif kind == "int" and not (type(value) is int and value >= 0):
+            raise ValueError(f"{name} is {repr(value)[:60]}: allowed are whole numbers from 0")
+        elif kind == "dict[str, Any]" and not isinstance(value, dict):
+            raise ValueError(f"{name} is {repr(value)[:60]}: allowed are objects")
+    epochs = info.recipe.get("epochs")
+    if not _is_number(epochs, 1, MAX_EPOCHS, whole=True):
+        raise ValueError(f"epochs of the recipe are {str(epochs)[:60]!r}: allowed are 1..{MAX_EPOCHS}")
+    if not isinstance(info.recipe.get("name"), str):
+        raise ValueError("the recipe has no name")
+    file = info.curves_file
+    if file is not None and (len(file) > 255 or file in ("", ".", "..") or set("/\\\0") & set(file)):
+        raise ValueError(f"curves_file is {file[:60]!r}: allowed is the name of a file beside the table")
+    if (file is None) != (info.curves_sha256 is None):
+        raise ValueError("curves_file and curves_sha256 go together, one of them is missing")
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise ValueError(f"{name} is {repr(value)[:60]}: allowed are texts of at most {MAX_TEXT:,} characters")
 
 
 def content_hash(table: pa.Table) -> str:

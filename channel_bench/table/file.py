@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
 from channel_bench.record import METADATA_KEY, SCHEMA, TableInfo, column_values, content_hash, read_info
-from channel_bench.support.fields import check_fields
 from channel_bench.support.reading import MIB, check_file, parse_json
 
 MAX_FILE_BYTES = 512 * MIB
@@ -30,7 +29,6 @@ MAX_RUNS = 2048
 32,767 would take 4 GiB."""
 MAX_TEXT = 1000
 """Characters of a text in a row, such as the name of a device."""
-MAX_EPOCHS = 32767
 
 _TEXTS = [field.name for field in SCHEMA if pa.types.is_string(field.type)]
 
@@ -92,7 +90,6 @@ def _read_info(file: pq.ParquetFile, path: Path) -> TableInfo:
     if (raw := (schema.metadata or {}).get(METADATA_KEY)) is not None:
         parse_json(raw, f"channel-bench metadata of {shown}")
     info = read_info(schema, str(path))
-    _check_info(info, shown)
     there = {field.name: str(field.type) for field in schema}
     wanted = {field.name: str(field.type) for field in SCHEMA}
     if there != wanted or len(schema) != len(SCHEMA):
@@ -103,22 +100,6 @@ def _read_info(file: pq.ParquetFile, path: Path) -> TableInfo:
             f" {'; '.join(differ[:10]) or 'a name stands twice'}"
         )
     return info
-
-
-def _check_info(info: TableInfo, shown: str) -> None:
-    """Refuse provenance whose values have other types than `TableInfo` says, or cannot be."""
-    what = f"metadata of {shown}"
-    check_fields(TableInfo, vars(info), what)
-    epochs, name = info.recipe.get("epochs"), info.recipe.get("name")
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 <= epochs <= MAX_EPOCHS:
-        raise CorruptFileError(f"{what}: epochs of the recipe are {str(epochs)[:60]!r}: allowed are 1..{MAX_EPOCHS}")
-    if not isinstance(name, str):
-        raise CorruptFileError(f"{what}: the recipe has no name")
-    file = info.curves_file
-    if file is not None and (len(file) > 255 or file in ("", ".", "..") or set("/\\\0") & set(file)):
-        raise CorruptFileError(f"{what}: curves_file is {file[:60]!r}: allowed is the name of a file beside the table")
-    if (file is None) != (info.curves_sha256 is None):
-        raise CorruptFileError(f"{what}: curves_file and curves_sha256 go together, one of them is missing")
 
 
 def _read_rows(source: pa.NativeFile, footer: pq.FileMetaData, shown: str) -> pa.Table:
