@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -128,6 +129,7 @@ class _DamagedError(Exception):
 _FAULTS = (
     *(CorruptFileError, ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError),  # with their kinds
     *(pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile),
+    *(SyntaxError, tokenize.TokenError),  # numpy reads the header of an array as Python text
 )
 """What readers raise on a file that is not what its ending says; of numpy and Arrow, too."""
 

@@ -147,6 +147,9 @@ REFUSED = {
     "bools.npy": (lambda path: np.save(path, EVERYTHING > 0), "values are of type bool"),
     "objects.npy": (lambda path: np.save(path, EVERYTHING.astype(object)), "values are of type object"),
     "times.npy": (lambda path: np.save(path, EVERYTHING.astype("M8[s]")), "values are of type datetime64"),
+    "header.npy": (
+        lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': ((((((\n"), "cannot read .* as NPY",
+    ),
     "nothing.csv": (as_text("# only this\n"), "only comments"),
     "gone.csv.gz": (as_text("arch,score\n"), "cannot read .* as CSV"),
     "cut.csv.gz": (lambda path: path.write_bytes(gzip.compress(COMMA.encode())[:-12]), "cannot read .* as CSV"),
