@@ -15,7 +15,6 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,8 @@ RESULTS = ("test_acc", "best_test_acc", "best_epoch", "train_acc", "train_loss",
 """Columns that a run with status "ok" has, and a diverged one has not."""
 MAX_TEXT = 200
 """Characters of a text in the file of a run, such as the name of a device."""
+MAX_INFO_TEXT = 10_000
+"""Characters of a text in the metadata of a table, such as where it comes from."""
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "", nullable: bool = True) -> pa.Field:
@@ -368,8 +369,8 @@ def _check_info(info: TableInfo) -> None:
         elif kind == "dict[str, Any]" and not isinstance(value, dict):
             raise ValueError(f"{name} is {repr(value)[:60]}: allowed are objects")
     epochs = info.recipe.get("epochs")
-    if not _is_number(epochs, 1, MAX_EPOCHS, whole=True):
-        raise ValueError(f"epochs of the recipe are {str(epochs)[:60]!r}: allowed are 1..{MAX_EPOCHS}")
+    if not _is_number(epochs, 1, MAX_NUMBER, whole=True):
+        raise ValueError(f"epochs of the recipe are {str(epochs)[:60]!r}: allowed are 1..{MAX_NUMBER}")
     if not isinstance(info.recipe.get("name"), str):
         raise ValueError("the recipe has no name")
     file = info.curves_file
@@ -380,8 +381,8 @@ def _check_info(info: TableInfo) -> None:
 
 
 def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise ValueError(f"{name} is {repr(value)[:60]}: allowed are texts of at most {MAX_TEXT:,} characters")
+    if not isinstance(value, str) or len(value) > MAX_INFO_TEXT:
+        raise ValueError(f"{name} is {repr(value)[:60]}: allowed are texts of at most {MAX_INFO_TEXT:,} characters")
 
 
 def content_hash(table: pa.Table) -> str:

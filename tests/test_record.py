@@ -77,11 +77,11 @@ def test_a_record_that_names_a_field_twice_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recipe": {}}, "recipe has name None"),
+        ({"recipe": {}}, "epochs of the recipe are .None."),
         ({"recipe": 5}, "recipe is 5"),
-        ({"recipe": {"name": "mini", "epochs": 10**9}}, "1000000000 epochs"),
+        ({"recipe": {"name": "mini", "epochs": 10**9}}, "epochs of the recipe are .1000000000."),
         ({"curves_file": 5}, "curves_file is 5"),
-        ({"curves_file": "../../secret.h5"}, "is not the name of a file"),
+        ({"curves_file": "../../secret.h5"}, "allowed is the name of a file"),
         ({"devices": "cpu"}, "devices is 'cpu'"),
         ({"dataset": None}, "dataset is None"),
     ],

@@ -555,7 +555,7 @@ def test_files_are_averaged_and_smoothed_from_the_command_line(seed_files, small
 @pytest.mark.parametrize(
     ("num_files", "options", "message"),
     [
-        (2, [], "2 files of scores: add --average mean"),
+        (2, [], "2 sets of scores: add --average mean"),
         (2, ["--average", "median"], "unknown average 'median'"),
         (1, ["--smooth", "logs"], "unknown additive form 'logs': known are .*; did you mean 'log'"),
         (1, ["--smooth-samples", 30], "--smooth-samples without --smooth"),

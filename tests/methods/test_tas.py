@@ -31,6 +31,7 @@ from harness.supernet.differentiable import (
     search_widths,
     temperature,
 )
+from harness.supernet.loss_records import LossRecords
 from harness.supernet.network import Supernet
 from harness.supernet.training import BATCHES, make_supernet
 from harness.task import make_task, supernet_recipe
@@ -341,6 +342,7 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(0.01 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0)))
         self.mixing = torch.randn(28, 10, generator=torch.Generator().manual_seed(1))
+        self.loss_records = LossRecords()
 
     def run(self, images, log_probs):
         return images.flatten(1) @ self.weight * (1 + log_probs.flatten().exp() @ self.mixing)

@@ -33,8 +33,8 @@ SPACE = cb.get_space("resnet-mini")
 ROOT = Path(__file__).parents[2]
 
 
-class Interrupted(Exception):
-    """Stands for a key press."""
+class Interrupted(BaseException):
+    """Stands for a key press, which no handler of errors may take for one of a plug-in."""
 
 
 def task_of(digits, folder=None, stop_after=None, epochs=4):

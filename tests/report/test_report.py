@@ -366,7 +366,7 @@ def test_the_command_reports(files, table, tmp_path, run_cli):
     target = ("--space", "resnet-mini", "--replicates", 8, "--draws", 3, "--budget", "0.5x", "--no-figures")
     target = (*target, "--table", table.path)
     code, output, errors = run_cli("channel-harness", "report", *files, *target, "-o", tmp_path / "out", "--json")
-    assert code == 0 and "wrote report.json" in errors
+    assert code == 0 and "report.json in" in errors
     found = json.loads(output)
     assert found == json.loads((tmp_path / "out" / "report.json").read_text())
     methods = [row for row in found["comparison"]["rows"] if row["kind"] == "method"]
