@@ -153,7 +153,7 @@ BAD_INPUT = [
     (HARNESS, "score {json} --space resnet", "cannot read .* as JSON"),
     (HARNESS, "score {folder}/none.csv --space resnet", "does not exist"),
     (HARNESS, "score {file} --space resnet", "must end in .csv, .tsv, .parquet, .json"),
-    (HARNESS, "score {folder} --space resnet", "cannot read"),
+    (HARNESS, "score {folder} --space resnet", "cannot read .*bad.json. as JSON"),
     (HARNESS, "score {scores} --space imagenet", "unknown space 'imagenet'"),
     (HARNESS, "score {scores}", "Missing option '--space'"),
     (HARNESS, "score {scores} --space resnet-mini --table {good}", "1 architectures have both a score and an accuracy"),
