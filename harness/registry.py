@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from channel_bench.errors import ArgumentError, MethodError, unknown_name
 from harness.locate import code_of, find_object
+from harness.outline import Outline, read_outline
 
 T = TypeVar("T")
 """What a plug-in's factory makes."""
@@ -34,22 +35,24 @@ class Plugin(Generic[T]):
     """The paper that it is from, one line; without a registration, the "module:Class" that it was found by."""
     summary: str
     """What it does, one line."""
-    factory: Callable[..., T] | None
-    """Makes it; None for an installed plug-in that cannot be imported, and `summary` says why."""
+    factory: Callable[..., T]
+    """Makes it."""
     code: dict[str, str] = field(default_factory=dict)
     """The file that it was found in (`harness.locate.code_of`); empty for a plug-in that was found by name."""
 
     @property
     def options(self) -> dict[str, Any]:
         """Options of its constructor with their defaults; `inspect.Parameter.empty` where an option has none."""
-        if self.factory is None:
-            return {}
         try:
             parameters = inspect.signature(self.factory).parameters.values()
         except (TypeError, ValueError):  # made by C code that does not tell
             return {}
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {each.name: each.default for each in parameters if each.kind in named}
+
+    def outline(self) -> Outline:
+        """What a listing shows."""
+        return Outline(self.name, self.paper, self.summary, self.options)
 
 
 class Registry(Generic[T]):
@@ -87,7 +90,7 @@ class Registry(Generic[T]):
         def decorate(cls: PluginClass) -> PluginClass:
             known = self._known.get(name)
             owner = self._package + "." + name if name in self.built_in else cls.__module__
-            if known is not None and known.factory is not None:
+            if known is not None:
                 factory = known.factory
                 if (factory.__module__, factory.__qualname__) != (cls.__module__, cls.__qualname__):
                     raise ArgumentError(
@@ -100,20 +103,24 @@ class Registry(Generic[T]):
 
         return decorate
 
-    def all(self) -> list[Plugin[T]]:
-        """Import all plug-ins, built in, registered and installed, and list them by name.
+    def outlines(self) -> list[Outline]:
+        """List all plug-ins, built in, registered and installed, by name; a built-in one is read, not imported.
 
-        An installed plug-in that cannot be imported is listed without a factory.
+        An installed plug-in has to be imported to be listed. One that cannot be is listed with the reason.
         """
-        found = {name: self.find(name) for name in self.built_in} | dict(self._known)
+        found = {name: self._outline(name) for name in self.built_in}
+        found |= {name: plugin.outline() for name, plugin in self._known.items()}
         for name, entry_point in self._installed():
             try:
-                found[name] = self._load(entry_point)
+                found[name] = self._load(entry_point).outline()
             except MethodError as error:
                 # Under another key where the name is that of a built-in one, which stays what it is.
                 key = name if name not in found else f"{name} ({entry_point.value})"
-                found[key] = Plugin(key, entry_point.value, f"cannot be used: {error}", None)
+                found[key] = Outline(key, entry_point.value, f"cannot be used: {error}", {}, is_usable=False)
         return [found[name] for name in sorted(found)]
+
+    def _outline(self, name: str) -> Outline:
+        return read_outline(self._package, name) or self.find(name).outline()
 
     def names(self) -> list[str]:
         """Names of all plug-ins, built in, registered and installed; imports none."""
@@ -162,7 +169,6 @@ class Registry(Generic[T]):
             UnknownNameError, MissingDataError, MethodError: As `find`.
         """
         factory = self.find(text).factory
-        assert factory is not None  # only `all` lists plug-ins that cannot be used
         allowed = inspect.signature(factory).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in allowed.values())
         for option, value in options.items():

@@ -1,5 +1,7 @@
 """Both registries behave the same: how a plug-in is found, made and refused, and what is imported meanwhile."""
 
+import inspect
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +9,7 @@ import pytest
 
 from channel_bench.errors import ArgumentError, MethodError, MissingDataError, UnknownNameError
 from harness.method import METHODS
+from harness.outline import Outline, read_outline
 from harness.registry import Registry
 from harness.searcher import SEARCHERS
 
@@ -114,9 +117,54 @@ def test_what_cannot_be_made_is_refused(kind):
 
 
 def test_a_broken_package_is_listed_with_the_reason(kind):
-    listed = {plugin.name: plugin for plugin in kind.registry.all()}
-    assert listed["bad"].factory is None and "cannot be used" in listed["bad"].summary and listed["bad"].options == {}
-    assert listed["good"].summary == "Says what it does." and listed[kind.built_in].factory is not None
+    listed = {outline.name: outline for outline in kind.registry.outlines()}
+    assert not listed["bad"].is_usable and "cannot be used" in listed["bad"].summary and listed["bad"].options == {}
+    assert listed["good"].summary == "Says what it does." and listed[kind.built_in].is_usable
+
+
+def test_the_outline_of_a_built_in_plugin_is_read_from_its_source_and_equals_the_class():
+    for name in METHODS.built_in:
+        assert read_outline("harness.methods", name) == METHODS.find(name).outline()
+    for name in SEARCHERS.built_in:  # some of their defaults are constants of the module, so they are imported
+        assert read_outline("harness.searchers", name) in (None, SEARCHERS.find(name).outline())
+
+
+def test_listing_the_methods_imports_none():
+    code = (
+        "import sys; from harness.cli.rank import methods; methods(True);"
+        "print([name for name in ('torch', 'pandas', 'scipy', 'harness.methods.uniform') if name in sys.modules])"
+    )
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(f'"{name}"' in listed for name in METHODS.built_in) and listed.splitlines()[-1] == "[]"
+
+
+def test_an_outline_that_cannot_be_read_is_taken_from_the_class(tmp_path, monkeypatch):
+    package = tmp_path / "odd_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    head = "from odd_registry import ODD\n@ODD.register('{0}', summary='sums')\n"
+    codes = {
+        "computed": "class Plugin:\n    def __init__(self, depth=1 + 1, *, width=3): ...\n    def act(self): ...\n",
+        "inherited": "class Plugin(Base):\n    def act(self): ...\n",
+        "plain": "class Plugin(Base):\n    def __init__(self, a, width=3, *, c, d=4): ...\n    def act(self): ...\n",
+    }
+    base = "class Base:\n    def __init__(self, depth=7): ...\n"
+    for name, code in codes.items():
+        (package / f"{name}.py").write_text(base + head.format(name) + code)
+    (tmp_path / "odd_registry.py").write_text(
+        "from harness.registry import Registry\n"
+        f"ODD = Registry('thing', 'no.group', 'odd_package', {tuple(codes)}, 'act')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import odd_registry
+
+    empty = inspect.Parameter.empty
+    assert read_outline("odd_package", "computed") is None and read_outline("odd_package", "inherited") is None
+    assert read_outline("odd_package", "absent") is None
+    plain = Outline("plain", "", "sums", {"a": empty, "width": 3, "c": empty, "d": 4})
+    assert read_outline("odd_package", "plain") == plain and "odd_package.plain" not in sys.modules
+    listed = {outline.name: outline.options for outline in odd_registry.ODD.outlines()}
+    assert listed == {"computed": {"depth": 2, "width": 3}, "inherited": {"depth": 7}, "plain": plain.options}
 
 
 def test_a_name_belongs_to_one_class_and_a_file_that_changed_is_read_again(kind):

@@ -31,8 +31,8 @@ from harness.cli.options import RunOption, SpaceOption, ValidateOnOption, option
 
 if TYPE_CHECKING:
     from harness.check.checker import Finding
+    from harness.outline import Outline
     from harness.ranking.request import RankRequest, TaskOptions
-    from harness.registry import Plugin
     from harness.scores import Scores
 
 
@@ -81,7 +81,7 @@ def methods(json_output: JsonOption = False) -> None:
     )
 
 
-def _shown_options(info: Plugin[Any]) -> dict[str, Any]:
+def _shown_options(info: Outline) -> dict[str, Any]:
     """Options with their defaults; a default that JSON cannot hold, as text."""
     return {
         name: default if isinstance(default, (bool, int, float, str, type(None))) else str(default)
@@ -188,7 +188,7 @@ def _chosen(text: str) -> list[str]:
         return list(dict.fromkeys(text.split(",")))
     from harness.methods import list_methods
 
-    return [info.name for info in list_methods() if info.factory]
+    return [outline.name for outline in list_methods() if outline.is_usable]
 
 
 def _requests(

@@ -11,16 +11,17 @@ from typing import Any
 
 from harness.method import METHODS, Method, MethodInfo
 from harness.methods.additive import Additive
+from harness.outline import Outline
 
 __all__ = ["find_method", "get_method", "list_methods", "method_name", "method_options"]
 
 
-def list_methods() -> list[MethodInfo]:
-    """Import all methods, built in and installed, and list them by name; loads torch.
+def list_methods() -> list[Outline]:
+    """List all methods, built in and installed, by name; imports no built-in one, so it takes no torch.
 
-    An installed method that cannot be imported is listed without a factory.
+    An installed method that cannot be imported is listed with the reason.
     """
-    return METHODS.all()
+    return METHODS.outlines()
 
 
 def find_method(text: str) -> MethodInfo:

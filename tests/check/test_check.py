@@ -15,12 +15,12 @@ from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataEr
 from channel_bench.table import Table, published, shipped
 from harness.check.checker import CHECKS, NOT_REACHED, NUM_STEPS, TOLERANCE, check_method, small_task
 from harness.check.isolation import TableAccessError, blocked_table, watched_globals
-from harness.methods import list_methods
+from harness.method import METHODS
 
 HARNESS = "channel-harness"
 SPACE = cb.get_space("resnet-mini")
 # What others have installed beside this package is theirs to test.
-BUILT_IN = [info.name for info in list_methods() if getattr(info.factory, "__module__", "").startswith("harness.")]
+BUILT_IN = METHODS.built_in
 
 
 def failed(findings):

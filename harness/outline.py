@@ -1,0 +1,75 @@
+"""Read what a plug-in says of itself out of its source: name, paper, summary, options. Nothing is imported.
+
+    >>> read_outline("harness.methods", "autoslim")       # importing the module would load torch, which takes seconds
+
+A listing of plug-ins needs no more than their registration, which stands as literals in the source: ::
+
+    @register("autoslim", paper="Yu and Huang, 2019", summary="sandwich rule")
+    class AutoSlim:
+        def __init__(self, num_subnets: int = 4) -> None: ...
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Outline(NamedTuple):
+    """What a listing shows of a plug-in."""
+
+    name: str
+    paper: str
+    """The paper that it is from, one line."""
+    summary: str
+    """What it does, one line; why it cannot be used, where it cannot."""
+    options: dict[str, Any]
+    """Options of its constructor with their defaults; `inspect.Parameter.empty` where an option has none."""
+    is_usable: bool = True
+    """False for an installed plug-in that cannot be imported."""
+
+
+def read_outline(package: str, name: str) -> Outline | None:
+    """Outline of the plug-in that the module `package.name` registers under that name.
+
+    Returns:
+        The outline; None where the source is not there, or computes what this function would have to read.
+    """
+    spec = importlib.util.find_spec(f"{package}.{name}")
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    module = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for cls in module.body:
+        if not isinstance(cls, ast.ClassDef):
+            continue
+        for call in cls.decorator_list:
+            try:
+                if isinstance(call, ast.Call) and ast.literal_eval(call.args[0]) == name:
+                    told = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+                    return Outline(name, told.get("paper", ""), told.get("summary", ""), _options(cls))
+            except (ValueError, IndexError):
+                return None
+    return None
+
+
+def _options(cls: ast.ClassDef) -> dict[str, Any]:
+    """Arguments of a class's own constructor with their defaults.
+
+    Raises:
+        ValueError: A default is not a literal, or the class may inherit its constructor.
+    """
+    for node in cls.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            named = [argument.arg for argument in node.args.posonlyargs + node.args.args]
+            defaults = [ast.literal_eval(default) for default in node.args.defaults]
+            options = dict.fromkeys(named[1:], inspect.Parameter.empty)
+            options |= zip(named[len(named) - len(defaults) :], defaults, strict=True)
+            for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+                options[argument.arg] = inspect.Parameter.empty if default is None else ast.literal_eval(default)
+            return options
+    if cls.bases:
+        raise ValueError("the constructor may be inherited")
+    return {}
