@@ -70,6 +70,6 @@ def _options(cls: ast.ClassDef) -> dict[str, Any]:
             for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
                 options[argument.arg] = inspect.Parameter.empty if default is None else ast.literal_eval(default)
             return options
-    if cls.bases:
-        raise ValueError("the constructor may be inherited")
+    if cls.bases or len(cls.decorator_list) > 1:  # a dataclass has a constructor that its source does not show
+        raise ValueError("the constructor may be inherited, or generated")
     return {}
