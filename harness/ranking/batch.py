@@ -6,11 +6,8 @@ any moment and started again.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import get_space
+from channel_bench.support.workers import run_worker
 from harness.ranking.request import RankRequest
 from harness.ranking.run import settings
 from harness.scores import Scores, read_scores
@@ -25,6 +23,7 @@ from harness.task import Task
 
 CONTENT_FACTS = ("method_source", "method_sha256", "options_sha256", "data_sha256")
 """Settings that only some rankings have: what was in the files that they read."""
+WORKER = "harness.ranking.worker"
 OnDone = Callable[[RankRequest, str], None]
 
 
@@ -85,7 +84,11 @@ def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_don
         try:
             for request in found:
                 on_done(request, "found")
-            waiting = {pool.submit(_work, request, started): request for request in requests if request not in found}
+            waiting = {
+                pool.submit(run_worker, WORKER, request.to_json(), started): request
+                for request in requests
+                if request not in found
+            }
             for future in as_completed(waiting):
                 request, reason = waiting[future], future.result()
                 on_done(request, reason or "done")
@@ -129,25 +132,3 @@ def _read(request: RankRequest, task: Task) -> Scores:
                 " --out"
             )
     return scores
-
-
-def _work(request: RankRequest, started: list[subprocess.Popen[str]]) -> str:
-    """Rank in a worker process; the reason of a failure, or nothing."""
-    command = [sys.executable, "-m", "harness.ranking.worker"]
-    with tempfile.TemporaryFile("w+") as errors:
-        # Standard output is for the comparison of all rankings.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, text=True)
-        started.append(process)
-        assert process.stdin is not None
-        # A worker that ended before it read its request says why by its exit code and last line.
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            print(request.to_json(), file=process.stdin, flush=True)
-            process.wait()  # with its input open: the worker ends when that closes
-        code = process.wait()
-        if code == 0:
-            return ""
-        errors.seek(0)
-        lines = errors.read().splitlines()
-    if code < 0:
-        return f"it was ended by signal {-code}"
-    return lines[-1] if lines else f"exit code {code}"
