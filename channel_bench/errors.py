@@ -85,6 +85,10 @@ class MethodError(ChannelBenchError, ValueError):
     """A width-search method broke its contract (shape, dtype, finite scores ...)."""
 
 
+class ExperimentError(ChannelBenchError, RuntimeError):
+    """Some cells of an experiment could not be measured; all others are kept."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is not registered, with the closest known name.
 

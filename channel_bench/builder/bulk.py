@@ -137,6 +137,7 @@ def _parse(store: RunStore, keys: Sequence[RunKey], bodies: list[bytes | None]) 
     try:
         # One block: a line must not be longer than a block.
         table = pj.read_json(pa.BufferReader(text), pj.ReadOptions(block_size=len(text) + 1), options).combine_chunks()
+        table.validate(full=True)  # texts may be bytes that are no UTF-8
     except pa.ArrowException:
         return None
     archs, runs = [arch for arch, _ in keys], np.array([run for _, run in keys])

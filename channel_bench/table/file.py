@@ -63,12 +63,13 @@ def read_table_file(path: Path) -> tuple[pa.Table, TableInfo]:
             stated = pq.ParquetFile(source)
             info = _read_info(stated, path)
             arrow = _read_rows(source, stated.metadata, shown)
+            arrow.validate(full=True)  # texts may be bytes that are no UTF-8
     except FileNotFoundError:
         raise MissingDataError(f"table file {shown} does not exist") from None
     except PermissionError as error:
         raise StorageError(f"cannot read table {shown}: {os_reason(error)}") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        # A ValueError is text in the footer that is not UTF-8; ours are none of these, see below.
+        # A ValueError is text in the footer that is not UTF-8.
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a Parquet file, or damaged"
         raise CorruptFileError(f"cannot read table {shown}: {reason}") from None
     if len(arrow) != info.num_rows:

@@ -72,6 +72,16 @@ def draw_figures(report: Report) -> dict[str, bytes]:
     return files
 
 
+def draw_named(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
+    """Draw a figure in the style of the report, and return it as ``name.png`` and ``name.pdf``.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    with _matplotlib().rc_context(_STYLE):
+        return figure_files(name, draw())
+
+
 def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
     """A figure as ``name.png`` and ``name.pdf``."""
     png, pdf = io.BytesIO(), io.BytesIO()

@@ -120,6 +120,15 @@ def test_a_part_that_is_not_of_its_run_is_refused(store, change):
         read_all([(store, sorted(store.keys()))])
 
 
+def test_a_part_whose_text_is_no_utf8_is_refused(store):
+    record = made_up("1111111", 0)
+    body = record.to_json().replace('"torch": "0"', '"torch": "XYZ"').encode().replace(b"XYZ", b"\xf4or")
+    path = write_part(store, record)
+    path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n")
+    with pytest.raises(CorruptFileError, match="1111111-0.json"):
+        read_all([(store, sorted(store.keys()))])
+
+
 @pytest.mark.parametrize("change", IMPOSSIBLE, ids=repr)
 def test_a_part_with_a_value_that_no_run_has_is_refused_all_at_once_too(store, change):
     store.add(made_up("1111111", 0))

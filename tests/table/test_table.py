@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import channel_bench as cb
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
-from channel_bench.record import curves_hash
+from channel_bench.record import curves_hash, make_arrow, with_info
 from channel_bench.table import Table
 from channel_bench.table.verify import verify
 
@@ -201,6 +201,18 @@ def test_files_that_are_not_what_was_written_are_refused(tmp_path, rows, small_t
         Table.read(tmp_path / "none.parquet")
     with pytest.raises(CorruptFileError, match="cannot read table"):
         Table.read(tmp_path)
+
+
+def test_a_table_whose_text_is_no_utf8_is_refused_even_with_the_right_hash(tmp_path, rows):
+    odd = make_arrow([rows[0] | {"device": "c"}, *rows[1:]])
+    buffers = odd.column("device").combine_chunks().buffers()
+    broken = pa.Array.from_buffers(
+        pa.string(), len(odd), [buffers[0], buffers[1], pa.py_buffer(b"\xf4" + buffers[2][1:])]
+    )
+    odd = odd.set_column(odd.schema.get_field_index("device"), odd.schema.field("device"), broken)
+    pq.write_table(with_info(odd, make_info(SPACE)), tmp_path / "t.parquet")
+    with pytest.raises(CorruptFileError, match="not a Parquet file, or damaged"):
+        Table.read(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize("change", [{"best_test_acc": 101.0}, {"best_test_acc": None}, {"status": "diverged"}])

@@ -1,0 +1,35 @@
+"""A worker process that measures one cell of an experiment, which is asked for as JSON, and writes its file.
+
+`harness.experiments.run` starts it as ``python -m harness.experiments.worker`` (`channel_bench.support.workers`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from channel_bench.support.workers import serve
+from harness.experiments.contract import EXPERIMENTS, Setting
+from harness.experiments.run import keep_cell
+from harness.ranking.request import TaskOptions
+
+
+def _measure(line: str) -> None:
+    from channel_bench.training.devices import use_threads
+
+    request = json.loads(line)
+    task = request["task"]
+    if task["data_dir"] is not None:
+        task["data_dir"] = Path(task["data_dir"])
+    setting = Setting(task=TaskOptions(**task), num_seeds=request["num_seeds"], table=request["table"])
+    experiment = EXPERIMENTS.make(request["experiment"])
+    cell = next(cell for cell in experiment.cells(setting) if cell.key == request["key"])
+    use_threads(setting.task.threads)
+    started = time.perf_counter()
+    values = experiment.measure(cell, setting)
+    keep_cell(Path(request["file"]), request["experiment"], setting, cell, values, time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    serve(_measure)
