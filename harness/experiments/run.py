@@ -26,7 +26,7 @@ from channel_bench.support.durable import write_atomic
 from channel_bench.support.reading import MIB, parse_json, read_file
 from channel_bench.support.terminal import finite
 from channel_bench.support.workers import run_worker
-from harness.experiments.contract import EXPERIMENTS, Cell, Experiment, Measured, Outcome, Setting
+from harness.experiments.contract import EXPERIMENTS, Cell, Measured, Outcome, Setting
 
 WORKER = "harness.experiments.worker"
 MAX_RESULT_BYTES = 64 * MIB
@@ -92,8 +92,12 @@ def run_experiment(name: str, setting: Setting, out: Path, num_jobs: int = 1, on
     keys = [cell.key for cell in cells]
     if len(set(keys)) != len(keys):
         raise ArgumentError(f"experiment {name!r} has two cells with one key")
-    whole = result_path(out, plugin.name, setting)
-    measured = _measured(experiment, plugin.name, setting, out, cells, num_jobs, on_done or (lambda key, what: None))
+    said = on_done or (lambda key, what: None)
+    finished = result_path(out, plugin.name, setting)
+    if finished.exists():
+        measured = _from_finished(finished, plugin.name, setting, cells, said)
+    else:
+        measured = _measured(name, plugin.name, setting, cells_folder(out, plugin.name, setting), cells, num_jobs, said)
     outcome = experiment.outcome({key: measured[key]["values"] for key in keys}, setting)
     facts = {
         "code_version": __version__,
@@ -103,8 +107,8 @@ def run_experiment(name: str, setting: Setting, out: Path, num_jobs: int = 1, on
     values = {key: measured[key]["values"] for key in keys}
     result = Result(plugin.name, plugin.paper, plugin.summary, setting, values, outcome, facts)
     text = json.dumps(finite(result.to_dict()), indent=1, allow_nan=False) + "\n"
-    if not whole.exists() or whole.read_text() != text:
-        write_atomic((whole, text.encode()))
+    if not finished.exists() or finished.read_text() != text:
+        write_atomic((finished, text.encode()))
     shutil.rmtree(cells_folder(out, plugin.name, setting), ignore_errors=True)
     return result
 
@@ -120,19 +124,9 @@ def cells_folder(out: Path, name: str, setting: Setting) -> Path:
 
 
 def _measured(
-    experiment: Experiment,
-    name: str,
-    setting: Setting,
-    out: Path,
-    cells: list[Cell],
-    num_jobs: int,
-    on_done: OnDone,
+    address: str, name: str, setting: Setting, folder: Path, cells: list[Cell], num_jobs: int, on_done: OnDone
 ) -> dict[str, dict[str, Any]]:
-    """What every cell measured, from the finished file, from its own file, or from a worker now."""
-    finished = result_path(out, name, setting)
-    if finished.exists():
-        return _from_finished(finished, name, setting, cells, on_done)
-    folder = cells_folder(out, name, setting)
+    """What every cell measured, from its file or from a worker now."""
     found = {cell.key: kept for cell in cells if (kept := _read_cell(folder, name, setting, cell)) is not None}
     for key in found:
         on_done(key, "found")
@@ -141,7 +135,7 @@ def _measured(
     started: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(num_jobs) as pool:
         try:
-            lines = {cell.key: _line(name, setting, cell, folder) for cell in waiting}
+            lines = {cell.key: _line(address, name, setting, cell, folder) for cell in waiting}
             futures = {pool.submit(run_worker, WORKER, lines[cell.key], started): cell for cell in waiting}
             for future in as_completed(futures):
                 cell, reason = futures[future], future.result()
@@ -163,9 +157,10 @@ def _measured(
     return found
 
 
-def _line(name: str, setting: Setting, cell: Cell, folder: Path) -> str:
+def _line(address: str, name: str, setting: Setting, cell: Cell, folder: Path) -> str:
     request = {
-        "experiment": name,
+        "address": address,
+        "name": name,
         "task": dataclasses.asdict(setting.task),
         "num_seeds": setting.num_seeds,
         "table": setting.table,

@@ -23,12 +23,12 @@ def _measure(line: str) -> None:
     if task["data_dir"] is not None:
         task["data_dir"] = Path(task["data_dir"])
     setting = Setting(task=TaskOptions(**task), num_seeds=request["num_seeds"], table=request["table"])
-    experiment = EXPERIMENTS.make(request["experiment"])
+    experiment = EXPERIMENTS.make(request["address"])
     cell = next(cell for cell in experiment.cells(setting) if cell.key == request["key"])
     use_threads(setting.task.threads)
     started = time.perf_counter()
     values = experiment.measure(cell, setting)
-    keep_cell(Path(request["file"]), request["experiment"], setting, cell, values, time.perf_counter() - started)
+    keep_cell(Path(request["file"]), request["name"], setting, cell, values, time.perf_counter() - started)
 
 
 if __name__ == "__main__":
