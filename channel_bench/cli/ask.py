@@ -86,6 +86,9 @@ def top(
     max_params: Annotated[
         str | None, typer.Option(help="Budget in parameters: 5e6, 5M, or 0.5x of the widest.")
     ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Budget in bytes of an inference of one image: 2M, or 0.5x of the widest.")
+    ] = None,
     max_latency: Annotated[
         str | None, typer.Option(help="Budget in ms: 2.5, or 0.5x of the widest; needs --latency.")
     ] = None,
@@ -110,6 +113,7 @@ def top(
         k,
         max_flops=parse_quantity(max_flops, loaded.space.flops("4444444"), "--max-flops"),
         max_params=parse_quantity(max_params, loaded.space.params("4444444"), "--max-params"),
+        max_memory=parse_quantity(max_memory, loaded.space.memory("4444444"), "--max-memory"),
         max_latency=budget_ms,
         latency=model,
         slots=read_slots(slot or []),

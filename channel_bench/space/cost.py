@@ -3,7 +3,8 @@
 ``flops`` counts multiply-accumulates of convolutions and the final linear layer, as every width-search paper counts
 them; normalisation, activation, addition and pooling count nothing. ``params`` counts everything that is learned:
 convolutions (no bias), the affine pair of each batch normalisation, the linear layer and its bias. Both are sums over
-the layers of layers.py, and equal the published integers on all 32,768 rows of the published tables.
+the layers of layers.py, and equal the published integers on all 32,768 rows of the published tables. ``memory`` is the
+least number of bytes that inference on one image can do with, layer after layer; AutoSlim searches under such a limit.
 
     >>> from channel_bench.space import get_space
     >>> get_space("resnet").flops("4444444")
@@ -15,7 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from channel_bench.space.layers import CLASSES, Layer
+
+BYTES_PER_NUMBER = 4
+"""In single precision."""
 
 
 def flops(layers: Sequence[Layer], widths: Sequence[Any]) -> Any:
@@ -35,6 +41,36 @@ def flops(layers: Sequence[Layer], widths: Sequence[Any]) -> Any:
 def params(layers: Sequence[Layer], widths: Sequence[Any]) -> Any:
     """Number of learnable parameters; arguments and result as `flops`."""
     return sum(layer_params(layer, widths[layer.reads], widths[layer.writes]) for layer in layers)
+
+
+def memory(layers: Sequence[Layer], widths: Sequence[Any]) -> Any:
+    """Bytes of an inference of one image in single precision: all parameters, and the most activations alive at once.
+
+    Alive while a layer computes are its input, its output, and the input of its block where a skip line still needs it.
+    Nothing is computed in place, and pooling and activation cost nothing. AutoSlim (Yu and Huang, 2019, section 4)
+    limits "memory footprint" without saying how it is counted; this is ours.
+
+    Args:
+        layers: As `flops`.
+        widths: As `flops`.
+
+    Returns:
+        A number, or an array (num_archs,).
+    """
+    held: dict[str, Any] = {}
+    peak: Any = 0
+    skipping = {layer.block for layer in layers if layer.skip}
+    for layer in layers:
+        read, written = _size(layer.input_size, widths[layer.reads]), _size(layer.output_size, widths[layer.writes])
+        is_first = layer.block not in held
+        skip_line = held.setdefault(layer.block, read if layer.block in skipping else 0)
+        peak = np.maximum(peak, read + written + (0 if is_first else skip_line))
+    return BYTES_PER_NUMBER * (params(layers, widths) + peak)
+
+
+def _size(pixels: tuple[int, int], channels: Any) -> Any:
+    height, width = pixels
+    return height * width * channels
 
 
 def layer_flops(layer: Layer, inputs: Any, outputs: Any) -> Any:

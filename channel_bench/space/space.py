@@ -266,6 +266,10 @@ class Space:
         """Learnable parameters (see cost.py); arguments and result as `flops`."""
         return self._cost("params", archs)
 
+    def memory(self, archs: Any = None) -> Any:
+        """Bytes of an inference of one image (see cost.py); arguments and result as `flops`."""
+        return self._cost("memory", archs)
+
     def _cost(self, name: str, archs: Any) -> Any:
         counts = _all_costs(self, name)
         if archs is None:
@@ -493,9 +497,9 @@ def _all_digits() -> Int8Array:
 
 @functools.lru_cache(maxsize=64)
 def _all_costs(space: Space, name: str) -> IntArray:
-    """A cost ("flops", "params") of all architectures in index order, int64 (16384,), read-only."""
+    """A cost ("flops", "params", "memory") of all architectures in index order, int64 (16384,), read-only."""
     channels = space.channel_counts(space.archs())
-    count = {"flops": cost.flops, "params": cost.params}[name]
+    count = {"flops": cost.flops, "params": cost.params, "memory": cost.memory}[name]
     counts: IntArray = count(space.layers, [*channels.T, space.input_shape[0], space.num_classes])
     counts.flags.writeable = False
     return counts

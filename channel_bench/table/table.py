@@ -345,6 +345,7 @@ class Table:
         *,
         max_flops: float | None = None,
         max_params: float | None = None,
+        max_memory: float | None = None,
         max_latency: float | None = None,
         latency: LatencyModel | FloatArray | None = None,
         slots: Mapping[int, int] | None = None,
@@ -356,6 +357,7 @@ class Table:
             k: At most how many, >= 1.
             max_flops: Largest allowed multiply-accumulates.
             max_params: Largest allowed number of parameters.
+            max_memory: Largest allowed number of bytes of an inference (`Space.memory`).
             max_latency: Largest allowed latency, in the unit of `latency`: milliseconds for a model.
             latency: A model (`latency.load_latency`), or float (16384,) in index order; a table holds none, so it comes
                 from your own measurement.
@@ -381,6 +383,7 @@ class Table:
         budgets = [
             ("flops", flops, max_flops),
             ("params", self.space.params(), max_params),
+            ("memory", self.space.memory(), max_memory),
             ("latency", None if latency is None else self._latencies(latency), max_latency),
         ]
         for name, costs, most in budgets:

@@ -55,6 +55,10 @@ def search(
     max_params: Annotated[
         str | None, typer.Option(help="Largest number of parameters: 5e6, 5M, or 0.5x for half of the widest network.")
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(help="Largest memory of an inference of one image, bytes: 2e6, 2M, or 0.5x of the widest's."),
+    ] = None,
     max_latency: Annotated[
         str | None,
         typer.Option(metavar="MS", help="Largest latency in ms, or 0.5x for half of the widest's; needs --latency."),
@@ -126,7 +130,7 @@ def search(
         device=device,
         threads=threads,
     )
-    budget = _budget(found, max_flops, max_params, max_latency, latency)
+    budget = _budget(found, max_flops, max_params, max_memory, max_latency, latency)
     budget.check()
     chosen = get_searcher(searcher, **parse_options(option or []))
     truth = None if no_truth else load(found, table, data_dir)
@@ -197,7 +201,12 @@ def _train(text: str, options: TaskOptions, method_options: Sequence[str]) -> _A
 
 
 def _budget(
-    space: Space, max_flops: str | None, max_params: str | None, max_latency: str | None, latency: Path | None
+    space: Space,
+    max_flops: str | None,
+    max_params: str | None,
+    max_memory: str | None,
+    max_latency: str | None,
+    latency: Path | None,
 ) -> Budget:
     """Join the limits that the options give into one budget."""
     from harness.searcher import Budget
@@ -205,6 +214,7 @@ def _budget(
     costs: list[tuple[str, str, str | None, Any]] = [
         ("flops", "--max-flops", max_flops, space.flops()),
         ("params", "--max-params", max_params, space.params()),
+        ("memory", "--max-memory", max_memory, space.memory()),
     ]
     if (max_latency is None) != (latency is None):
         raise ArgumentError("--max-latency and --latency go together: a limit in ms, and the file that gives latencies")
@@ -215,5 +225,7 @@ def _budget(
     limits = [(name, values, parse_quantity(text, values[-1].item(), what)) for name, what, text, values in costs]
     budgets = [Budget(name, values, limit) for name, values, limit in limits if limit is not None]
     if not budgets:
-        raise ArgumentError("a search needs a budget: --max-flops, --max-params or --max-latency; 1x limits nothing")
+        raise ArgumentError(
+            "a search needs a budget: --max-flops, --max-params, --max-memory or --max-latency; 1x limits nothing"
+        )
     return Budget.joint(budgets)

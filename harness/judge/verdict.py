@@ -31,7 +31,10 @@ from harness.judge.evidence import Evidence, Rankings
 from harness.judge.noise import NoiseReport, report_noise
 from harness.judge.resample import in_background, resample
 from harness.stats.bootstrap import LEVEL, Bootstrap, Difference, Interval
+from harness.stats.vanilla import Vanilla, vanilla_choices
 
+VANILLA_DRAWS = 200
+"""Replays of the random baseline within each budget."""
 BUDGET_SHARES = (0.25, 0.5, 0.75)
 """Default budgets, as shares of the FLOPs of the widest network."""
 NUM_REPLICATES = 1000
@@ -90,6 +93,8 @@ class Report:
     level: float
     budgets: list[float]
     """FLOPs."""
+    vanilla: list[list[Vanilla]]
+    """What the baselines of the papers choose within each of them, among what is compared."""
     version: str
     """Of channel-bench."""
     arrays: Arrays = field(repr=False)
@@ -186,6 +191,7 @@ def make_report(
         num_replicates=num_replicates,
         level=level,
         budgets=limits,
+        vanilla=_vanilla(evidence, limits, seed),
         version=__version__,
         arrays=_arrays(evidence, comparison),
     )
@@ -219,6 +225,15 @@ def _limits(budgets: Sequence[float] | None, evidence: Evidence) -> list[float]:
         if not limit >= least:
             raise BudgetError(f"no compared architecture costs at most {limit:,.15g} FLOPs: the least is {least:,.15g}")
     return list(budgets)
+
+
+def _vanilla(evidence: Evidence, limits: Sequence[float], seed: int) -> list[list[Vanilla]]:
+    """Of each budget."""
+    flops = evidence.space.flops()
+    return [
+        vanilla_choices(evidence.table, evidence.accuracies, evidence.compared & (flops <= limit), VANILLA_DRAWS, seed)
+        for limit in limits
+    ]
 
 
 def _arrays(evidence: Evidence, comparison: Comparison) -> Arrays:

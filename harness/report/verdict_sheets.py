@@ -226,9 +226,26 @@ def choice_sheet(report: Report) -> Sheet:
             "regret: accuracy of the best architecture that fits minus that of the best-scored one, points; luck has"
             " raised the best",
             "unseen: the same against a best found without the run that it is measured on, which luck does not raise",
+            *_without_scores(report),
             *_luck(report),
         ],
     )
+
+
+def _without_scores(report: Report) -> list[str]:
+    """What is chosen without any scores, a line for each baseline."""
+    found: dict[str, list[str]] = {}
+    trainings: dict[str, float] = {}
+    for budget, choices in zip(report.budgets, report.vanilla, strict=True):
+        for choice in choices:
+            shown = f" ({choice.arch})" if choice.arch else ""
+            found.setdefault(choice.name, []).append(f"{choice.regret:.2f} within {short(budget)}{shown}")
+            trainings[choice.name] = choice.trainings
+    lines = []
+    for name, texts in found.items():
+        cost = f", mean over draws; costs {trainings[name]:.1f} trainings" if trainings[name] else ""
+        lines.append(f"{name}, without scores: regret {', '.join(texts)}{cost}")
+    return lines
 
 
 def _luck(report: Report) -> list[str]:

@@ -4,12 +4,14 @@
     >>> verdict.rows[0].regret          # percentage points
 
 A search can end low because it missed the maximum of its scores, or because the scores are wrong there. The references
-tell the two apart: the exhaustive maximum of the same scores shows what they allow, and the largest architecture that
-fits needs no scores at all. Like `report`, and nothing else, this module sees scores and truth together.
+tell the two apart: the exhaustive maximum of the same scores shows what they allow; the largest architecture that
+fits, the uniform width and the best of 20 random networks trained for a few epochs need no scores at all. Like
+`report`, and nothing else, this module sees scores and truth together.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from channel_bench.errors import ArgumentError
+from channel_bench.errors import ArgumentError, BudgetError, MissingDataError
 from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.support.terminal import progress
 from channel_bench.table import Table
@@ -27,6 +29,7 @@ from harness.method import Evaluator
 from harness.scores import Scores
 from harness.search.run import search
 from harness.searcher import Budget, Found, Lookup, Queries, Searcher, Step
+from harness.stats.vanilla import RANDOM, UNIFORM, random_choices, uniform_choice
 
 LARGEST = "largest that fits"
 
@@ -110,8 +113,33 @@ def largest(budget: Budget, queries: Queries) -> Found:
     fitting = np.flatnonzero(budget.fits)
     space = queries.space
     index = int(fitting[np.lexsort((fitting, -space.params()[fitting], -space.flops()[fitting]))[0]])
+    return _known(index, queries)
+
+
+def vanilla(budget: Budget, queries: Queries, table: Table | None, seed: int) -> list[Candidate]:
+    """The uniform width, and the best of 20 random ones after a few epochs (`harness.stats.vanilla`), where they exist.
+
+    Args:
+        budget: Something fits it.
+        queries: Gives the scores that are shown.
+        table: The truth, whose curves the random one is replayed from; None for no random one.
+        seed: Of the random one.
+    """
+    found = []
+    uniform = uniform_choice(queries.space, budget.fits)
+    if uniform is not None:
+        found.append(Candidate(UNIFORM, "reference", _known(uniform, queries)))
+    if table is not None and table.space == queries.space:
+        with contextlib.suppress(MissingDataError, BudgetError):  # no curves, or none of what fits
+            chosen = random_choices(table, budget.fits, 1, np.random.default_rng(seed)).chosen
+            found.append(Candidate(RANDOM, "reference", _known(int(chosen[0]), queries)))
+    return found
+
+
+def _known(index: int, queries: Queries) -> Found:
+    """An architecture that was chosen without scores; its own is asked for only to be shown."""
     score = float(queries.score_indices([index])[0])
-    return Found(space.text(index), score if math.isfinite(score) else math.nan, 0, ())
+    return Found(queries.space.text(index), score if math.isfinite(score) else math.nan, 0, ())
 
 
 def judge(
@@ -227,6 +255,7 @@ def search_and_judge(
             best = search(space, memory, budget, np.random.default_rng(seed), "exhaustive")
             candidates.append(Candidate("exhaustive", "reference", best))
         candidates.append(Candidate(LARGEST, "reference", largest(budget, memory)))
+        candidates += vanilla(budget, memory, table, seed)
     return dataclasses.replace(
         judge(candidates, budget, space, table, metric, run),
         scored_by=scored_by,

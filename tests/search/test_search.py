@@ -716,7 +716,7 @@ def test_the_command_searches_a_file_of_scores(run_cli, score_file, small_table_
     options = ["--space", "resnet-mini", "--max-flops", "0.4x", "--table", small_table_path, "--searcher", "greedy"]
     code, out, err = run_cli(HARNESS, "search", score_file, *options)
     assert (code, err) == (0, "")
-    for words in ("have flops <= 35,545.6", "greedy", "exhaustive", "largest that fits", "regret", "scores of mine"):
+    for words in ("have flops <= 35,545.6", "greedy", "exhaustive", "largest that fits", "uniform width", "regret"):
         assert words in out
     code, out, _ = run_cli(HARNESS, "search", score_file, *options, "--json")
     verdict = json.loads(out)
@@ -725,7 +725,10 @@ def test_the_command_searches_a_file_of_scores(run_cli, score_file, small_table_
     assert (row["arch"], row["score"], row["num_queries"]) == (expected.arch, expected.score, expected.num_queries)
     assert [step["arch"] for step in row["history"]] == [step.arch for step in expected.history]
     assert row["channels"] == list(SPACE.channels(expected.arch)) and verdict["facts"]["seed"] == 7
-    assert verdict["num_ranked"] < 64 and [row["kind"] for row in verdict["rows"]] == ["search"] + ["reference"] * 2
+    # This table has no curves, and so no replay of random networks.
+    names = ["greedy", "exhaustive", "largest that fits", "uniform width"]
+    assert verdict["num_ranked"] < 64 and [row["name"] for row in verdict["rows"]] == names
+    assert [row["kind"] for row in verdict["rows"]] == ["search"] + ["reference"] * 3
 
 
 def test_the_command_takes_several_budgets_options_and_latencies(run_cli, score_file, tmp_path, monkeypatch):
@@ -742,7 +745,8 @@ def test_the_command_takes_several_budgets_options_and_latencies(run_cli, score_
     limit = 0.7 * times[-1]
     assert verdict["budget"] == f"flops <= 40,000 and params <= 7,745 and latency_ms <= {limit:,.15g}"
     inside = (SPACE.flops() <= 40_000) & (SPACE.params() <= 7745) & (times <= limit)
-    assert verdict["num_fitting"] == inside.sum() and verdict["table"] is None and len(verdict["rows"]) == 2
+    assert verdict["num_fitting"] == inside.sum() and verdict["table"] is None
+    assert [row["name"] for row in verdict["rows"]] == ["random", "largest that fits", "uniform width"]
     row = verdict["rows"][0]
     assert inside[SPACE.index(row["arch"])] and row["num_queries"] == 30 and row["accuracy"] is None
     assert row["costs"]["latency_ms"] == times[SPACE.index(row["arch"])] and verdict["options"] == {"num_samples": 30}
@@ -780,7 +784,7 @@ def test_the_help_of_the_command_names_every_searcher(run_cli):
 BAD_INPUT = [
     ("{scores} --max-flops 10", "no architecture has flops <= 10: the least flops is"),
     ("{scores} --max-flops -3", "--max-flops '-3' is not a budget"),
-    ("{scores}", "a search needs a budget: --max-flops, --max-params or --max-latency"),
+    ("{scores}", "a search needs a budget: --max-flops, --max-params, --max-memory or --max-latency"),
     ("{scores} --max-latency 3", "--max-latency and --latency go together"),
     ("{scores} --latency x.json --max-flops 1x", "--max-latency and --latency go together"),
     ("{scores} --max-flops 1x --searcher gredy", "unknown searcher 'gredy'"),
@@ -816,3 +820,29 @@ def test_a_search_in_a_file_loads_no_torch(score_file):
     arguments = ["search", str(score_file), "--space", "resnet-mini", "--max-flops", "0.5x", "--searcher", "greedy"]
     done = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
+
+
+def test_with_curves_20_random_networks_are_a_reference_of_the_search_s_seed(run_cli, score_file):
+    def chosen(seed):
+        code, out, err = run_cli(
+            *(HARNESS, "search", score_file, "--space", "resnet-mini", "--max-flops", "0.5x", "--searcher", "greedy"),
+            *("--json", "--seed", seed),
+        )
+        assert (code, err) == (0, "")
+        return json.loads(out)["rows"][-1]
+
+    rows = [chosen(seed) for seed in (1, 1, 2, 3)]
+    assert {row["name"] for row in rows} == {"best of 20 random"}
+    assert rows[0] == rows[1] and len({row["arch"] for row in rows}) > 1
+    assert all(row["costs"]["flops"] <= 0.5 * SPACE.flops("4444444") and row["regret"] >= 0 for row in rows)
+
+
+def test_memory_is_a_budget(run_cli, score_file):
+    code, out, _ = run_cli(
+        *(HARNESS, "search", score_file, "--space", "resnet-mini", "--max-memory", "0.5x", "--searcher", "exhaustive"),
+        "--json",
+    )
+    verdict = json.loads(out)
+    limit = 0.5 * SPACE.memory("4444444")
+    assert code == 0 and verdict["num_fitting"] == (SPACE.memory() <= limit).sum() < len(SPACE)
+    assert verdict["rows"][0]["costs"]["memory"] <= limit

@@ -56,3 +56,38 @@ def test_known_corners_and_shapes():
     assert isinstance(space.flops("1111111"), int)
     assert space.flops(["1111111", "4444444"]).tolist() == [14_285_312, 211_281_920]
     assert (space.params(space.archs()) == space.params()).all()
+
+
+def live_bytes(model: nn.Module, space: cb.Space) -> int:
+    """Parameters, and the most activations alive while a layer computes, from the shapes that really flow."""
+    sizes: dict[str, tuple[int, int]] = {}
+
+    def note(name):
+        def hook(module, inputs, output):
+            sizes[name] = inputs[0].numel(), output.numel()
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(note(name))
+    model.eval()(torch.zeros(1, *space.input_shape))
+    alive = []
+    for block in space.blocks:
+        kept = sizes[block[0].name][0] if any(layer.skip for layer in block) else 0
+        alive += [sum(sizes[layer.name]) + (kept if place else 0) for place, layer in enumerate(block)]
+    return 4 * (sum(parameter.numel() for parameter in model.parameters()) + max(alive))
+
+
+@pytest.mark.parametrize("name", ["resnet-mini", "mobilenet-mini", "mobilenet"])
+def test_memory_equals_a_count_over_the_modules(name):
+    space = cb.get_space(name)
+    for text in ["1111111", "4444444", "2143214", "4111111"]:
+        assert space.memory(text) == live_bytes(build_model(space, text, torch.Generator()), space)
+
+
+def test_memory_by_hand():
+    """The stem makes 2 x 4 x 4; most is alive in block 1's second convolution: input, output and the skip line."""
+    space = cb.get_space("resnet-mini")
+    assert space.max_channels[0] == 8
+    assert space.memory("1111111") == 4 * (space.params("1111111") + 3 * 2 * 4 * 4)
