@@ -31,6 +31,7 @@ numbers between dashes, colons, bars or underscores that could be digits and cha
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -237,6 +238,24 @@ class Space:
         if not 1 <= num_archs <= NUM_ARCHS:
             raise ArgumentError(f"cannot sample {num_archs} distinct architectures: allowed are 1..{NUM_ARCHS}")
         return self.archs()[rng.choice(NUM_ARCHS, num_archs, replace=False)]
+
+    def with_channels(self, channels: Sequence[int]) -> Space:
+        """A space of the same skeleton whose architecture "1111111" has these channels, on the grid or off it.
+
+        For networks that are trained and not looked up: a width multiplier of .6, or an iterate of network adjustment.
+
+        Args:
+            channels: Of the seven slots, each >= 1.
+
+        Raises:
+            ArgumentError: They are no seven integers >= 1.
+        """
+        counts = [_plain(count) for count in channels]
+        whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in counts)
+        if len(counts) != NUM_SLOTS or not whole:
+            raise ArgumentError(f"channels are {_shown(counts)}: allowed are {NUM_SLOTS} integers >= 1")
+        name = f"{self.name}@{'-'.join(map(str, counts))}"
+        return dataclasses.replace(self, name=name, max_channels=tuple(NUM_WIDTHS * count for count in counts))
 
     # -- layers and costs ---------------------------------------------------------------------------------------
 

@@ -284,3 +284,21 @@ def test_spaces_are_told_apart_by_fingerprint_and_found_by_name():
         cb.get_space("resnt")
     with pytest.raises(UnknownNameError):
         cb.get_space(["resnet"])
+
+
+@pytest.mark.parametrize("name", cb.list_spaces())
+def test_a_space_with_given_channels_has_their_networks(name):
+    space = cb.get_space(name)
+    for arch in ("1111111", "4444444", "1423314"):
+        other = space.with_channels(space.channels(arch))
+        assert other.channels("1111111") == space.channels(arch) and other.layers == space.layers
+        assert (other.flops("1111111"), other.params("1111111")) == (space.flops(arch), space.params(arch))
+        assert other.fingerprint != space.fingerprint and other.name != space.name
+    odd = space.with_channels([3, 1, 5, 7, 9, 11, 13])
+    assert odd.channels("1111111") == (3, 1, 5, 7, 9, 11, 13)
+
+
+@pytest.mark.parametrize("channels", [[1] * 6, [1] * 8, [0] + [1] * 6, [1.5] + [1] * 6, [True] * 7, ["a"] * 7])
+def test_channels_of_no_network_are_refused(channels):
+    with pytest.raises(ArgumentError, match="allowed are 7 integers >= 1"):
+        cb.get_space("resnet-mini").with_channels(channels)
