@@ -132,7 +132,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
     "channel_bench.experiments",
     "harness.experiments",
-    ("regions", "trajectory"),
+    ("epochs", "regions", "trajectory"),
     "outcome",
 )
 register_experiment = EXPERIMENTS.register
