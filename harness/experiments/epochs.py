@@ -21,6 +21,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from channel_bench.errors import MissingDataError
 from channel_bench.space import NUM_ARCHS, FloatArray
@@ -100,10 +101,11 @@ def _of_networks(setting: Setting) -> dict[str, Any]:
     return {"kendall": found, "free": free}
 
 
-def kendall_where_known(scores: FloatArray, truth: FloatArray) -> float:
+def kendall_where_known(scores: npt.ArrayLike, truth: FloatArray) -> float:
     """Kendall tau-b over what has both a score and a truth."""
-    there = np.isfinite(scores) & np.isfinite(truth)
-    return float(kendall(np.asarray(scores[there], np.float64), truth[there]))
+    values = np.asarray(scores, np.float64)
+    there = np.isfinite(values) & np.isfinite(truth)
+    return float(kendall(values[there], truth[there]))
 
 
 def _of_supernet(options: dict[str, Any], setting: Setting) -> dict[str, Any]:
