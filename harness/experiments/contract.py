@@ -132,7 +132,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
     "channel_bench.experiments",
     "harness.experiments",
-    ("epochs", "regions", "trajectory"),
+    ("costs", "epochs", "regions", "trajectory"),
     "outcome",
 )
 register_experiment = EXPERIMENTS.register
