@@ -23,6 +23,7 @@ from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import Space, get_space
 from channel_bench.training.datasets import Dataset, TrainLoader, channel_statistics, normalise
+from channel_bench.training.step import check_device
 
 VALIDATE_ON = ("holdout", "test")
 NORMALISE_BY = ("batch", "recalibrated")
@@ -73,7 +74,8 @@ class Task:
         validate_on: What the validation images are: "holdout", a quarter of the training images (at most 5,000) that is
             taken out of `train_images`; or "test", the test images.
         recipe: How to train a supernet: epochs (the budget), batch size, learning rate and schedule, momentum, weight
-            decay, augmentation. `harness.supernet.train_supernet` follows it.
+            decay, augmentation, precision. `harness.supernet.train_supernet` follows it, and a network of
+            `harness.supernet.make_supernet` computes in its precision. A method with networks of its own must do so.
         data_sha256: SHA-256 over the images and labels of a data set from a folder, whose name does not say what is in
             it; empty for one that comes by name.
         seed: Seed of everything random, >= 0. Draw from `rng` and `generator`, which are made from it.
@@ -177,9 +179,9 @@ class Task:
         return TrainLoader(self.train_images, self.train_labels, self.recipe)
 
 
-def supernet_recipe(space: Space, epochs: int | None = None) -> Recipe:
-    """The recipe by which supernets of a space are trained by default; `epochs` replaces its number of epochs."""
-    return get_recipe(_SUPERNET_RECIPES[space.recipe], epochs=epochs)
+def supernet_recipe(space: Space, epochs: int | None = None, precision: str | None = None) -> Recipe:
+    """The recipe by which supernets of a space are trained by default; what is given replaces what it says."""
+    return get_recipe(_SUPERNET_RECIPES[space.recipe], epochs=epochs, precision=precision)
 
 
 def make_task(
@@ -191,6 +193,7 @@ def make_task(
     validate_on: str = "holdout",
     bn: str = "batch",
     score_by: str = "accuracy",
+    num_val: int | None = None,
     on_epoch: Callable[[int, int, str], None] | None = None,
 ) -> Task:
     """Set up a task.
@@ -203,6 +206,7 @@ def make_task(
         validate_on: "holdout" (a quarter of the training images, at most 5,000, taken out of training) or "test".
         bn: "batch" or "recalibrated", as `Task.bn`.
         score_by: "accuracy" or "loss", as `Task.score_by`.
+        num_val: Score on so many of the validation images, >= 2; default all. What is trained on stays the same.
         on_epoch: Called by the method after each epoch, as `Task.on_epoch`.
 
     Raises:
@@ -216,8 +220,8 @@ def make_task(
     for name, value, allowed in choices:
         if value not in allowed:
             raise ArgumentError(f"{name} {value!r} is not one of {', '.join(allowed)}")
-    if recipe is not None and recipe.precision != "fp32":
-        raise ArgumentError(f"supernets are trained in fp32, recipe {recipe.name!r} has precision {recipe.precision!r}")
+    recipe = recipe or supernet_recipe(space)
+    check_device(recipe, dataset.device)
     train, val = (dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)
     if validate_on == "holdout":
         num_images = len(dataset.train_labels)
@@ -229,6 +233,10 @@ def make_task(
         held_out, kept = order[:num_held_out], order[num_held_out:]
         val = (dataset.train_images[held_out], dataset.train_labels[held_out])
         train = (dataset.train_images[kept], dataset.train_labels[kept])
+    if num_val is not None:
+        if not 2 <= num_val <= len(val[1]):
+            raise ArgumentError(f"number of validation images is {num_val}: allowed are 2 to {len(val[1])}")
+        val = (val[0][:num_val], val[1][:num_val])
     return Task(
         space=space,
         dataset=dataset.name,
@@ -237,7 +245,7 @@ def make_task(
         val_images=val[0],
         val_labels=val[1],
         validate_on=validate_on,
-        recipe=recipe or supernet_recipe(space),
+        recipe=recipe,
         seed=seed,
         bn=bn,
         score_by=score_by,

@@ -19,6 +19,7 @@ from channel_bench.cli.options import (
     EpochsOption,
     JsonOption,
     MetricOption,
+    PrecisionOption,
     TableOption,
     ThreadsOption,
 )
@@ -132,7 +133,14 @@ def rank(
     score_by: Annotated[
         str, typer.Option(help="Score of a sub-network: its validation accuracy, or its negative loss (loss).")
     ] = "accuracy",
+    num_val: Annotated[
+        int | None,
+        typer.Option(
+            "--num-val", help="Score on so many of the validation images, for a quicker ranking [default: all]."
+        ),
+    ] = None,
     epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the supernet; with --seeds the first one.")] = 0,
     seeds: Annotated[int, typer.Option(help="Number of supernets to train per method, each with its own seed.")] = 1,
     jobs: Annotated[
@@ -168,6 +176,8 @@ def rank(
         bn=bn,
         score_by=score_by,
         epochs=epochs,
+        precision=precision,
+        num_val=num_val,
         seed=seed,
         device=device,
         threads=threads,

@@ -228,7 +228,7 @@ def _train(text: str, options: TaskOptions, method_options: Sequence[str]) -> _A
     task = prepare_task(options)
     evaluator, fit_s = fit(request.name, get_method(text, **request.options), task, show=True)
     facts = facts_of(evaluator, task, request.options, request.code, fit_s)
-    return _Asked(evaluator, request.name, facts, arithmetic())
+    return _Asked(evaluator, request.name, facts, arithmetic(task.recipe.precision))
 
 
 def _budget(

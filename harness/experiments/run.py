@@ -65,7 +65,13 @@ class Result:
 def identity(name: str, setting: Setting) -> dict[str, Any]:
     """What decides the cells of an experiment, but for code and device; as it is read back from JSON."""
     task = dataclasses.asdict(setting.task)
-    kept = {key: value for key, value in task.items() if key not in ("data_dir", "download", "device", "threads")}
+    kept = {
+        key: value
+        for key, value in task.items()
+        if key not in ("data_dir", "download", "device", "threads")
+        # Younger than some cells; where they are not given, a cell is what it was without them.
+        and not (key in ("precision", "num_val") and value is None)
+    }
     whole = {"experiment": name, "setting": {**kept, "num_seeds": setting.num_seeds, "table": setting.table}}
     return dict(json.loads(json.dumps(whole, default=str)))
 

@@ -224,9 +224,10 @@ def clean_statistics(task: Task, network: Supernet) -> Statistics:
     collected: dict[str, list[tuple[Tensor, Tensor]]] = {layer.key: [] for layer in network.layers}
 
     def collect(layer: Layer, y: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(y, (0, 2, 3))
+        scale, shift = network.cut_norm(layer, NUM_WIDTHS, "left")
+        variance, mean = torch.var_mean(y.to(scale.dtype), (0, 2, 3))
         collected[layer.key].append((mean, variance))
-        return functional.batch_norm(y, None, None, *network.cut_norm(layer, NUM_WIDTHS, "left"), training=True)
+        return functional.batch_norm(y, None, None, scale, shift, training=True)
 
     for part in images.tensor_split(-(-len(images) // CALIBRATION_BATCH_SIZE)):
         network(part, WIDEST, normalise=collect)

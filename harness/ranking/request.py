@@ -38,6 +38,8 @@ class TaskOptions:
         bn: "batch" or "recalibrated", as `Task.bn`.
         score_by: "accuracy" or "loss", as `Task.score_by`.
         epochs: Epochs of the supernet, >= 1; None for those of its recipe.
+        precision: "fp32", "tf32" or "bf16"; None for that of the recipe, fp32.
+        num_val: Validation images to score on, >= 2; None for all.
         seed: Seed of everything random, >= 0.
         device: "auto", "cpu", "cuda", "cuda:1" ...
         threads: CPU threads of the process, >= 1.
@@ -55,6 +57,8 @@ class TaskOptions:
     bn: str = "batch"
     score_by: str = "accuracy"
     epochs: int | None = None
+    precision: str | None = None
+    num_val: int | None = None
     seed: int = 0
     device: str = "auto"
     threads: int = 1
@@ -152,8 +156,9 @@ def prepare_task(options: TaskOptions) -> Task:
         space,
         data,
         seed=options.seed,
-        recipe=supernet_recipe(space, options.epochs),
+        recipe=supernet_recipe(space, options.epochs, options.precision),
         validate_on=options.validate_on,
         bn=options.bn,
         score_by=options.score_by,
+        num_val=options.num_val,
     )

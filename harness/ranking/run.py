@@ -252,7 +252,7 @@ def rank(
     """
     evaluator, fit_s = fit(name, method, task, show)
     started = time.perf_counter()
-    with arithmetic(), _bar(show, "scoring widths", NUM_ARCHS) as advance:
+    with arithmetic(task.recipe.precision), _bar(show, "scoring widths", NUM_ARCHS) as advance:
         columns = score_all(
             evaluator,
             task,
@@ -305,7 +305,7 @@ def fit(name: str, method: Method, task: Task, show: bool = False) -> tuple[Eval
         MethodError: The method raised, returned something that cannot score, or its training diverged.
     """
     started = time.perf_counter()
-    with arithmetic(), _bar(show, f"training {name}", task.recipe.epochs) as advance:
+    with arithmetic(task.recipe.precision), _bar(show, f"training {name}", task.recipe.epochs) as advance:
 
         def on_epoch(epoch: int, num_epochs: int, note: str) -> None:
             advance(1, note)

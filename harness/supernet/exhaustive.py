@@ -98,6 +98,8 @@ class Walk:
         path: "left" or "right".
         calibration: Sizes of calibration batches that come first among the images (`network.batch_norm`).
         bundle_elements: Elements of a tensor up to which siblings travel together; default by device.
+        layout: Of the images in memory, and so of what follows; the default keeps channels first, where siblings are
+            joined and parted without copying.
 
     Memory, in elements, beside the weights and a copy of one layer's: at any moment there are alive at most
 
@@ -115,6 +117,7 @@ class Walk:
         path: str = "left",
         calibration: Sequence[int] = (),
         bundle_elements: int | None = None,
+        layout: torch.memory_format = torch.preserve_format,
     ) -> None:
         """Look up what each layer reads, writes and leaves open."""
         self.macs = 0
@@ -123,6 +126,7 @@ class Walk:
         self._path = path
         self._calibration = tuple(calibration)
         self._bundle_elements = bundle_elements
+        self._layout = layout
         layers = supernet.layers
         self._positions = [
             _Position(
@@ -150,7 +154,7 @@ class Walk:
         default = BUNDLE_ELEMENTS.get(images.device.type, BUNDLE_ELEMENTS["cpu"])
         self._limit = default if self._bundle_elements is None else self._bundle_elements
         root = _Node(sorted(zip(archs.tolist(), range(len(archs)), strict=True)))
-        self._waiting = [_Waiting(0, images, None, [root], {}, is_output=False)]
+        self._waiting = [_Waiting(0, self._net.prepare(images, self._layout), None, [root], {}, is_output=False)]
         while self._waiting:
             # One name for each state, bound anew: no other name keeps a tensor alive that the step has consumed. On a
             # GPU a further tensor of this size may be the one that no longer fits.
@@ -251,7 +255,7 @@ class Walk:
         """Pooling and the linear layer; an open slot of features is cumulated like that of a convolution."""
         net, slot = self._net, self._net.feature_slot
         width = self._width(x, slot)
-        pooled = x.mean((2, 3)).unflatten(0, (self._num_images, len(nodes)))[-self._num_logits :]
+        pooled = net.pool(x).unflatten(0, (self._num_images, len(nodes)))[-self._num_logits :]
         weight = net.classifier_weight[:, net.channels_of(slot, width, self._path)]
         self.macs += pooled.numel() * net.space.num_classes
         if slot in digits:
@@ -284,7 +288,7 @@ class Walk:
         num_groups = max(chosen)
         weight = self._net.cut_weight(layer, digit_out, num_groups, self._path)
         # Group g of the inputs to its own block of outputs: one grouped convolution for all partial sums.
-        blocks = weight.unflatten(1, (num_groups, -1)).transpose(0, 1).flatten(0, 1)
+        blocks = weight.unflatten(1, (num_groups, -1)).transpose(0, 1).flatten(0, 1).to(x.dtype)
         x = self._narrow(x, layer.reads, num_groups)
         y = functional.conv2d(x, blocks, stride=layer.stride, padding=layer.kernel // 2, groups=num_groups)
         self.macs += y.numel() * layer.kernel**2 * blocks.shape[1]

@@ -11,6 +11,10 @@ channel id (or, as TAS has it, per channel id and width). Averages that were acc
 to any one of them. What can be had instead is recalibration: `calibration` splits a batch into images that only give
 statistics, and images that are normalised by the mean of those.
 
+In "bf16" the convolutions and what follows them run in bfloat16, from weights in fp32. Pooling and classifier stay in
+fp32: with 8 bits, half of the images of a data set have two classes with one logit. "tf32" is a setting of the device
+(`channel_bench.training.step.arithmetic`), and changes nothing here.
+
 The layers are those of `channel_bench.space.layers`: the forward pass here runs them for one sub-network,
 exhaustive.py for all of them at once.
 """
@@ -44,6 +48,7 @@ class Supernet(nn.Module):
         num_groups: T, groups of channels per slot, >= 4; with more than 4 the layers are wider than the space's
             maximum.
         norm_per_width: Whether every width of a slot has a scale and shift of its own (TAS), or all share one.
+        precision: "fp32", "tf32" or "bf16".
 
     Attributes:
         forward_macs: Multiply-accumulates of all forward passes so far; training costs three times that.
@@ -51,7 +56,12 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self, space: Space, generator: torch.Generator, num_groups: int = NUM_WIDTHS, norm_per_width: bool = False
+        self,
+        space: Space,
+        generator: torch.Generator,
+        num_groups: int = NUM_WIDTHS,
+        norm_per_width: bool = False,
+        precision: str = "fp32",
     ) -> None:
         """Draw the weights."""
         super().__init__()
@@ -60,6 +70,7 @@ class Supernet(nn.Module):
         self.space = space
         self.num_groups = num_groups
         self.norm_per_width = norm_per_width
+        self.precision = precision
         self.forward_macs = 0
         self.loss_records = LossRecords()
         self._flops = space.flops()
@@ -113,18 +124,27 @@ class Supernet(nn.Module):
             normalise: Takes the place of batch normalisation where a method does something else there.
         """
         self.forward_macs += len(images) * int(self._flops[self.space.index(arch)])
-        x = images
+        # Tensor units read channels last without copying.
+        x = self.prepare(images, torch.channels_last if self.precision == "bf16" else torch.preserve_format)
         for block in self.blocks:
             y = x
             for layer in block:
                 weight, scale, shift = self.cut_layer(layer, arch, path)
                 y = convolve(layer, y, weight)
-                y = batch_norm(y, scale, shift, calibration) if normalise is None else normalise(layer, y)
+                y = batch_norm(y, scale, shift, calibration) if normalise is None else normalise(layer, y).to(y.dtype)
                 y = x + y if layer.skip else y
                 y = functional.relu(y) if layer.relu else y
             x = y
         channels = self.channels_of(self.feature_slot, arch[self.feature_slot], path)
-        return functional.linear(x.mean((2, 3)), self.classifier_weight[:, channels], self.classifier_bias)
+        return functional.linear(self.pool(x), self.classifier_weight[:, channels], self.classifier_bias)
+
+    def prepare(self, images: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+        """Images as the convolutions take them: in bfloat16 for "bf16", else as they are; in a layout."""
+        return images.to(torch.bfloat16 if self.precision == "bf16" else images.dtype, memory_format=layout)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Mean over pixels, (batch, channels), in the precision of the classifier."""
+        return x.mean((2, 3), dtype=self.classifier_weight.dtype)
 
     def cut_layer(self, layer: Layer, arch: Sequence[int], path: str) -> tuple[Tensor, Tensor, Tensor]:
         """Weight, scale and shift of a layer in a sub-network, as views."""
@@ -148,9 +168,9 @@ class Supernet(nn.Module):
 
 
 def convolve(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of a layer with a weight that was cut for it."""
+    """The convolution of a layer with a weight that was cut for it, in the precision of x."""
     groups = len(weight) if layer.depthwise else 1
-    return functional.conv2d(x, weight, stride=layer.stride, padding=layer.kernel // 2, groups=groups)
+    return functional.conv2d(x, weight.to(x.dtype), stride=layer.stride, padding=layer.kernel // 2, groups=groups)
 
 
 def batch_norm(y: Tensor, scale: Tensor, shift: Tensor, calibration: Sequence[int] = ()) -> Tensor:
@@ -167,7 +187,7 @@ def batch_norm(y: Tensor, scale: Tensor, shift: Tensor, calibration: Sequence[in
     if not calibration:
         return functional.batch_norm(y, None, None, scale, shift, training=True)
     *batches, rest = y.split([*calibration, len(y) - sum(calibration)])
-    moments = [torch.var_mean(batch, (0, 2, 3)) for batch in batches]
+    moments = [torch.var_mean(batch.to(scale.dtype), (0, 2, 3)) for batch in batches]
     var, mean = (torch.stack(values).mean(0) for values in zip(*moments, strict=True))
     normalised = [functional.batch_norm(batch, None, None, scale, shift, training=True) for batch in batches]
     return torch.cat([*normalised, functional.batch_norm(rest, mean, var, scale, shift)])

@@ -103,7 +103,7 @@ def make_supernet(task: Task, num_groups: int = 4, norm_per_width: bool = False)
     """Make a supernet of the task's space, on its device, with initial weights from its seed.
 
     Args:
-        task: Gives space, seed and device.
+        task: Gives space, seed, device and precision.
         num_groups: Groups of channels per slot, >= 4. Each group has a quarter of the slot's maximum of channels, and a
             sub-network of digit c uses c groups; more than 4 (BCNetV2 has 5) make the layers wider than the maximum.
         norm_per_width: Whether batch normalisation has a scale and shift for every width of a slot (as in TAS), or one
@@ -115,7 +115,8 @@ def make_supernet(task: Task, num_groups: int = 4, norm_per_width: bool = False)
     Raises:
         ArgumentError: num_groups is below 4.
     """
-    return Supernet(task.space, task.generator(WEIGHTS), num_groups, norm_per_width).to(task.device)
+    supernet = Supernet(task.space, task.generator(WEIGHTS), num_groups, norm_per_width, task.recipe.precision)
+    return supernet.to(task.device)
 
 
 def random_arch(rng: np.random.Generator) -> tuple[int, ...]:
