@@ -132,7 +132,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
     "channel_bench.experiments",
     "harness.experiments",
-    ("regions",),
+    ("base_widths", "bcnet_ablation", "regions"),
     "outcome",
 )
 register_experiment = EXPERIMENTS.register
