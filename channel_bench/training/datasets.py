@@ -33,7 +33,7 @@ from channel_bench.errors import (
 )
 from channel_bench.recipe import Recipe
 from channel_bench.space import FloatArray, IntArray, Space
-from channel_bench.support.reading import check_file
+from channel_bench.support.reading import check_file, is_folder, is_there
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -169,7 +169,7 @@ def load_dataset(
         return _digits(device)
     if source == "cifar10":
         return _cifar10(data_dir, download, device)
-    if Path(source).is_dir():
+    if is_folder(source):
         return _parquet_folder(Path(source), device)
     if Path(source).suffix or len(Path(source).parts) > 1:
         raise MissingDataError(f"data set folder {str(source)!r} does not exist or is not a folder")
@@ -271,7 +271,7 @@ def _read_digits() -> tuple[FloatArray, IntArray]:
     """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
     package = importlib.util.find_spec("sklearn")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
-    if file is None or not file.exists():
+    if file is None or not is_there(file):
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
