@@ -63,8 +63,6 @@ def check_writable(path: Path) -> None:
         new = [parent for parent in path.parents if not parent.exists()]
     except OSError as error:
         raise StorageError(f"cannot write {shown_path(path)}: {os_reason(error)}") from None
-    except ValueError as error:  # a null byte
-        raise StorageError(f"cannot write {shown_path(path)}: {error}") from None
     if is_folder:
         raise StorageError(f"cannot write {shown_path(path)}: it is a folder")
     with _temporary(path) as temporary:
@@ -145,6 +143,8 @@ def _writer(temporary: Path) -> str:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
+    if "\0" in str(path):
+        raise StorageError(f"cannot write {shown_path(path)}: a name holds no null byte")
     make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{this_process()}-{uuid.uuid4().hex}"
     try:
