@@ -34,6 +34,7 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import NUM_SLOTS, FloatArray
 from channel_bench.space.layers import IMAGE, Layer
+from harness.supernet.cumulation import partial_sums
 from harness.supernet.network import PATHS, Supernet, batch_norm, convolve
 from harness.task import Task
 
@@ -100,6 +101,7 @@ class Walk:
         bundle_elements: Elements of a tensor up to which siblings travel together; default by device.
         layout: Of the images in memory, and so of what follows; the default keeps channels first, where siblings are
             joined and parted without copying.
+        way: How partial sums are computed (`cumulation.partial_sums`): "grouped", "apart", or None for the faster one.
 
     Memory, in elements, beside the weights and a copy of one layer's: at any moment there are alive at most
 
@@ -118,6 +120,7 @@ class Walk:
         calibration: Sequence[int] = (),
         bundle_elements: int | None = None,
         layout: torch.memory_format = torch.preserve_format,
+        way: str | None = None,
     ) -> None:
         """Look up what each layer reads, writes and leaves open."""
         self.macs = 0
@@ -127,6 +130,7 @@ class Walk:
         self._calibration = tuple(calibration)
         self._bundle_elements = bundle_elements
         self._layout = layout
+        self._way = way
         layers = supernet.layers
         self._positions = [
             _Position(
@@ -287,12 +291,10 @@ class Walk:
         """Convolution of an open slot at widths: (batch * siblings, len(chosen), channels, height, width)."""
         num_groups = max(chosen)
         weight = self._net.cut_weight(layer, digit_out, num_groups, self._path)
-        # Group g of the inputs to its own block of outputs: one grouped convolution for all partial sums.
-        blocks = weight.unflatten(1, (num_groups, -1)).transpose(0, 1).flatten(0, 1).to(x.dtype)
         x = self._narrow(x, layer.reads, num_groups)
-        y = functional.conv2d(x, blocks, stride=layer.stride, padding=layer.kernel // 2, groups=num_groups)
-        self.macs += y.numel() * layer.kernel**2 * blocks.shape[1]
-        y = self._add_up(y.unflatten(1, (num_groups, -1)), 1)
+        y = partial_sums(layer, x, weight, num_groups, self._way)
+        self.macs += y.numel() * layer.kernel**2 * self._net.group_size(layer.reads)
+        y = self._add_up(y, 1)
         return y if len(chosen) == num_groups else y[:, [self._place(digit, num_groups) for digit in chosen]]
 
     def _add_up(self, partial: Tensor, dim: int) -> Tensor:
