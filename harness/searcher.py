@@ -21,7 +21,7 @@ or ``module:Widest``. A package adds its searchers by the entry-point group ``ch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -128,6 +128,8 @@ class Found:
     history: tuple[Step, ...]
     """Its way: the walk of greedy slimming, the best after each generation, the iterates of FUR; empty where there is
     none."""
+    query_flops: int = field(default=0, compare=False)
+    """Sum of the FLOPs of all that it asked for: what a pass of one image through each of them costs."""
 
 
 class Lookup:
@@ -173,6 +175,11 @@ class Queries:
     def num_queries(self) -> int:
         """Distinct architectures asked for so far, those without a score among them."""
         return int(self._asked.sum())
+
+    @property
+    def query_flops(self) -> int:
+        """Sum of the FLOPs of the architectures asked for so far."""
+        return int(self.space.flops()[self._asked].sum())
 
     def score(self, archs: Any) -> FloatArray:
         """Ask for scores.

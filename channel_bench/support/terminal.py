@@ -52,6 +52,11 @@ class Advance(Protocol):
         ...
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 seed", "3 seeds", "16,384 architectures"."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def make_app(name: str, help_text: str) -> typer.Typer:
     """A Typer application without tracebacks, completion installers and markup; alone it shows its help."""
     app = typer.Typer(

@@ -22,7 +22,7 @@ from channel_bench.cli.options import (
 )
 from channel_bench.errors import ArgumentError
 from channel_bench.space import Space, get_space
-from channel_bench.support.terminal import parse_quantity
+from channel_bench.support.terminal import parse_quantity, progress
 from harness.cli.options import (
     ArchColumnOption,
     RunOption,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from harness.method import Evaluator
     from harness.ranking.request import TaskOptions
     from harness.scores import Scores
+    from harness.search.bill import FinalTraining
     from harness.searcher import Budget
 
 
@@ -87,6 +88,12 @@ def search(
             "--no-exhaustive", help="Skip the exhaustive reference, which scores every architecture within the budget."
         ),
     ] = False,
+    train: Annotated[
+        int, typer.Option(help="Train the found width from scratch with this many seeds, as the space's table was.")
+    ] = 0,
+    distill: Annotated[
+        bool, typer.Option("--distill", help="With --train: the widest network teaches (knowledge distillation).")
+    ] = False,
     arch_column: ArchColumnOption = None,
     score_column: ScoreColumnOption = None,
     table: TableOption = None,
@@ -130,6 +137,8 @@ def search(
         device=device,
         threads=threads,
     )
+    if train < 0 or (distill and not train):
+        raise ArgumentError(f"--train is {train}: allowed are 1 and above, and with --distill it must be given")
     budget = _budget(found, max_flops, max_params, max_memory, max_latency, latency)
     budget.check()
     chosen = get_searcher(searcher, **parse_options(option or []))
@@ -159,7 +168,29 @@ def search(
             scored_by=asked.name,
             facts=asked.facts,
         )
+    if train:
+        verdict = verdict.with_final(_train_found(verdict.rows[0].arch, options, train, distill))
     print_verdict(verdict, json_output)
+
+
+def _train_found(arch: str, options: TaskOptions, num_seeds: int, distill: bool) -> FinalTraining:
+    """The found width from scratch, with a bar where standard error is a terminal."""
+    from channel_bench.training.datasets import load_dataset
+    from channel_bench.training.devices import pick_device, use_threads
+    from harness.search.final import train_final
+
+    space = get_space(options.space)
+    use_threads(options.threads)
+    data = load_dataset(
+        options.dataset or space.dataset,
+        data_dir=options.data_dir,
+        download=options.download,
+        device=pick_device(options.device),
+    )
+    with progress(f"training {arch}", num_seeds) as advance:
+        return train_final(
+            space, arch, num_seeds, data, distill=distill, on_done=lambda accuracy: advance(1, f"{accuracy:.2f}%")
+        )
 
 
 class _Asked(NamedTuple):

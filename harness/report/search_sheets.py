@@ -6,7 +6,8 @@ import dataclasses
 import math
 
 from channel_bench.space import NUM_ARCHS
-from channel_bench.support.terminal import print_json, print_table
+from channel_bench.support.terminal import counted, print_json, print_table
+from harness.report.verdict_sheets import short
 from harness.search.regret import Verdict
 
 
@@ -36,12 +37,41 @@ def print_verdict(verdict: Verdict, json_output: bool = False) -> None:
             f" {verdict.best_accuracy:.3f}",
             "regret: percentage points below that best; queries: distinct architectures asked for",
         ]
+    notes += [*_final_lines(verdict), *_cost_lines(verdict)]
     print_table(
         columns,
         cells,
         title=f"space {verdict.space}: {verdict.num_fitting:,} of {NUM_ARCHS:,} architectures have {verdict.budget}",
         caption="\n".join(notes),
     )
+
+
+def _final_lines(verdict: Verdict) -> list[str]:
+    """What the found width is worth when it is trained anew."""
+    final = verdict.final
+    if final is None:
+        return []
+    spread = f", std {final.std:.3f}" if len(final.accuracies) > 1 else ""
+    lost = f"; {counted(final.num_diverged, 'training')} diverged" if final.num_diverged else ""
+    taught = ", taught by the widest" if final.distilled else ""
+    mean = f"{final.mean:.3f}{spread}" if final.accuracies else "no accuracy"
+    return [f"{final.arch} trained anew with {counted(len(final.seeds), 'seed')}{taught}: {mean}{lost}"]
+
+
+def _cost_lines(verdict: Verdict) -> list[str]:
+    """What the search cost, as far as it is known."""
+    bill = verdict.bill
+    if bill is None:
+        return []
+    parts = []
+    for what, macs, seconds in (
+        ("training the supernet", bill.train_macs, bill.train_s),
+        ("asking for scores one by one", bill.query_macs, None),
+        ("final training", bill.final_macs, bill.final_s),
+    ):
+        if macs is not None:
+            parts.append(f"{what} {short(macs)} multiply-accumulates" + (f", {seconds:,.0f} s" if seconds else ""))
+    return ["cost: " + "; ".join(parts)] if parts else []
 
 
 def _score_text(score: float) -> str:

@@ -271,7 +271,7 @@ def interval_text(interval: Interval | None, digits: int = 3, signed: bool = Fal
 
 def short(flops: float) -> str:
     """FLOPs with a suffix, three digits: 718M, 1.44G."""
-    for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for scale, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if flops >= scale:
             return f"{flops / scale:.3g}{suffix}"
     return f"{flops:.3g}"

@@ -27,6 +27,7 @@ from channel_bench.table import Table
 from channel_bench.table.ranks import ACCURACY_DECIMALS, best_of, ranks, rounded
 from harness.method import Evaluator
 from harness.scores import Scores
+from harness.search.bill import Bill, FinalTraining, bill_of
 from harness.search.run import search
 from harness.searcher import Budget, Found, Lookup, Queries, Searcher, Step
 from harness.stats.vanilla import RANDOM, UNIFORM, random_choices, uniform_choice
@@ -99,6 +100,15 @@ class Verdict:
     """Options of the searcher."""
     facts: dict[str, Any] = field(default_factory=dict)
     """How the scores came about."""
+    bill: Bill | None = None
+    """What the search cost."""
+    final: FinalTraining | None = None
+    """The found width trained from scratch."""
+
+    def with_final(self, final: FinalTraining) -> Verdict:
+        """The verdict with the final training, and what it cost."""
+        paid = dataclasses.replace(self.bill or bill_of(self.facts, 0), final_macs=final.macs, final_s=final.seconds)
+        return dataclasses.replace(self, final=final, bill=paid)
 
 
 def largest(budget: Budget, queries: Queries) -> Found:
@@ -263,4 +273,5 @@ def search_and_judge(
         seed=seed,
         options=dataclasses.asdict(searcher) if dataclasses.is_dataclass(searcher) else {},
         facts=facts or {},
+        bill=bill_of(facts or {}, found.query_flops),
     )

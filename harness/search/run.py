@@ -59,4 +59,4 @@ def search(
             + (f"has no score, though it has {budget}" if budget.fits[index] else f"does not have {budget}")
         )
     score = float(queries.score_indices([index])[0])
-    return Found(found_space.text(index), score, queries.num_queries, tuple(queries.history))
+    return Found(found_space.text(index), score, queries.num_queries, tuple(queries.history), queries.query_flops)

@@ -95,7 +95,7 @@ class Evolutionary:
         problem = Problem(n_var=NUM_SLOTS, n_obj=1, n_ieq_constr=1, xl=1, xu=NUM_WIDTHS)
         algorithm = NSGA2(
             pop_size=self.population,
-            sampling=queries.space.archs()[self._initial(queries, budget, rng)].astype(int),
+            sampling=queries.space.archs()[self.first_generation(queries, budget, rng)].astype(int),
             mating=Mating(
                 TournamentSelection(func_comp=_winners, pressure=self.tournament),
                 TwoPointCrossover(),
@@ -123,8 +123,12 @@ class Evolutionary:
             queries.note(seen[0])
         return seen[0]
 
-    def _initial(self, queries: Queries, budget: Budget, rng: np.random.Generator) -> IntArray:
-        """Indices of the initial population: distinct, all fit."""
+    def first_generation(self, queries: Queries, budget: Budget, rng: np.random.Generator) -> IntArray:
+        """Indices of the initial population, in the order of drawing: distinct, all fit.
+
+        Raises:
+            MethodError: The prior is asked for, and the evaluator has no losses of training.
+        """
         allowed = budget.fits & queries.scored
         if self.initial == "random":
             return rng.permutation(np.flatnonzero(allowed))[: self.population]

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from channel_bench.errors import MethodError
+from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from channel_bench.support.durable import write_atomic
 from channel_bench.training.datasets import TrainLoader
 from harness.supernet.loss_records import LossRecords
@@ -119,13 +120,14 @@ def make_supernet(task: Task, num_groups: int = 4, norm_per_width: bool = False)
     return supernet.to(task.device)
 
 
-def random_arch(rng: np.random.Generator) -> tuple[int, ...]:
-    """Draw an architecture: seven digits, each uniform in 1..4.
+def random_arch(rng: np.random.Generator, narrowest: int = 1) -> tuple[int, ...]:
+    """Draw an architecture: seven digits, each uniform in narrowest..4.
 
     Args:
         rng: In a step ``batch.rng``, elsewhere ``task.rng(...)``.
+        narrowest: Smallest digit, 1..4.
     """
-    return tuple(rng.integers(1, 5, 7).tolist())
+    return tuple(rng.integers(narrowest, NUM_WIDTHS + 1, NUM_SLOTS).tolist())
 
 
 def train_supernet(

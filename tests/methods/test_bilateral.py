@@ -183,6 +183,51 @@ def test_the_loss_of_bcnet_is_half_of_either_path(monkeypatch, task):
         assert torch.allclose(parameter.grad, gradient, atol=1e-6)
 
 
+def test_without_a_complement_every_batch_of_bcnet_has_a_new_width(monkeypatch, task):
+    _, calls = simulate(monkeypatch, get_method("bcnet", complement="none"), task, 800)
+    assert all([path for _, path in step] == ["left", "right"] and step[0][0] == step[1][0] for step in calls)
+    archs = [step[0][0] for step in calls]
+    assert all(looks_uniform(counts) for counts in width_counts([step[0] for step in calls]))
+    # The second of two batches knows nothing of the first.
+    digits = np.array([archs[::2], archs[1::2]])[:, :, 0]
+    assert looks_uniform(np.bincount(4 * digits[0] + digits[1] - 5, minlength=16))
+
+
+LEFT_COUNTS = ([2, 1, 1, 0], [2, 2, 0, 0], [2, 1, 1, 0], [2, 2, 2, 2])
+"""How often the left paths of c and of its complement, 3, 2, 1 and 4, train each group, for c = 1, 2, 3, 4."""
+
+
+def test_the_unilateral_path_can_have_a_complement(monkeypatch, task):
+    method = get_method("bcnet", paths="left")
+    net, calls = simulate(monkeypatch, method, task, 400)
+    assert all(len(step) == 1 and step[0][1] == "left" for step in calls)
+    for one, other in zip(calls[::2], calls[1::2], strict=True):
+        for digit, counts in zip(one[0][0], group_counts(net, one + other).tolist(), strict=True):
+            assert counts == LEFT_COUNTS[digit - 1]
+    assert method.fit(task).paths == ("left",)
+
+
+def test_the_unilateral_path_without_a_complement_is_uniform_bit_for_bit(task):
+    archs = SPACE.sample(20, np.random.default_rng(0))
+    one, other = (get_method("bcnet", paths="left", complement="none").fit(task), get_method("uniform").fit(task))
+    assert one.columns(archs)["val_loss"].tolist() == other.columns(archs)["val_loss"].tolist()
+    assert one.facts["train_macs"] == other.facts["train_macs"]
+    for mine, its in zip(one.training_losses(), other.training_losses(), strict=True):
+        assert mine.tolist() == its.tolist()
+
+
+@pytest.mark.parametrize(("base_width", "together"), [(2, [4, 5, 5, 4]), (3, [3, 4, 4, 3])])
+def test_four_groups_are_not_trained_equally_often_by_widths_above_a_base(monkeypatch, task, base_width, together):
+    method = get_method("bcnet", complement="mirror", base_width=base_width)
+    net, calls = simulate(monkeypatch, method, task, 200)
+    assert net.num_groups == 4
+    archs = [step[0][0] for step in calls]
+    assert {digit for arch in archs for digit in arch} == set(range(base_width, 5))
+    assert [tuple(4 + base_width - digit for digit in arch) for arch in archs[::2]] == archs[1::2]
+    every = [((digit,) * 7, path) for digit in range(base_width, 5) for path in ("left", "right")]
+    assert group_counts(net, every).tolist() == [together] * 7
+
+
 # -- BCNetV2 ----------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +251,69 @@ def test_with_four_groups_bcnet_v2_trains_the_group_where_its_paths_meet_twice(m
         assert (counts == 1 + (np.arange(1, 5) == np.array(left[0])[:, None])).all()
         total += counts
     assert all(looks_uniform(counts) for counts in total - 400)
+
+
+BASE_COUNTS = {
+    ("eq21", 1): [4, 4, 4, 4, 4],
+    ("eq21", 2): [3, 3, 3, 3, 3, 3],
+    ("eq21", 3): [2, 2, 2, 2, 2, 2, 2],
+    ("paper", 1): [5, 5, 5, 5],
+    ("paper", 2): [3, 4, 4, 4, 3],
+    ("paper", 3): [2, 2, 3, 3, 2, 2],
+}
+"""How often each group is trained by both paths of every width from the base to 4."""
+
+
+@pytest.mark.parametrize(("groups", "base_width"), list(BASE_COUNTS))
+def test_above_a_base_width_eq21_alone_trains_all_groups_equally_often(monkeypatch, task, groups, base_width):
+    method = get_method("bcnet_v2", groups=groups, base_width=base_width)
+    net, calls = simulate(monkeypatch, method, task, 600)
+    expected = BASE_COUNTS[groups, base_width]
+    assert net.num_groups == method.num_groups == len(expected)
+    every = [((digit,) * 7, path) for digit in range(base_width, 5) for path in ("left", "right")]
+    assert group_counts(net, every).tolist() == [expected] * 7
+    subnets = [subnet for step in calls for subnet in step]
+    counts = width_counts(subnets)
+    assert (counts[:, : base_width - 1] == 0).all()
+    assert all(looks_uniform(row) for row in width_counts(subnets[::2])[:, base_width - 1 :])
+    if groups == "eq21":
+        for left, right in zip(calls[::2], calls[1::2], strict=True):
+            assert (group_counts(net, left + right) == 1).all()
+
+
+def test_bcnet_v2_can_train_both_paths_of_a_width_on_every_batch(monkeypatch, task):
+    net, calls = simulate(monkeypatch, get_method("bcnet_v2", update="both"), task, 100)
+    for one, other in zip(calls[::2], calls[1::2], strict=True):
+        arch, complement = one[0][0], tuple(5 - digit for digit in one[0][0])
+        assert one == [(arch, "left"), (arch, "right")]
+        assert other == [(complement, "left"), (complement, "right")]
+        assert (group_counts(net, one + other) == 2).all()
+
+
+@pytest.mark.parametrize("update", ["alternate", "both"])
+def test_the_loss_of_bcnet_v2_is_the_mean_over_the_paths_of_its_batch(monkeypatch, task, update):
+    method = get_method("bcnet_v2", update=update)
+    net, step = step_of(monkeypatch, method, task)
+    batch = batch_of(task, 1)
+    shown, arch = step(batch), method.arch_of(task, 1)
+    paths = ("left", "right") if update == "both" else ("right",)
+    mean = sum(functional.cross_entropy(net(batch.images, arch, path), batch.labels) for path in paths) / len(paths)
+    assert shown.item() == pytest.approx(mean.item())
+    for parameter, gradient in zip(net.parameters(), torch.autograd.grad(mean, list(net.parameters())), strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("bcnet", {"complement": "none"}), ("bcnet", {"paths": "left"}),
+     ("bcnet", {"complement": "mirror", "base_width": 2}),
+     ("bcnet_v2", {"update": "both"}), ("bcnet_v2", {"base_width": 3})],
+)  # fmt: skip
+def test_every_variant_keeps_the_losses_of_its_widths(task, name, options):
+    method = get_method(name, **options)
+    archs, losses = method.fit(task).training_losses()
+    assert archs.tolist() == [list(method.arch_of(task, number)) for number in range(3)]
+    assert losses.mean() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("right", ["same", "new"])
@@ -271,7 +379,12 @@ def test_bcnet_keeps_the_loss_of_every_step_relative_to_its_epoch(monkeypatch, d
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("bcnet", {"complement": "odd"}, "complement is 'odd': allowed are even, clamp, mirror, released"),
+        ("bcnet", {"complement": "odd"}, "complement is 'odd': allowed are even, clamp, mirror, released, none"),
+        ("bcnet", {"paths": "right"}, "paths is 'right': allowed are both, left"),
+        ("bcnet", {"base_width": 2}, "complement is 'even' with base_width 2: allowed are mirror and none"),
+        ("bcnet", {"base_width": 0, "complement": "none"}, "base_width is 0: allowed are 1 to 3"),
+        ("bcnet_v2", {"base_width": 4}, "base_width is 4: allowed are 1 to 3"),
+        ("bcnet_v2", {"update": "right"}, "update is 'right': allowed are alternate, both"),
         ("bcnet", {"full_every": 2}, "full_every is 2: allowed are 0 .never. and 3"),
         ("bcnet_v2", {"groups": "six"}, "groups is 'six': allowed are eq21, paper"),
         ("bcnet_v2", {"right": "left"}, "right is 'left': allowed are complement, same, new"),
