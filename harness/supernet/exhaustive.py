@@ -20,6 +20,7 @@ one shape travel as one tensor (bundles), because the networks of the mini space
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,11 +35,21 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import NUM_SLOTS, FloatArray
 from channel_bench.space.layers import IMAGE, Layer
-from harness.supernet.network import PATHS, Supernet, batch_norm, convolve
+from harness.supernet.cumulation import partial_sums
+from harness.supernet.network import PATHS, Supernet, batch_norm, convolve, moments
 from harness.task import Task
 
+MAX_IMAGES = 2500
+"""Images that a walk holds at once: a validation batch of the largest size. Calibration images that would add to them
+go first, in parts (`_Moments`)."""
 BUNDLE_ELEMENTS = {"cpu": 2**18, "cuda": 2**27}
 """Elements of a tensor up to which siblings travel together: a core's cache, a fraction of a GPU's memory."""
+
+
+OnLogits = Callable[[list[int], Tensor], None]
+"""Takes row numbers and their logits (batch, rows, num_classes)."""
+_Normalise = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Takes (batch, channels, height, width), scale and shift (channels,)."""
 
 
 class _Node(dict[int, Any]):
@@ -90,6 +101,55 @@ class _Waiting(NamedTuple):
     """Whether x is what the convolution gave, not yet normalised, and not what it is to read."""
 
 
+class _Moments:
+    """Statistics of every normalisation of a walk, gathered over calibration batches and then used.
+
+    A calibration batch is normalised by its own statistics, so it needs no other image beside it. What the images after
+    all of them need is the mean of those statistics, at each of the normalisations of the walk; these come in the same
+    order for any images.
+
+    Args:
+        limit: Images that are held at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Nothing yet."""
+        self._limit = limit
+        self._sums: list[Tensor] = []  # (2, channels) each: variance and mean
+        self._num_batches = 0
+        self._place = 0
+
+    def parts(self, calibration: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Sizes of calibration batches that are run together, which restarts the order of the normalisations."""
+        sizes = list(calibration)
+        while sizes:
+            count = 1
+            while count < len(sizes) and sum(sizes[: count + 1]) <= self._limit:
+                count += 1
+            self._place = 0
+            yield tuple(sizes[:count])
+            self._num_batches += count
+            del sizes[:count]
+        self._place = 0
+
+    def gather(self, y: Tensor, scale: Tensor, shift: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Normalise each batch by its own statistics, and keep them."""
+        batches = y.split(list(sizes))
+        found = moments(batches, scale.dtype).sum(0)
+        if self._place < len(self._sums):
+            self._sums[self._place] += found
+        else:
+            self._sums.append(found)
+        self._place += 1
+        return torch.cat([functional.batch_norm(batch, None, None, scale, shift, training=True) for batch in batches])
+
+    def use(self, y: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Normalise by the mean of what was gathered at this place."""
+        var, mean = self._sums[self._place] / self._num_batches
+        self._place += 1
+        return functional.batch_norm(y, mean, var, scale, shift)
+
+
 class Walk:
     """One pass over a set of sub-networks of a supernet, for one batch of images.
 
@@ -100,6 +160,8 @@ class Walk:
         bundle_elements: Elements of a tensor up to which siblings travel together; default by device.
         layout: Of the images in memory, and so of what follows; the default keeps channels first, where siblings are
             joined and parted without copying.
+        way: How partial sums are computed (`cumulation.partial_sums`): "grouped", "apart", or None for the faster one.
+        max_images: With calibration, images that are held at once; more only where the others are more.
 
     Memory, in elements, beside the weights and a copy of one layer's: at any moment there are alive at most
 
@@ -108,7 +170,10 @@ class Walk:
     - three tensors that are being worked on, each the size of the largest layer's output, or of a bundle.
 
     It does not grow with the number of sub-networks. For 2,500 images in the full spaces that is 17 GB (ResNet) and
-    22 GB (MobileNet) in float32.
+    22 GB (MobileNet) in float32, and no tensor has 2^31 elements, which is as far as some kernels count. Where
+    calibration images would make it more, they are run first, at most `max_images` at a time. Beside the images of one
+    part, there are then the statistics of every normalisation, two numbers per channel, for 1,024 architectures less
+    than 0.1 GB.
     """
 
     def __init__(
@@ -118,6 +183,8 @@ class Walk:
         calibration: Sequence[int] = (),
         bundle_elements: int | None = None,
         layout: torch.memory_format = torch.preserve_format,
+        way: str | None = None,
+        max_images: int = MAX_IMAGES,
     ) -> None:
         """Look up what each layer reads, writes and leaves open."""
         self.macs = 0
@@ -127,6 +194,8 @@ class Walk:
         self._calibration = tuple(calibration)
         self._bundle_elements = bundle_elements
         self._layout = layout
+        self._way = way
+        self._max_images = max_images
         layers = supernet.layers
         self._positions = [
             _Position(
@@ -139,7 +208,7 @@ class Walk:
         ]
 
     @torch.no_grad()
-    def run(self, images: Tensor, archs: npt.NDArray[np.int8], on_logits: Callable[[list[int], Tensor], None]) -> None:
+    def run(self, images: Tensor, archs: npt.NDArray[np.int8], on_logits: OnLogits) -> None:
         """Run sub-networks.
 
         Args:
@@ -148,12 +217,28 @@ class Walk:
             on_logits: Called with row numbers in archs and their logits (batch, rows, num_classes); together all rows,
                 each once.
         """
-        self._num_images = len(images)
-        self._num_logits = len(images) - sum(self._calibration)
-        self._on_logits = on_logits
         default = BUNDLE_ELEMENTS.get(images.device.type, BUNDLE_ELEMENTS["cpu"])
         self._limit = default if self._bundle_elements is None else self._bundle_elements
         root = _Node(sorted(zip(archs.tolist(), range(len(archs)), strict=True)))
+        if not self._calibration or len(images) <= self._max_images:
+            self._most_images = len(images)
+            self._normalise: _Normalise = functools.partial(batch_norm, calibration=self._calibration)
+            self._pass(images, root, len(images) - sum(self._calibration), on_logits)
+            return
+        gathered = _Moments(self._max_images)
+        rest = images[sum(self._calibration) :]
+        self._most_images = max(len(rest), self._max_images)
+        at = 0
+        for sizes in gathered.parts(self._calibration):
+            self._normalise = functools.partial(gathered.gather, sizes=sizes)
+            self._pass(images[at : at + sum(sizes)], root, 1, lambda rows, logits: None)
+            at += sum(sizes)
+        self._normalise = gathered.use
+        self._pass(rest, root, len(rest), on_logits)
+
+    def _pass(self, images: Tensor, root: _Node, num_logits: int, on_logits: OnLogits) -> None:
+        """Go through all layers with some of the images; the last ones get logits."""
+        self._num_images, self._num_logits, self._on_logits = len(images), num_logits, on_logits
         self._waiting = [_Waiting(0, self._net.prepare(images, self._layout), None, [root], {}, is_output=False)]
         while self._waiting:
             # One name for each state, bound anew: no other name keeps a tensor alive that the step has consumed. On a
@@ -215,7 +300,7 @@ class Walk:
         # The last one to wait is the first one to go on.
         chosen = sorted(at.nodes[0], reverse=self._path == "right")
         y = self._cumulate(position.layer, at.x, digit_out, chosen)
-        if position.free and y.numel() <= self._limit:
+        if position.free and self._fits(y.numel()):
             # No later layer asks for the width of this slot, so what comes out of it has one shape for all digits:
             # they become siblings in one tensor, in the order of `flatten`.
             below = [node[digit] for node in at.nodes for digit in chosen]
@@ -276,7 +361,11 @@ class Walk:
             return False
         channels = self._net.group_size(layer.writes) * digit_out
         pixels = x.shape[2] * x.shape[3] // layer.stride**2
-        return len(x) * channels * pixels * (max(nodes[0]) if branches else 1) <= self._limit
+        return self._fits(len(x) * channels * pixels * (max(nodes[0]) if branches else 1))
+
+    def _fits(self, num_elements: int) -> bool:
+        """Whether a tensor may hold siblings; decided as for the most images, so that every part goes the same way."""
+        return num_elements // self._num_images * self._most_images <= self._limit
 
     def _convolve(self, layer: Layer, x: Tensor, digit_out: int, digit_in: int) -> Tensor:
         y = convolve(layer, x, self._net.cut_weight(layer, digit_out, digit_in, self._path))
@@ -287,12 +376,10 @@ class Walk:
         """Convolution of an open slot at widths: (batch * siblings, len(chosen), channels, height, width)."""
         num_groups = max(chosen)
         weight = self._net.cut_weight(layer, digit_out, num_groups, self._path)
-        # Group g of the inputs to its own block of outputs: one grouped convolution for all partial sums.
-        blocks = weight.unflatten(1, (num_groups, -1)).transpose(0, 1).flatten(0, 1).to(x.dtype)
         x = self._narrow(x, layer.reads, num_groups)
-        y = functional.conv2d(x, blocks, stride=layer.stride, padding=layer.kernel // 2, groups=num_groups)
-        self.macs += y.numel() * layer.kernel**2 * blocks.shape[1]
-        y = self._add_up(y.unflatten(1, (num_groups, -1)), 1)
+        y = partial_sums(layer, x, weight, num_groups, self._way)
+        self.macs += y.numel() * layer.kernel**2 * self._net.group_size(layer.reads)
+        y = self._add_up(y, 1)
         return y if len(chosen) == num_groups else y[:, [self._place(digit, num_groups) for digit in chosen]]
 
     def _add_up(self, partial: Tensor, dim: int) -> Tensor:
@@ -310,7 +397,7 @@ class Walk:
     def _batch_norm(self, layer: Layer, y: Tensor, siblings: int) -> Tensor:
         scale, shift = self._net.cut_norm(layer, self._width(y, layer.writes), self._path)
         wide = y.reshape(self._num_images, siblings * y.shape[1], *y.shape[2:])
-        return batch_norm(wide, scale.repeat(siblings), shift.repeat(siblings), self._calibration).view(y.shape)
+        return self._normalise(wide, scale.repeat(siblings), shift.repeat(siblings)).view(y.shape)
 
     def _width(self, x: Tensor, slot: int) -> int:
         """Groups of channels of a slot in a tensor: the digit of a closed slot, the largest one to come of an open."""

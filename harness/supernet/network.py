@@ -188,10 +188,14 @@ def batch_norm(y: Tensor, scale: Tensor, shift: Tensor, calibration: Sequence[in
     if not calibration:
         return functional.batch_norm(y, None, None, scale, shift, training=True)
     *batches, rest = y.split([*calibration, len(y) - sum(calibration)])
-    moments = [torch.var_mean(batch.to(scale.dtype), (0, 2, 3)) for batch in batches]
-    var, mean = (torch.stack(values).mean(0) for values in zip(*moments, strict=True))
+    var, mean = moments(batches, scale.dtype).mean(0)
     normalised = [functional.batch_norm(batch, None, None, scale, shift, training=True) for batch in batches]
     return torch.cat([*normalised, functional.batch_norm(rest, mean, var, scale, shift)])
+
+
+def moments(batches: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Unbiased variance and mean of each batch by channel, (batches, 2, channels)."""
+    return torch.stack([torch.stack(torch.var_mean(batch.to(dtype), (0, 2, 3))) for batch in batches])
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:

@@ -366,3 +366,45 @@ def test_the_memory_of_the_full_spaces_is_what_the_docstring_says():
     for name, gigabytes in (("resnet", 17), ("mobilenet", 22)):
         net = Supernet(cb.get_space(name), torch.Generator())
         assert round(4e-9 * memory_bound(net, 2500, 0)) == gigabytes
+
+
+@pytest.mark.parametrize(("name", "path"), list(itertools.product(MINI, PATHS)))
+@pytest.mark.parametrize("bundle_elements", [None, 2**11, 2**40])
+def test_recalibration_in_parts_equals_that_of_all_images_at_once(name, path, bundle_elements):
+    net, archs = make_supernet(name, dtype=torch.float64), ARCHS[name][:50]
+    calibration, images = (7, 6, 6, 5), pixels(24 + 9)
+    whole = all_logits(net, images, archs, path, calibration, bundle_elements=bundle_elements)
+    for max_images in (1, 13, 20, 32):  # in four parts, in two, in two, and in one beside that of the others
+        found = all_logits(
+            net, images, archs, path, calibration, bundle_elements=bundle_elements, max_images=max_images
+        )
+        assert (found - whole).abs().max() < 1e-9
+    assert (whole - one_by_one(net, images, archs, path, calibration)).abs().max() < 1e-9
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many elements the largest tensor has that any operation returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+def test_recalibration_of_a_full_space_takes_no_more_than_a_validation_batch(name):
+    space, found = cb.get_space(name), {}
+    net = Supernet(space, torch.Generator(), 5).to("meta")
+    archs = np.array([(4,) * 7, (1, 2, 3, 4, 3, 2, 1)], np.int8)
+    for calibration in ((), (256,) * 20):
+        images = torch.empty(sum(calibration) + 2500, *space.input_shape, device="meta")
+        with LargestTensor() as largest:
+            Walk(net, "left", calibration, bundle_elements=2**27).run(images, archs, lambda rows, logits: None)
+        found[calibration] = largest.elements
+    plain, recalibrated = found.values()
+    assert recalibrated == plain < 2**31  # some kernels count elements in 32 bits
