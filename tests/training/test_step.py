@@ -6,6 +6,7 @@ No GPU is needed but for the tests marked gpu. What a CUDA graph does besides re
 import contextlib
 import dataclasses
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -267,6 +268,38 @@ def test_a_stack_takes_the_same_path(digits, monkeypatch):
     assert [record.curves for record in plain] == [record.curves for record in replayed]
 
 
+@contextlib.contextmanager
+def no_waiting_for_the_gpu():
+    """Within the block PyTorch raises an error where the host would wait for the device."""
+
+    def set_mode(mode):
+        with warnings.catch_warnings():  # it warns that it is a prototype, and warnings are errors here
+            warnings.simplefilter("ignore")
+            torch.cuda.set_sync_debug_mode(mode)
+
+    set_mode("error")
+    try:
+        yield
+    finally:
+        set_mode("default")
+
+
+def test_the_warning_of_a_prototype_is_no_error(monkeypatch):
+    # What PyTorch's own function does on a GPU, where warnings are errors as everywhere in these tests.
+    modes = []
+
+    def set_mode(mode):
+        modes.append(mode)
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with pytest.raises(KeyError), no_waiting_for_the_gpu():
+        raise KeyError
+    assert modes == ["error", "default"]
+    with pytest.raises(UserWarning):
+        torch.cuda.set_sync_debug_mode("error")
+
+
 @pytest.fixture
 def gpu_digits(digits):
     if not torch.cuda.is_available():
@@ -324,9 +357,6 @@ def test_on_a_gpu_the_host_waits_for_nothing_inside_an_epoch(gpu_digits):
         images = trainer.prepare(gpu_digits.test_images)
         plan = trainer._loader.plan(torch.Generator("cuda").manual_seed(0))
         torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with no_waiting_for_the_gpu():
             trainer.epoch(0, [plan])
             trainer.evaluate(images, gpu_digits.test_labels)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
