@@ -5,6 +5,8 @@ No GPU is needed but for the tests marked gpu. What a CUDA graph does besides re
 
 import contextlib
 import dataclasses
+import subprocess
+import sys
 import types
 import warnings
 
@@ -221,7 +223,7 @@ def with_stand_ins(monkeypatch):
 
     nothing = types.SimpleNamespace(wait_stream=lambda other: None)
     monkeypatch.setattr(step, "_reads_lr_on", lambda device: True)
-    monkeypatch.setattr(step, "_side_stream", lambda device: nothing)
+    monkeypatch.setattr(step, "_own_stream", lambda owner, device: nothing)
     for name, stand_in in {
         "device": lambda device: contextlib.nullcontext(),
         "stream": lambda stream: contextlib.nullcontext(),
@@ -298,6 +300,52 @@ def test_the_warning_of_a_prototype_is_no_error(monkeypatch):
     assert modes == ["error", "default"]
     with pytest.raises(UserWarning):
         torch.cuda.set_sync_debug_mode("error")
+
+
+def test_a_trainer_is_freed_without_the_collector_the_first_one_too():
+    # In a process of its own: the first optimiser of a process imports much, and an error that an import has caught
+    # would keep the frames that led to it.
+    script = """
+import gc, weakref
+import torch
+import channel_bench as cb
+from channel_bench.recipe import get_recipe
+from channel_bench.training.datasets import TrainLoader, load_dataset
+from channel_bench.training.models import build_model
+from channel_bench.training.step import Trainer
+
+gc.disable()
+data, recipe = load_dataset("digits"), get_recipe("mini", epochs=1, batch_size=1200)
+
+def train():
+    loader = TrainLoader(data.train_images, data.train_labels, recipe)
+    model = build_model(cb.get_space("resnet-mini"), "1111111", torch.Generator().manual_seed(0))
+    trainer = Trainer(model, loader)
+    trainer.epoch(0, [loader.plan(torch.Generator().manual_seed(0))])
+    return [weakref.ref(trainer), weakref.ref(trainer.model), weakref.ref(loader)]
+
+print([[reference() is None for reference in train()] for _ in range(2)])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([[True] * 3] * 2)
+
+
+def test_living_trainers_have_streams_of_their_own_and_dead_ones_hand_them_on(monkeypatch):
+    made = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(object()) or made[-1])
+    monkeypatch.setattr(step, "_FREE_STREAMS", {})
+
+    class Owner:
+        pass
+
+    device = torch.device("cuda", 0)
+    owners = [Owner() for _ in range(3)]
+    streams = [step._own_stream(owner, device) for owner in owners]
+    assert streams == made and len(set(made)) == 3
+    del owners[1]
+    heir, another = Owner(), Owner()
+    assert step._own_stream(heir, device) is streams[1]
+    assert step._own_stream(another, device) not in streams
 
 
 @pytest.fixture
