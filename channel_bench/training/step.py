@@ -171,6 +171,8 @@ class Trainer:
         lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
         self._optimizer = make_optimizer(self.model, self._recipe, lr, fused=self._device_lrs is not None)
         self.stream: torch.cuda.Stream | None = None
+        self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._counts = [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
         use_graph = self._device_lrs is not None if graph is None else graph
         self._graphs = self._capture() if use_graph else {}
 
@@ -225,6 +227,7 @@ class Trainer:
             if on_step is not None:
                 read_loss = functools.partial(self._mean_loss, num_seen)
                 on_step(Step(number + 1, len(self._sizes), num_seen, self._num_images, read_loss))
+        torch._foreach_add_(self._counts, len(self._sizes))
         return self._loss_sum / self._num_images, 100 * self._num_correct.double() / self._num_images
 
     def _mean_loss(self, num_seen: int) -> float:
@@ -248,7 +251,8 @@ class Trainer:
         crops = self._loader.crops(order, rows, columns, mirrored)
         images = normalise(crops, *self._statistics, memory_format=self._layout)
         targets = self._loader.labels[order]
-        logits = forward(self.model, images, self._recipe.precision)
+        with _uncounted(self._norms):
+            logits = forward(self.model, images, self._recipe.precision)
         # Logits are (B, S, classes); cross_entropy wants the classes second. Losses are (B, S).
         losses = functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none")
         self._optimizer.zero_grad()
@@ -359,6 +363,22 @@ def evaluate_on_device(
         loss_sum += functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").sum(0)
         num_correct += (logits.argmax(-1) == targets).sum(0)
     return loss_sum / len(labels), 100 * num_correct.double() / len(labels)
+
+
+@contextlib.contextmanager
+def _uncounted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
+    """Keep batch normalisations from counting their batches, a kernel each; `epoch` adds the count of all its steps.
+
+    The count plays no part in the result, because the momentum of their running statistics is a number.
+    """
+    counts = [norm.num_batches_tracked for norm in norms]
+    for norm in norms:
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, count in zip(norms, counts, strict=True):
+            norm.num_batches_tracked = count
 
 
 def _reads_lr_on(device: torch.device) -> bool:

@@ -23,6 +23,7 @@ from channel_bench.training import step
 from channel_bench.training.backends import train_jobs
 from channel_bench.training.datasets import TrainLoader
 from channel_bench.training.models import build_model
+from channel_bench.training.models.precision import DepthwiseConv2d
 from channel_bench.training.models.stacked import StackedModel
 from channel_bench.training.run import train_run, train_stack
 from channel_bench.training.step import Trainer, arithmetic, check_device, make_optimizer
@@ -139,10 +140,70 @@ def test_autocast_computes_in_bfloat16_with_weights_and_loss_in_fp32(digits):
         if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
             module.register_forward_hook(lambda module, inputs, output, name=name: kinds.update({name: output.dtype}))
     run(trainer, 1)
-    assert len(kinds) == 12 and set(kinds.values()) == {torch.bfloat16}
+    # The classifier's logits would tie in the 8 bits of bfloat16, so pooling and classifier compute in fp32.
+    assert kinds.pop("classifier") == torch.float32
+    assert len(kinds) == 11 and set(kinds.values()) == {torch.bfloat16}
     assert {tensor.dtype for tensor in trainer.model.state_dict().values()} == {torch.float32, torch.int64}
     logits = step.forward(trainer.model, trainer.prepare(digits.test_images[:2]), "bf16")
     assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("space", ["resnet-mini", "mobilenet-mini"])
+def test_logits_in_bf16_do_not_tie(space, digits):
+    single = build_model(cb.get_space(space), "2341234", torch.Generator().manual_seed(0))
+    stack = StackedModel(cb.get_space(space), ["2341234"], [torch.Generator().manual_seed(0)])
+    images = torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    alone, stacked = step.forward(single, images, "bf16"), step.forward(stack, images[:, None], "bf16")[:, 0]
+    for logits in (alone, stacked):
+        assert not torch.equal(logits, logits.bfloat16().float())
+        assert all(len(column.unique()) > 495 for column in logits.T)
+    assert torch.allclose(alone, stacked, atol=0.05)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_depthwise_convolutions_on_a_cpu_stay_in_fp32(stacked):
+    space = cb.get_space("mobilenet-mini")
+    model = build_model(space, "2341234", torch.Generator().manual_seed(0))
+    if stacked:
+        model = StackedModel(space, ["2341234"], [torch.Generator().manual_seed(0)])
+    depthwise = [module for module in model.modules() if isinstance(module, DepthwiseConv2d)]
+    assert len(depthwise) == 4
+    layer = depthwise[0]
+    x = torch.randn(8, layer.in_channels, 4, 4, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, layer(x.float()).bfloat16())  # the weights were not rounded
+
+
+class Counts(TorchDispatchMode):
+    """Counts additions of a number to a whole number in place, as PyTorch's batch normalisation makes one a step."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function._schema.name == "aten::add_" and not isinstance(args[1], torch.Tensor):
+            self.total += args[0].dtype == torch.int64
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("num_nets", [None, 2])
+def test_batch_normalisation_counts_its_batches_without_a_kernel_each(digits, num_nets):
+    recipe = get_recipe("mini", batch_size=500, epochs=2)
+    if num_nets is None:
+        trainer = make_trainer(digits, recipe)
+    else:
+        model = StackedModel(SPACE, ["2341234"] * 2, [torch.Generator().manual_seed(0) for _ in range(2)])
+        trainer = Trainer(model, TrainLoader(digits.train_images, digits.train_labels, recipe), num_nets=2)
+    plans = [trainer._loader.plan(torch.Generator().manual_seed(seed)) for seed in range(num_nets or 1)]
+    with Counts() as counts:
+        trainer.epoch(0, plans)
+    counters = [tensor for name, tensor in trainer.model.state_dict().items() if name.endswith("num_batches_tracked")]
+    assert len(counters) == 11 and {int(value) for value in counters} == {3}
+    assert counts.total == 2 * 3  # the position and the number of the next step
+    with pytest.raises(KeyError), step._uncounted(trainer._norms):
+        raise KeyError
+    assert all(norm.num_batches_tracked == 3 for norm in trainer._norms)
 
 
 def test_a_step_in_bf16_is_that_of_fp32_up_to_rounding(digits):
@@ -312,6 +373,7 @@ import channel_bench as cb
 from channel_bench.recipe import get_recipe
 from channel_bench.training.datasets import TrainLoader, load_dataset
 from channel_bench.training.models import build_model
+from channel_bench.training.models.precision import DepthwiseConv2d
 from channel_bench.training.step import Trainer
 
 gc.disable()
