@@ -40,14 +40,30 @@ def private_cache(name: str) -> Path:
         if configured is None:
             raise
         cache = configured
-    folder = cache / name
+    return make_private(cache / name, "set $XDG_CACHE_HOME")
+
+
+def make_private(folder: Path, advice: str) -> Path:
+    """Make a folder for this user alone.
+
+    Args:
+        folder: The folder.
+        advice: What to set to use another one, for the message.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArgumentError: It belongs to another user, or others can write it.
+        OSError: The file system refused.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if folder.stat().st_uid == os.getuid():
         folder.chmod(0o700)
     if not is_private(folder):
         raise ArgumentError(
-            f"cache folder {str(folder)!r} is not this user's alone, so nothing is loaded from it: set $XDG_CACHE_HOME"
-            " to a folder of your own"
+            f"cache folder {str(folder)!r} is not this user's alone, so nothing is loaded from it: {advice} to a"
+            " folder of your own"
         )
     return folder
 

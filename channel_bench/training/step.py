@@ -32,6 +32,8 @@ from channel_bench.recipe import Recipe
 from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
 
 EVAL_BATCH_SIZE = 2000
+MIN_CHANNELS_LAST_EDGE = 16
+"""Edge of images, in pixels, from which a CPU trains with channels last."""
 NUM_WARMUP_STEPS = 3
 """Steps before a capture, in which libraries allocate memory and choose algorithms; PyTorch's example takes three."""
 HAS_FUSED_SGD = "fused" in inspect.signature(torch.optim.SGD).parameters
@@ -144,9 +146,8 @@ class Trainer:
         self._num_nets = num_nets
         mean, std = loader.statistics
         self._statistics = (mean, std) if num_nets is None else (mean[None], std[None])
-        on_gpu = device.type == "cuda"
-        # Tensor cores want channels last; a stack lays its images out itself.
-        self._layout = torch.channels_last if on_gpu and num_nets is None else torch.contiguous_format
+        # A stack lays its images out itself.
+        self._layout = layout_of(loader) if num_nets is None else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
 
         def zeros(*size: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -322,8 +323,18 @@ class Trainer:
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalise test images once, in the layout that the network wants."""
-        layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
-        return normalise(images, *self._loader.statistics, memory_format=layout)
+        return normalise(images, *self._loader.statistics, memory_format=layout_of(self._loader))
+
+
+def layout_of(loader: TrainLoader) -> torch.memory_format:
+    """How images and weights of single networks lie in memory.
+
+    Tensor cores want channels last, and so do a CPU's convolutions of images of the full spaces, in fp32 as in bf16
+    (tests/perf/bench_layout.py). The small images of the mini spaces keep the layout that the mini tables name.
+    """
+    height = loader.padded.shape[2] - 2 * loader.recipe.crop_padding
+    is_fast = loader.labels.device.type == "cuda" or height >= MIN_CHANNELS_LAST_EDGE
+    return torch.channels_last if is_fast else torch.contiguous_format
 
 
 def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:

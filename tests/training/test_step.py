@@ -446,6 +446,24 @@ def test_on_a_gpu_precisions_agree_within_the_noise_of_seeds(gpu_digits, precisi
     assert abs(difference.mean()) < 1
 
 
+@pytest.mark.parametrize(("edge", "layout"), [(8, torch.contiguous_format), (32, torch.channels_last)])
+def test_a_cpu_trains_large_images_with_channels_last(edge, layout):
+    images = torch.randint(256, (4, 3, edge, edge), dtype=torch.uint8)
+    recipe = get_recipe("paper", batch_size=4, epochs=2)
+    loader = TrainLoader(images, torch.arange(4), recipe)
+    trainer = Trainer(build_model(cb.get_space("resnet"), "1111111", torch.Generator().manual_seed(0)), loader)
+    seen = []
+    trainer.model.block1[0].register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    (values,) = run(trainer, 1)[:1]
+    trainer.evaluate(trainer.prepare(images), loader.labels)
+    assert len(seen) == 2 and all(tensor.is_contiguous(memory_format=layout) for pair in seen for tensor in pair)
+    other = torch.contiguous_format if layout == torch.channels_last else torch.channels_last
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "layout_of", lambda loader: other)
+        model = build_model(cb.get_space("resnet"), "1111111", torch.Generator().manual_seed(0))
+        assert np.allclose(values, run(Trainer(model, loader), 1)[0], rtol=1e-4)
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_weights_and_images_are_channels_last(gpu_digits, digits):
     recipe = get_recipe("mini", batch_size=1200, epochs=1)
