@@ -125,4 +125,5 @@ class Browser:
 
     def requests(self):
         sent = [event["params"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
-        return {event["request"]["url"].split("#")[0] for event in sent}
+        urls = {event["request"]["url"].split("#")[0] for event in sent}
+        return {url for url in urls if not url.startswith("data:")}  # pictures within the page itself

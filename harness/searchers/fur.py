@@ -140,9 +140,9 @@ def scaled_to(budget: Budget, widths: FloatArray) -> FloatArray:
 
 def nearest(widths: FloatArray, allowed: BoolArray) -> int | None:
     """Index of the nearest allowed architecture among the corners of the grid cell around widths; None if none is."""
-    lower = np.floor(widths * NUM_WIDTHS + 1e-9).astype(int).clip(1, NUM_WIDTHS)
+    # A width on the grid has the cell below it: where the budget refuses it by a hair, the next narrower one may fit.
+    lower = np.floor(widths * NUM_WIDTHS - 1e-9).astype(int).clip(1, NUM_WIDTHS - 1)
     corners = np.array(list(itertools.product((0, 1), repeat=NUM_SLOTS))) + lower
-    corners = corners[(corners <= NUM_WIDTHS).all(1)]
     indices = np.ravel_multi_index((corners - 1).T, (NUM_WIDTHS,) * NUM_SLOTS)
     distances = ((corners / NUM_WIDTHS - widths) ** 2).sum(1).round(12)
     distances[~allowed[indices]] = np.inf

@@ -75,6 +75,7 @@ class Cluster:
                 f"device {device!r} names a device of this machine: on a cluster, allowed are auto, cpu and cuda"
             )
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it every start warns
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nor does anybody here read its metrics
         if address is None and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
             # Other users of this machine reach the loopback address too; they do not have this token. Ray reads both
             # variables once, when it is imported.
