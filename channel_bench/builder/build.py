@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from channel_bench.builder.engines import Engine, Outcome
+from channel_bench.builder.engines import PACKED_TRAINER, TRAINER, Engine, Outcome
 from channel_bench.builder.engines.local import LocalEngine
 from channel_bench.builder.engines.ray import Cluster, RayEngine
 from channel_bench.builder.leases import Leases, RunKey
@@ -34,6 +34,9 @@ from channel_bench.support.processes import num_cores
 
 if TYPE_CHECKING:
     from channel_bench.training.datasets import Dataset
+
+JOBS_PER_SLOT = 4
+"""Runs that a worker with several slots gets at once, for each: at the end of a hand-out some slots are idle."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def build(
         cluster = None
         if workers.engine == "ray":
             cluster = context.enter_context(_cluster(workers, setup))
-        num_workers = cluster.num_workers() if cluster else workers.num_workers or _default_workers(setup)
+        num_slots = _slots_per_worker(plan, workers, setup)
+        num_workers = cluster.num_workers() if cluster else workers.num_workers or _default_workers(setup, num_slots)
         store = RunStore.create(out, plan.space, plan.chosen_recipe, setup.data.name, setup.data.digest, plan.base_seed)
         leases = context.enter_context(_joined(store, plan))
         missing, there, set_aside = _take_stock(store, leases, plan.jobs())
@@ -112,9 +116,9 @@ def build(
         num_found = plan.num_planned - len(missing)
         if on_start is not None:
             on_start(plan.num_planned, num_found, set_aside)
-        size = default_stack(plan.space) if workers.stack is None else workers.stack
+        size = _stack_size(plan, workers) if num_slots == 1 else num_slots * JOBS_PER_SLOT
         work = SharedWork(store, leases, make_stacks(plan.space, missing, size, num_workers), on_wait)
-        engine = _make_engine(plan, workers, setup, store, leases, cluster, num_workers)
+        engine = _make_engine(plan, workers, setup, store, leases, cluster, num_workers, num_slots)
         outcomes = _train(engine, work, store, on_outcome)
         leases.tidy(store.keys())  # a builder that died meanwhile may have finished what it held
         remove_leftovers(store.folder)  # of workers that were killed while they wrote
@@ -163,9 +167,24 @@ def _packed(space: Space, recipe: Recipe, devices: Sequence[str]) -> int:
     return min((runs_per_gpu(space, memory, batch_size=recipe.batch_size) for memory in free), default=1)
 
 
-def _default_workers(setup: _Setup) -> int:
+def _stack_size(plan: Plan, workers: Workers) -> int:
+    return default_stack(plan.space) if workers.stack is None else workers.stack
+
+
+def _slots_per_worker(plan: Plan, workers: Workers, setup: _Setup) -> int:
+    """Runs at once in a worker process: those of a GPU, unless a number of processes or of stacked networks is asked.
+
+    Processes on one GPU get it in slices of time, streams of one process share it.
+    """
+    on_gpu = bool(setup.devices) and setup.devices[0].startswith("cuda")
+    if not on_gpu or workers.num_workers is not None or _stack_size(plan, workers) > 1:
+        return 1
+    return setup.runs_per_gpu
+
+
+def _default_workers(setup: _Setup, num_slots: int) -> int:
     if setup.devices[0].startswith("cuda"):
-        return len(setup.devices) * setup.runs_per_gpu
+        return len(setup.devices) * (setup.runs_per_gpu if num_slots == 1 else 1)
     return num_cores()
 
 
@@ -227,9 +246,10 @@ def _make_engine(
     leases: Leases,
     cluster: Cluster | None,
     num_workers: int,
+    num_slots: int,
 ) -> Engine:
     """The engine that trains: the cluster's where there is a cluster, else this machine's."""
-    options = {"backend": setup.backend, "graph": workers.graph}
+    options: dict[str, Any] = {"backend": setup.backend, "graph": workers.graph}
     if cluster is not None:
         return RayEngine(
             cluster,
@@ -240,6 +260,9 @@ def _make_engine(
             max_retries=workers.max_retries,
             options=options,
         )
+    trainer = TRAINER
+    if num_slots > 1:
+        trainer, options = PACKED_TRAINER, {"num_slots": num_slots, "graph": workers.graph}
     return LocalEngine(
         store=store,
         dataset=plan.chosen_dataset,
@@ -249,6 +272,7 @@ def _make_engine(
         data_dir=workers.data_dir,
         max_retries=workers.max_retries,
         options=options,
+        trainer=trainer,
     )
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from channel_bench.training.datasets import Dataset, TrainLoader
 from channel_bench.training.devices import device_name
 from channel_bench.training.models import build_model
 from channel_bench.training.models.stacked import StackedModel
+from channel_bench.training.slots import POLL_S, Slot, advance_ready, until_done
 from channel_bench.training.step import Step, Trainer, arithmetic, check_device
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -70,10 +72,65 @@ def train_run(
     check_device(recipe, dataset.device, graph)
     text = space.text(arch)
     with arithmetic(recipe.precision):
-        return _train_run(space, Job(text, run, seed), recipe, dataset, on_epoch, on_step, graph)
+        slot = Slot(dataset.device)
+        slot.start(_run_in_steps(space, Job(text, run, seed), recipe, dataset, on_epoch, on_step, graph, slot.stream))
+        while slot.record is None:
+            if not advance_ready([slot]):
+                time.sleep(POLL_S)
+        return slot.record
 
 
-def _train_run(
+def train_packed(
+    space: Space,
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    dataset: Dataset,
+    num_slots: int,
+    *,
+    graph: bool | None = None,
+) -> Iterator[RunRecord]:
+    """Train several runs at once in this process, each as `train_run` trains it: their steps take turns.
+
+    On a GPU each slot has a stream of its own, so kernels of different runs overlap; processes would share the device
+    in slices of time. On a CPU nothing is gained, and each record is that of `train_run`, bit by bit.
+
+    Args:
+        space: The search space.
+        jobs: The runs, in the order to start them.
+        recipe: How to train.
+        dataset: Images of the space's input shape.
+        num_slots: Runs at once, >= 1.
+        graph: As in `train_run`.
+
+    Yields:
+        The record of each job as soon as it is finished; `train_s` is its wall time beside the others.
+
+    Raises:
+        ArgumentError: As `train_run`.
+    """
+    if num_slots < 1:
+        raise ArgumentError(f"number of slots is {num_slots}: allowed are 1 and above")
+    recipe.check_rates()
+    dataset.check_fits(space)
+    check_device(recipe, dataset.device, graph)
+    waiting = deque(jobs)
+    with arithmetic(recipe.precision):
+        slots = [Slot(dataset.device) for _ in range(min(num_slots, len(jobs)))]
+        for slot in slots:
+            slot.start(_run_in_steps(space, waiting.popleft(), recipe, dataset, None, None, graph, slot.stream))
+        while slots:
+            if not advance_ready(slots):
+                time.sleep(POLL_S)
+            for slot in [slot for slot in slots if slot.record is not None]:
+                yield slot.record  # type: ignore[misc]  # it is not None
+                if waiting:
+                    job = waiting.popleft()
+                    slot.start(_run_in_steps(space, job, recipe, dataset, None, None, graph, slot.stream))
+                else:
+                    slots.remove(slot)
+
+
+def _run_in_steps(
     space: Space,
     job: Job,
     recipe: Recipe,
@@ -81,19 +138,25 @@ def _train_run(
     on_epoch: OnEpoch | None,
     on_step: Callable[[Step], None] | None,
     graph: bool | None,
-) -> RunRecord:
+    stream: torch.cuda.Stream | None,
+) -> Generator[None, None, RunRecord]:
+    """A run that pauses after each step, and while the device has not finished an epoch; it returns its record."""
     started = time.perf_counter()
     device = dataset.device
     weights, batches = run_generators(space, job, device)
     loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
-    trainer = Trainer(build_model(space, job.arch, weights), loader, graph=graph)
+    trainer = Trainer(build_model(space, job.arch, weights), loader, graph=graph, stream=stream)
     test_images = trainer.prepare(dataset.test_images)
     curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
     for epoch in range(recipe.epochs):
-        trained = trainer.epoch(epoch, [loader.plan(batches)], on_step)
-        means = (*trained, *trainer.evaluate(test_images, dataset.test_labels))
+        for step in trainer.steps(epoch, [loader.plan(batches)]):
+            if on_step is not None:
+                on_step(step)
+            yield
+        means = torch.stack((*trainer.means(), *trainer.evaluate(test_images, dataset.test_labels)))
+        yield from until_done(stream)
         # The one place of an epoch where the host waits for the device.
-        values = dict(zip(CURVE_METRICS, torch.stack(means).tolist(), strict=True))
+        values = dict(zip(CURVE_METRICS, means.tolist(), strict=True))
         for name, value in values.items():
             curves[name].append(value)
         if on_epoch is not None:

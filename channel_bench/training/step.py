@@ -120,6 +120,8 @@ class Trainer:
         loader: The training images and the recipe.
         num_nets: S for a stack, None for a network.
         graph: Whether steps are replayed as CUDA graphs; None for where they can be.
+        stream: Where graphs are captured and replayed, if no other living trainer captures there; None for one of its
+            own.
 
     Attributes:
         model: The network as it is now, on the loader's device.
@@ -130,7 +132,13 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, loader: TrainLoader, *, num_nets: int | None = None, graph: bool | None = None
+        self,
+        model: nn.Module,
+        loader: TrainLoader,
+        *,
+        num_nets: int | None = None,
+        graph: bool | None = None,
+        stream: torch.cuda.Stream | None = None,
     ) -> None:
         """Put everything that a step reads or changes on the device; capture the graphs."""
         self._loader, self._recipe = loader, loader.recipe
@@ -171,7 +179,7 @@ class Trainer:
         self._host_lrs = lrs
         lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
         self._optimizer = make_optimizer(self.model, self._recipe, lr, fused=self._device_lrs is not None)
-        self.stream: torch.cuda.Stream | None = None
+        self.stream = stream
         self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
         self._counts = [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
         use_graph = self._device_lrs is not None if graph is None else graph
@@ -192,7 +200,14 @@ class Trainer:
             device, which the host has not waited for.
         """
         with self._on_stream():
-            return self._epoch(epoch, plans, on_step)
+            for step in self.steps(epoch, plans):
+                if on_step is not None:
+                    on_step(step)
+            return self.means()
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """What `epoch` returns, for the epoch whose `steps` are through."""
+        return self._loss_sum / self._num_images, 100 * self._num_correct.double() / self._num_images
 
     @contextlib.contextmanager
     def _on_stream(self) -> Iterator[None]:
@@ -207,9 +222,11 @@ class Trainer:
                 yield
             outside.wait_stream(self.stream)
 
-    def _epoch(
-        self, epoch: int, plans: Sequence[EpochPlan], on_step: Callable[[Step], None] | None
-    ) -> tuple[Tensor, Tensor]:
+    def steps(self, epoch: int, plans: Sequence[EpochPlan]) -> Iterator[Step]:
+        """The steps of `epoch`, each made when it is asked for, on the stream that is current then.
+
+        Between two steps the caller may do other work, also on other streams.
+        """
         self.model.train()
         for static, name in zip(self._plan, ("order", "rows", "columns", "mirrored"), strict=True):
             parts = [getattr(plan, name) for plan in plans]
@@ -225,11 +242,9 @@ class Trainer:
                         group["lr"] = self._host_lrs[epoch * len(self._sizes) + number]
                 self._step(size)
             num_seen += size
-            if on_step is not None:
-                read_loss = functools.partial(self._mean_loss, num_seen)
-                on_step(Step(number + 1, len(self._sizes), num_seen, self._num_images, read_loss))
+            read_loss = functools.partial(self._mean_loss, num_seen)
+            yield Step(number + 1, len(self._sizes), num_seen, self._num_images, read_loss)
         torch._foreach_add_(self._counts, len(self._sizes))
-        return self._loss_sum / self._num_images, 100 * self._num_correct.double() / self._num_images
 
     def _mean_loss(self, num_seen: int) -> float:
         return float(self._loss_sum.sum()) / num_seen
@@ -281,7 +296,7 @@ class Trainer:
         self.model.train()
         with torch.cuda.device(self._device):
             # One stream for warm-up and capture: gradients stay on the stream that they were first summed on.
-            stream = self.stream = _own_stream(self, self._device)
+            stream = self.stream = self.stream or own_stream(self, self._device)
             # The side stream starts after all earlier work, and what follows starts after the side stream.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -401,8 +416,8 @@ _FREE_STREAMS: dict[torch.device, list[torch.cuda.Stream]] = {}
 """Streams of trainers that are gone."""
 
 
-def _own_stream(owner: Trainer, device: torch.device) -> torch.cuda.Stream:
-    """A stream that no other living trainer uses.
+def own_stream(owner: object, device: torch.device) -> torch.cuda.Stream:
+    """A stream that no other living owner uses.
 
     A graph that is freed may take along what libraries keep for the stream that it was captured on, so no two living
     graphs of different trainers share one. A dead trainer's stream is lent again, because freed memory is kept by

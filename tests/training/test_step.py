@@ -284,7 +284,7 @@ def with_stand_ins(monkeypatch):
 
     nothing = types.SimpleNamespace(wait_stream=lambda other: None)
     monkeypatch.setattr(step, "_reads_lr_on", lambda device: True)
-    monkeypatch.setattr(step, "_own_stream", lambda owner, device: nothing)
+    monkeypatch.setattr(step, "own_stream", lambda owner, device: nothing)
     for name, stand_in in {
         "device": lambda device: contextlib.nullcontext(),
         "stream": lambda stream: contextlib.nullcontext(),
@@ -402,12 +402,12 @@ def test_living_trainers_have_streams_of_their_own_and_dead_ones_hand_them_on(mo
 
     device = torch.device("cuda", 0)
     owners = [Owner() for _ in range(3)]
-    streams = [step._own_stream(owner, device) for owner in owners]
+    streams = [step.own_stream(owner, device) for owner in owners]
     assert streams == made and len(set(made)) == 3
     del owners[1]
     heir, another = Owner(), Owner()
-    assert step._own_stream(heir, device) is streams[1]
-    assert step._own_stream(another, device) not in streams
+    assert step.own_stream(heir, device) is streams[1]
+    assert step.own_stream(another, device) not in streams
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ READY = "ready"
 """First line of a worker process that is set up."""
 TRAINER = "channel_bench.training.backends:train_jobs"
 """What workers call with (space, jobs, recipe, dataset, **options), as "module:function"."""
+PACKED_TRAINER = "channel_bench.training.backends:train_in_slots"
+"""The same for workers that train several runs at once; records come in any order."""
 MAX_RETRIES = 2
 MAX_LOST_IN_A_ROW = 10
 """Consecutive lost runs (failed with all their retries) before the rest is given up; each would cost seconds."""

@@ -56,15 +56,15 @@ class JobTrainer:
         """Train a stack; an answer per job, whatever happens."""
         space, recipe, dataset = self._kind
         try:
-            answers = []
+            answers = {}
             for record in self._train(space, jobs, recipe, dataset, **self._options):
                 answer = {"status": record.status, "best_test_acc": record.best_test_acc}
                 if self._store is None:
                     answer["record"] = record.to_json()
                 else:
                     self._store.add(record)
-                answers.append(answer)
-            return answers
+                answers[record.arch, record.run] = answer
+            return [answers[job.arch, job.run] for job in jobs]
         except ChannelBenchError as error:  # says itself what is wrong, and will be as wrong the next time
             return [_failure(str(error), "", retry=False)] * len(jobs)
         except Exception as error:
