@@ -1,7 +1,8 @@
 """What the site takes from the code when it is built, so that no page can say something else than the code.
 
 A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` for the help of every command,
-``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports.
+``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports,
+``<!-- results of the experiments -->`` for the pages of data/experiments.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ROOT / "data" / "experiments"
 MARKER = re.compile(r"<!-- commands of (channel-\w+) -->")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the figure that the page of the leaderboard shows."""
-    figure = str(ROOT / "data" / "leaderboard" / "kendall.png")
-    files.append(File.generated(config, "explanation/kendall.png", abs_src_path=figure))
+    """Add the figures of the leaderboard and of the experiments."""
+    for figure in [ROOT / "data" / "leaderboard" / "kendall.png", *sorted(EXPERIMENTS.glob("*.png"))]:
+        files.append(File.generated(config, f"explanation/{figure.name}", abs_src_path=str(figure)))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put what a page asks for in the place of its marker."""
     markdown = MARKER.sub(lambda found: commands(found[1]), markdown)
-    for marker, content in (("<!-- columns of a table -->", columns), ("<!-- rooms -->", rooms)):
+    for marker, content in (
+        ("<!-- columns of a table -->", columns),
+        ("<!-- rooms -->", rooms),
+        ("<!-- results of the experiments -->", experiments),
+    ):
         if marker in markdown:
             markdown = markdown.replace(marker, content())
     return markdown
@@ -44,6 +50,11 @@ def columns() -> str:
         meaning = field.metadata[b"meaning"].decode() + (f" ({unit})" if unit else "")
         lines.append(f"| `{field.name}` | {field.type} | {meaning} |")
     return "\n".join(lines)
+
+
+def experiments() -> str:
+    """The pages of all experiments, their titles one level down."""
+    return "\n".join(f"#{path.read_text()}" for path in sorted(EXPERIMENTS.glob("*.md")))
 
 
 def rooms() -> str:

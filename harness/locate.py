@@ -22,6 +22,7 @@ from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
 from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError, unknown_name
+from channel_bench.support.reading import is_file
 
 Factory = Callable[..., Any]
 _WATCHERS = (
@@ -50,6 +51,8 @@ def find_object(text: str, kind: str, function: str) -> Factory:
         ArgumentError: The module cannot be imported, or the object of this name cannot be called.
     """
     source, _, name = text.rpartition(":")
+    if source.endswith(":"):
+        raise ArgumentError(f"{text!r} has two colons: write {source.rstrip(':')}:{name}")
     module = _import(source)
     try:
         factory: Factory = operator.attrgetter(name)(module)
@@ -85,18 +88,18 @@ def code_of(text: str, factory: Factory) -> dict[str, str]:
 def _import(source: str) -> ModuleType:
     """Import a module by name or a file by path."""
     path = Path(source)
-    is_file = path.suffix == ".py"
-    if is_file and not path.is_file():
+    in_file = path.suffix == ".py"
+    if in_file and not is_file(path):
         raise MissingDataError(f"file {source!r} does not exist")
-    folder = str(path.resolve().parent) if is_file else os.getcwd()
+    folder = str(path.resolve().parent) if in_file else os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        return _import_file(path.resolve()) if is_file else importlib.import_module(source)
+        return _import_file(path.resolve()) if in_file else importlib.import_module(source)
     except ChannelBenchError:
         raise
     except (Exception, SystemExit) as error:
-        package = path.stem if is_file else source.partition(".")[0]
+        package = path.stem if in_file else source.partition(".")[0]
         raise ArgumentError(f"cannot import {source!r}: {shown(error)}{raised_at(error, package)}") from error
 
 

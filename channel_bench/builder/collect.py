@@ -24,7 +24,7 @@ from channel_bench.builder.store import KIND, RunKey, RunStore
 from channel_bench.errors import ArgumentError, ChannelBenchError, ConflictError, MissingDataError, StorageError
 from channel_bench.record import CURVE_METRICS, RunRecord, TableInfo, curves_hash, parquet_bytes, read_info, with_info
 from channel_bench.support.durable import check_writable, write_atomic
-from channel_bench.support.reading import check_file
+from channel_bench.support.reading import check_file, is_there
 
 MAX_CURVES_BYTES = 2**35
 """More than all curves that `bulk.MAX_CURVE_VALUES` admits."""
@@ -93,7 +93,7 @@ def _check_target(out: Path, curves_path: Path) -> None:
     """Refuse, before the long reading, what cannot be written or is not ours to replace."""
     if out.suffix != ".parquet":
         raise ArgumentError(f"table {str(out)!r} must end in .parquet")
-    if curves_path.exists() and not out.exists() and not _is_curves_file(curves_path):
+    if is_there(curves_path) and not is_there(out) and not _is_curves_file(curves_path):
         raise StorageError(
             f"{str(curves_path)!r} exists and does not belong to a table: choose another name, or move it"
         )

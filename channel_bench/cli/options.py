@@ -12,8 +12,8 @@ import typer
 
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError
 from channel_bench.recipe import list_recipes
-from channel_bench.space import Space, list_spaces
-from channel_bench.support.reading import MIB, read_file
+from channel_bench.space import NUM_SLOTS, Space, list_spaces
+from channel_bench.support.reading import MIB, is_there, read_file
 from channel_bench.support.terminal import parse_quantity
 
 if TYPE_CHECKING:
@@ -88,12 +88,19 @@ def read_archs(texts: Sequence[str], space: Space) -> list[str]:
                     f"standard input has more than {MAX_ARCHS_BYTES:,} bytes: allowed are lists of architectures"
                 )
             found += _archs_of_lines(data, "standard input", space)
-        elif text not in space and Path(text).exists():
+        elif text not in space and is_there(text):
             data = read_file(Path(text), "list of architectures", MAX_ARCHS_BYTES)
             found += _archs_of_lines(data, f"file {text!r}", space)
         else:
-            found.append(space.text(text))
+            found += [space.text(each) for each in _listed_archs(text)]
     return found
+
+
+def _listed_archs(text: str) -> list[str]:
+    """A text as it is, or its parts where commas part texts of seven digits: "4344424,1111111"."""
+    parts = [part.strip() for part in text.split(",")]
+    whole = len(parts) > 1 and all(len(part) == NUM_SLOTS and part.isdigit() for part in parts)
+    return parts if whole else [text]
 
 
 def _archs_of_lines(data: bytes, what: str, space: Space) -> list[str]:
@@ -152,7 +159,7 @@ def table_file(text: str, data_dir: Path | None) -> Path:
     """A table file, or the file of a space's default table."""
     from channel_bench.table import find_table
 
-    return Path(text) if Path(text).suffix or Path(text).exists() else find_table(text, None, data_dir)
+    return Path(text) if Path(text).suffix or is_there(text) else find_table(text, None, data_dir)
 
 
 def load_table(space: str, table: str | None, data_dir: Path | None) -> Table:

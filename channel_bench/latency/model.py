@@ -27,7 +27,7 @@ from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileEr
 from channel_bench.space import NUM_WIDTHS, FloatArray, Space, get_space, is_batch
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.fields import check_fields
-from channel_bench.support.reading import MIB, parse_json, read_file
+from channel_bench.support.reading import MIB, is_there, parse_json, read_file
 
 FORMAT = 1
 MAX_FILE_BYTES = 16 * MIB
@@ -195,7 +195,7 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
     try:
         data = read_file(Path(path), "latency file", MAX_FILE_BYTES)
     except MissingDataError as error:
-        if Path(path).exists():
+        if is_there(path):
             raise
         raise MissingDataError(f"{error}: measure one with 'channel-bench latency SPACE -o FILE'") from None
     try:

@@ -19,13 +19,13 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
 from channel_bench.errors import ArgumentError, ChannelBenchError
 from channel_bench.support.durable import write_atomic
+from channel_bench.support.folders import is_private, private_cache
 
 _COMPILE_LIMIT_S = 120
 
@@ -52,8 +52,8 @@ def load_library(source: Path, what: str) -> ctypes.CDLL:
             [*compiler, "--version"], capture_output=True, timeout=_COMPILE_LIMIT_S, check=True
         ).stdout
         key = hashlib.sha256(b"\0".join([source.read_bytes(), version, *(flag.encode() for flag in flags)]))
-        path = _cache_dir() / f"{source.stem}-{key.hexdigest()[:16]}.so"
-        if _is_private(path):
+        path = private_cache("native") / f"{source.stem}-{key.hexdigest()[:16]}.so"
+        if is_private(path):
             with contextlib.suppress(OSError):  # cut short by a full disk, or of another machine: compiled anew below
                 return ctypes.CDLL(str(path))
         with tempfile.TemporaryDirectory() as folder:
@@ -70,33 +70,3 @@ def load_library(source: Path, what: str) -> ctypes.CDLL:
         raise ArgumentError(f"the C++ compiler {compiler[0]!r} cannot compile {what}: {first}") from None
     except (OSError, subprocess.SubprocessError, ChannelBenchError) as error:
         raise ArgumentError(f"{what} cannot be compiled or loaded: {error}") from None
-
-
-def _cache_dir() -> Path:
-    """The folder of compiled libraries, made for this user alone.
-
-    Raises:
-        ArgumentError: It belongs to another user, or others can write it.
-    """
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("channel-bench") / "native"
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_uid == os.getuid():
-        folder.chmod(0o700)
-    if not _is_private(folder):
-        raise ArgumentError(
-            f"cache folder {str(folder)!r} is not this user's alone, so no code is loaded from it: set $XDG_CACHE_HOME"
-            " to a folder of your own"
-        )
-    return folder
-
-
-def _is_private(path: Path) -> bool:
-    """Whether a file or folder is there, is no link, belongs to this user, and can be written by nobody else."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return False
-    others_write = stat.S_IWGRP | stat.S_IWOTH
-    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & others_write

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from channel_bench.errors import StorageError, os_reason
 from channel_bench.support.processes import is_gone, this_process
+from channel_bench.support.reading import shown_path
 
 TEMPORARY_PREFIX = ".writing-"
 LEFTOVER_AGE_S = 3600.0
@@ -39,7 +40,7 @@ def write_atomic(*files: tuple[Path, bytes]) -> None:
         temporaries = [stack.enter_context(_temporary(path)) for path, _ in files]
         for temporary, (path, data) in zip(temporaries, files, strict=True):
             if path.is_dir():
-                raise StorageError(f"cannot write {str(path)!r}: it is a folder")
+                raise StorageError(f"cannot write {shown_path(path)}: it is a folder")
             _write_synced(temporary, data)
         for temporary, (path, _) in zip(temporaries, files, strict=True):
             os.replace(temporary, path)
@@ -57,9 +58,13 @@ def check_writable(path: Path) -> None:
     Raises:
         StorageError: The folder cannot be made or written, or the path is a folder.
     """
-    if path.is_dir():
-        raise StorageError(f"cannot write {str(path)!r}: it is a folder")
-    new = [parent for parent in path.parents if not parent.exists()]
+    try:
+        is_folder = path.is_dir()
+        new = [parent for parent in path.parents if not parent.exists()]
+    except OSError as error:
+        raise StorageError(f"cannot write {shown_path(path)}: {os_reason(error)}") from None
+    if is_folder:
+        raise StorageError(f"cannot write {shown_path(path)}: it is a folder")
     with _temporary(path) as temporary:
         _write_synced(temporary, b"")
     for parent in new:  # if the work fails, no empty folder is left
@@ -108,7 +113,7 @@ def make_folder(folder: Path) -> None:
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
-        raise StorageError(f"cannot make folder {str(folder)!r}: {os_reason(error)}") from None
+        raise StorageError(f"cannot make folder {shown_path(folder)}: {os_reason(error)}") from None
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -138,6 +143,8 @@ def _writer(temporary: Path) -> str:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
+    if "\0" in str(path):
+        raise StorageError(f"cannot write {shown_path(path)}: a name holds no null byte")
     make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{this_process()}-{uuid.uuid4().hex}"
     try:
@@ -145,7 +152,9 @@ def _temporary(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"cannot write {str(path)!r}: {os_reason(error)}; what was there is unchanged") from None
+        raise StorageError(
+            f"cannot write {shown_path(path)}: {os_reason(error)}; what was there is unchanged"
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

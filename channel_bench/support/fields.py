@@ -79,6 +79,26 @@ def _is_a(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
+def differing(name: str, before: Any, now: Any) -> str:
+    """What differs in a setting, for a message: "recipe epochs 3, not 5"; of an object only the fields that differ.
+
+    Args:
+        name: Of the setting.
+        before: Its value in a file.
+        now: The value that is asked for.
+    """
+    if isinstance(before, dict) or isinstance(now, dict):
+        before, now = ({} if value is None else value for value in (before, now))
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return f"{name} {_shown(before)}, not {_shown(now)}"
+    # A recipe's name lists the fields that were changed, which are named by themselves.
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    keys = [key for key in keys if key != "name" or len(keys) == 1]
+    return ", ".join(f"{name} {key} {_shown(before.get(key))}, not {_shown(now.get(key))}" for key in keys[:3]) + (
+        f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    )
+
+
 def _shown(value: Any) -> str:
     """A value for a message, not longer than a line."""
     if isinstance(value, int) and value.bit_length() > 64:  # Python refuses to print thousands of digits

@@ -24,6 +24,30 @@ MAX_JSON_INTEGER = 2**63 - 1
 """What columns and other programs hold."""
 
 
+def is_there(path: Path | str) -> bool:
+    """Whether a path names something; False, and no error, for a text that no file can have as its name."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long a name, a null byte
+        return False
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a path names a regular file; as `is_there`."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether a path names a folder; as `is_there`."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def check_file(path: Path, what: str, most_bytes: int) -> int:
     """Refuse what is no regular file of a reasonable size, before anything opens it.
 
@@ -45,10 +69,10 @@ def check_file(path: Path, what: str, most_bytes: int) -> int:
         raise _missing(path, what, error) from None
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
-        raise CorruptFileError(f"{what} {_shown(path)} is {kind}: only regular files are read")
+        raise CorruptFileError(f"{what} {shown_path(path)} is {kind}: only regular files are read")
     if found.st_size > most_bytes:
         raise CorruptFileError(
-            f"{what} {_shown(path)} has {found.st_size:,} bytes: allowed are at most {most_bytes:,} bytes"
+            f"{what} {shown_path(path)} has {found.st_size:,} bytes: allowed are at most {most_bytes:,} bytes"
         )
     return found.st_size
 
@@ -63,7 +87,7 @@ def read_file(path: Path, what: str, most_bytes: int) -> bytes:
     except OSError as error:
         raise _missing(path, what, error) from None
     if len(data) > most_bytes:
-        raise CorruptFileError(f"{what} {_shown(path)} has more than the {most_bytes:,} bytes that are allowed")
+        raise CorruptFileError(f"{what} {shown_path(path)} has more than the {most_bytes:,} bytes that are allowed")
     return data
 
 
@@ -129,13 +153,13 @@ def _constant(text: str) -> Any:
 
 def _missing(path: Path, what: str, error: OSError | ValueError) -> ChannelBenchError:
     if isinstance(error, ValueError):
-        return MissingDataError(f"{what} {_shown(path)}: no file can have such a name")
+        return MissingDataError(f"{what} {shown_path(path)}: no file can have such a name")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return MissingDataError(f"{what} {_shown(path)} does not exist")
-    return MissingDataError(f"{what} {_shown(path)} cannot be read: {os_reason(error)}")
+        return MissingDataError(f"{what} {shown_path(path)} does not exist")
+    return MissingDataError(f"{what} {shown_path(path)} cannot be read: {os_reason(error)}")
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """A path for a message, not longer than a line."""
     text = str(path)
     return repr(text if len(text) <= 200 else text[:100] + "..." + text[-97:])

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from channel_bench.errors import CorruptFileError, MissingDataError, StorageError, os_reason
 from channel_bench.record import METADATA_KEY, SCHEMA, TableInfo, column_values, content_hash, read_info
-from channel_bench.support.reading import MIB, check_file, parse_json
+from channel_bench.support.reading import MIB, check_file, is_there, parse_json
 
 MAX_FILE_BYTES = 512 * MIB
 """A table of three runs of everything has 1.3 MB."""
@@ -53,7 +53,7 @@ def read_table_file(path: Path) -> tuple[pa.Table, TableInfo]:
     try:
         check_file(path, "table", MAX_FILE_BYTES)
     except MissingDataError:
-        if path.exists():
+        if is_there(path):
             raise
         raise MissingDataError(f"table file {shown} does not exist") from None
     except CorruptFileError as error:

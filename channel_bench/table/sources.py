@@ -9,6 +9,7 @@ from pathlib import Path
 
 from channel_bench.errors import ArgumentError, MissingDataError, unknown_name
 from channel_bench.space import Space, get_space
+from channel_bench.support.reading import is_there
 from channel_bench.table import published, shipped
 from channel_bench.table.table import Table
 
@@ -46,11 +47,11 @@ def find_table(space: str | Space, table: str | Path | None = None, data_dir: st
         MissingDataError: The table is not on this machine; the message says how to get it.
     """
     space = get_space(space)
-    if table is not None and (Path(table).suffix or (str(table) and Path(table).exists())):
+    if table is not None and (Path(table).suffix or (str(table) and is_there(table))):
         return Path(table)
     if space.name in published.published_spaces() and table in (None, published.TABLE_NAME):
         path = published.table_path(space, Path(data_dir) if data_dir is not None else None)
-        if not path.exists():
+        if not is_there(path):
             raise MissingDataError(
                 f"table {published.TABLE_NAME!r} of space {space.name!r} is not in {str(path.parent)!r}: run"
                 " 'channel-bench download'"

@@ -10,12 +10,14 @@ batch in a few tensor operations, driven by an explicit generator (`TrainLoader`
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +30,15 @@ from channel_bench.errors import (
     CorruptFileError,
     DownloadError,
     MissingDataError,
+    MissingPackageError,
     os_reason,
     unknown_name,
 )
 from channel_bench.recipe import Recipe
 from channel_bench.space import FloatArray, IntArray, Space
-from channel_bench.support.reading import check_file
+from channel_bench.support.folders import default_data_dir
+from channel_bench.support.reading import check_file, is_folder, is_there
+from channel_bench.training.decoded import kept_or_decoded
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -169,8 +174,8 @@ def load_dataset(
         return _digits(device)
     if source == "cifar10":
         return _cifar10(data_dir, download, device)
-    if Path(source).is_dir():
-        return _parquet_folder(Path(source), device)
+    if is_folder(source):
+        return _parquet_folder(Path(source), data_dir, device)
     if Path(source).suffix or len(Path(source).parts) > 1:
         raise MissingDataError(f"data set folder {str(source)!r} does not exist or is not a folder")
     raise unknown_name("data set", str(source), [*_NAMES, "a folder of Parquet files"])
@@ -271,7 +276,7 @@ def _read_digits() -> tuple[FloatArray, IntArray]:
     """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
     package = importlib.util.find_spec("sklearn")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
-    if file is None or not file.exists():
+    if file is None or not is_there(file):
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
@@ -287,8 +292,6 @@ def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) 
         raise MissingDataError(
             f"data set 'cifar10' needs a torchvision that works with the installed torch: {error}"
         ) from None
-    from channel_bench.support.folders import default_data_dir
-
     root = (data_dir or default_data_dir()) / "cifar10"
     try:
         splits = [CIFAR10(root, train=train, download=download) for train in (True, False)]
@@ -302,22 +305,39 @@ def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) 
     return make_dataset("cifar10", arrays[0], arrays[1], device)
 
 
-def _parquet_folder(folder: Path, device: torch.device | str) -> Dataset:
-    splits = []
+def _parquet_folder(folder: Path, data_dir: Path | None, device: torch.device | str) -> Dataset:
+    files = {}
     for split in ("train", "test"):
         # Repositories of data sets keep their files in a folder "data".
-        files = sorted(folder.glob(f"{split}*.parquet")) or sorted((folder / "data").glob(f"{split}*.parquet"))
-        if not files:
+        files[split] = sorted(folder.glob(f"{split}*.parquet")) or sorted((folder / "data").glob(f"{split}*.parquet"))
+        if not files[split]:
             raise MissingDataError(f"data set folder {str(folder)!r} has no file {split}*.parquet")
-        parts = [_read_encoded(file) for file in files]
+        for file in files[split]:
+            check_file(file, "file of images", MAX_FILE_BYTES)
+    decode = functools.partial(_decode_splits, folder, files)
+    try:
+        cache = (data_dir or default_data_dir()) / "decoded"
+    except MissingPackageError:  # nowhere to keep anything
+        arrays: Sequence[npt.NDArray[Any]] = decode()
+    else:
+        arrays = kept_or_decoded([*files["train"], *files["test"]], f"train {len(files['train'])}", decode, cache)
+    name = folder.resolve().name.replace("_", "-")
+    # What comes from a folder never carries the name of the official archive or of the embedded data.
+    name = f"{name}-parquet" if name in _NAMES else name
+    return make_dataset(name, (arrays[0], arrays[1]), (arrays[2], arrays[3]), device)
+
+
+def _decode_splits(folder: Path, files: dict[str, list[Path]]) -> list[npt.NDArray[Any]]:
+    """Training images, training labels, test images and test labels of a folder of Parquet files."""
+    splits = []
+    for split in ("train", "test"):
+        parts = [_read_encoded(file) for file in files[split]]
         if len({images.shape[1:] for images, _ in parts}) > 1:
             raise CorruptFileError(f"files {split}*.parquet in {str(folder)!r} hold images of different sizes")
         splits.append((np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])))
     if splits[0][0].shape[1:] != splits[1][0].shape[1:]:
         raise CorruptFileError(f"training and test images in {str(folder)!r} have different sizes")
-    name = folder.resolve().name.replace("_", "-")
-    # What comes from a folder never carries the name of the official archive or of the embedded data.
-    return make_dataset(f"{name}-parquet" if name in _NAMES else name, splits[0], splits[1], device)
+    return [np.ascontiguousarray(array) for split in splits for array in split]
 
 
 def _read_encoded(file: Path) -> tuple[UInt8Array, IntArray]:

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +32,8 @@ from channel_bench.recipe import Recipe
 from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
 
 EVAL_BATCH_SIZE = 2000
+MIN_CHANNELS_LAST_EDGE = 16
+"""Edge of images, in pixels, from which a CPU trains with channels last."""
 NUM_WARMUP_STEPS = 3
 """Steps before a capture, in which libraries allocate memory and choose algorithms; PyTorch's example takes three."""
 HAS_FUSED_SGD = "fused" in inspect.signature(torch.optim.SGD).parameters
@@ -119,6 +123,7 @@ class Trainer:
 
     Attributes:
         model: The network as it is now, on the loader's device.
+        stream: Where graphs are captured and replayed, no other living trainer's; None where there are no graphs.
 
     Raises:
         ArgumentError: The device cannot do the recipe's precision, or graphs that were asked for.
@@ -141,9 +146,8 @@ class Trainer:
         self._num_nets = num_nets
         mean, std = loader.statistics
         self._statistics = (mean, std) if num_nets is None else (mean[None], std[None])
-        on_gpu = device.type == "cuda"
-        # Tensor cores want channels last; a stack lays its images out itself.
-        self._layout = torch.channels_last if on_gpu and num_nets is None else torch.contiguous_format
+        # A stack lays its images out itself.
+        self._layout = layout_of(loader) if num_nets is None else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
 
         def zeros(*size: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -167,6 +171,9 @@ class Trainer:
         self._host_lrs = lrs
         lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
         self._optimizer = make_optimizer(self.model, self._recipe, lr, fused=self._device_lrs is not None)
+        self.stream: torch.cuda.Stream | None = None
+        self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._counts = [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
         use_graph = self._device_lrs is not None if graph is None else graph
         self._graphs = self._capture() if use_graph else {}
 
@@ -184,6 +191,25 @@ class Trainer:
             Mean loss in nats and accuracy in percent on the batches as they came: float64 tensors () or (S,) on the
             device, which the host has not waited for.
         """
+        with self._on_stream():
+            return self._epoch(epoch, plans, on_step)
+
+    @contextlib.contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """Work on the trainer's own stream, after all that was asked for before and before all that will be."""
+        if self.stream is None:
+            yield
+            return
+        with torch.cuda.device(self._device):
+            outside = torch.cuda.current_stream()
+            self.stream.wait_stream(outside)
+            with torch.cuda.stream(self.stream):
+                yield
+            outside.wait_stream(self.stream)
+
+    def _epoch(
+        self, epoch: int, plans: Sequence[EpochPlan], on_step: Callable[[Step], None] | None
+    ) -> tuple[Tensor, Tensor]:
         self.model.train()
         for static, name in zip(self._plan, ("order", "rows", "columns", "mirrored"), strict=True):
             parts = [getattr(plan, name) for plan in plans]
@@ -202,6 +228,7 @@ class Trainer:
             if on_step is not None:
                 read_loss = functools.partial(self._mean_loss, num_seen)
                 on_step(Step(number + 1, len(self._sizes), num_seen, self._num_images, read_loss))
+        torch._foreach_add_(self._counts, len(self._sizes))
         return self._loss_sum / self._num_images, 100 * self._num_correct.double() / self._num_images
 
     def _mean_loss(self, num_seen: int) -> float:
@@ -225,7 +252,8 @@ class Trainer:
         crops = self._loader.crops(order, rows, columns, mirrored)
         images = normalise(crops, *self._statistics, memory_format=self._layout)
         targets = self._loader.labels[order]
-        logits = forward(self.model, images, self._recipe.precision)
+        with _uncounted(self._norms):
+            logits = forward(self.model, images, self._recipe.precision)
         # Logits are (B, S, classes); cross_entropy wants the classes second. Losses are (B, S).
         losses = functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none")
         self._optimizer.zero_grad()
@@ -249,10 +277,11 @@ class Trainer:
         saved = [tensor.detach().clone() for tensor in state]
         graphs: dict[int, torch.cuda.CUDAGraph] = {}
         pool = None
+        gc.collect()  # an earlier trainer that is part of a cycle would keep its memory, and its stream
         self.model.train()
         with torch.cuda.device(self._device):
             # One stream for warm-up and capture: gradients stay on the stream that they were first summed on.
-            stream = _side_stream(self._device)
+            stream = self.stream = _own_stream(self, self._device)
             # The side stream starts after all earlier work, and what follows starts after the side stream.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -289,12 +318,23 @@ class Trainer:
         Returns:
             As `epoch`.
         """
-        return evaluate_on_device(self.model, images, labels, self._num_nets, self._recipe.precision)
+        with self._on_stream():
+            return evaluate_on_device(self.model, images, labels, self._num_nets, self._recipe.precision)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalise test images once, in the layout that the network wants."""
-        layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
-        return normalise(images, *self._loader.statistics, memory_format=layout)
+        return normalise(images, *self._loader.statistics, memory_format=layout_of(self._loader))
+
+
+def layout_of(loader: TrainLoader) -> torch.memory_format:
+    """How images and weights of single networks lie in memory.
+
+    Tensor cores want channels last, and so do a CPU's convolutions of images of the full spaces, in fp32 as in bf16
+    (tests/perf/bench_layout.py). The small images of the mini spaces keep the layout that the mini tables name.
+    """
+    height = loader.padded.shape[2] - 2 * loader.recipe.crop_padding
+    is_fast = loader.labels.device.type == "cuda" or height >= MIN_CHANNELS_LAST_EDGE
+    return torch.channels_last if is_fast else torch.contiguous_format
 
 
 def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
@@ -336,12 +376,39 @@ def evaluate_on_device(
     return loss_sum / len(labels), 100 * num_correct.double() / len(labels)
 
 
+@contextlib.contextmanager
+def _uncounted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
+    """Keep batch normalisations from counting their batches, a kernel each; `epoch` adds the count of all its steps.
+
+    The count plays no part in the result, because the momentum of their running statistics is a number.
+    """
+    counts = [norm.num_batches_tracked for norm in norms]
+    for norm in norms:
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, count in zip(norms, counts, strict=True):
+            norm.num_batches_tracked = count
+
+
 def _reads_lr_on(device: torch.device) -> bool:
     """Whether the optimiser reads its learning rate from a tensor on the device, without the host."""
     return device.type == "cuda" and HAS_FUSED_SGD
 
 
-@functools.cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream that graphs are captured on: one per device, because freed memory is kept by stream."""
-    return torch.cuda.Stream(device)
+_FREE_STREAMS: dict[torch.device, list[torch.cuda.Stream]] = {}
+"""Streams of trainers that are gone."""
+
+
+def _own_stream(owner: Trainer, device: torch.device) -> torch.cuda.Stream:
+    """A stream that no other living trainer uses.
+
+    A graph that is freed may take along what libraries keep for the stream that it was captured on, so no two living
+    graphs of different trainers share one. A dead trainer's stream is lent again, because freed memory is kept by
+    stream.
+    """
+    free = _FREE_STREAMS.setdefault(device, [])
+    stream = free.pop() if free else torch.cuda.Stream(device)
+    weakref.finalize(owner, free.append, stream).atexit = False
+    return stream

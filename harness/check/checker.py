@@ -109,6 +109,8 @@ CHECKS = {
 }
 """Per check: what holds when it passes, and how to fix it."""
 
+AS_CLASS = "make it a class with a function fit(self, task) that trains and returns an object with score(archs)"
+AS_EVALUATOR = "return an object with a function score(archs), such as SupernetEvaluator(supernet, task)"
 NOT_OFFERED = "the evaluator offers none"
 NOT_REACHED = "not reached, because another check failed"
 _RAISED: Any = object()
@@ -203,6 +205,17 @@ def _few_images(space: Space, num_images: int) -> Dataset:
     return make_dataset(f"{num_images} images for a check", (images, labels), (images[:2], labels[:2]))
 
 
+def _no_method_class(factory: Factory) -> str | None:
+    """What is given in place of a method's class, in words; None where it may be one."""
+    if inspect.isclass(factory) and not callable(getattr(factory, "fit", None)):
+        return f"class {factory.__name__} has no function fit(task)"
+    if inspect.isfunction(factory):
+        required = [each.name for each in inspect.signature(factory).parameters.values() if each.default is each.empty]
+        if required == ["task"]:
+            return f"{factory.__name__} is a function of a task"
+    return None
+
+
 class _Checker:
     """One check of one method: runs its parts under guard and collects findings."""
 
@@ -236,10 +249,10 @@ class _Checker:
         remedy = CHECKS[check][1] if outcome == "note" else ""
         self.findings.setdefault(check, Finding(check, outcome, found, remedy))
 
-    def _fail(self, check: str, found: str) -> None:
+    def _fail(self, check: str, found: str, remedy: str = "") -> None:
         """Record a failure; the first one of a check stays."""
         if check not in self.findings or not self.findings[check].failed:
-            self.findings[check] = Finding(check, "failed", found, CHECKS[check][1])
+            self.findings[check] = Finding(check, "failed", found, remedy or CHECKS[check][1])
 
     # -- the method's code, under guard -------------------------------------------------------------------------
 
@@ -319,6 +332,10 @@ class _Checker:
         return self.factory(**options)
 
     def _construct(self) -> bool:
+        odd = _no_method_class(self.factory)
+        if odd:
+            self._fail("construct", f"{odd}{defined_at(self.factory)}", AS_CLASS)
+            return False
         made = self._run("construct", "making it without options", lambda: self._make({}))
         if made is _RAISED:
             return False
@@ -372,7 +389,7 @@ class _Checker:
         """A new method, fitted: its evaluator, or _RAISED."""
         evaluator = self._run(check, what, lambda: self._make(self.options).fit(task), global_seed)
         if evaluator is not _RAISED and not callable(getattr(evaluator, "score", None)):
-            self._fail(check, f"{what} returned {_kind(evaluator)}, which has no function score(archs)")
+            self._fail(check, f"{what} returned {_kind(evaluator)}, which has no function score(archs)", AS_EVALUATOR)
             return _RAISED
         return evaluator
 

@@ -144,6 +144,10 @@ def report(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw figures and the page; needs 'channel-bench[report]'.")
     ] = True,
+    experiments: Annotated[
+        Path | None,
+        typer.Option(help="Folder of finished experiments, whose claims go on the page; see 'experiment'."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     table: TableOption = None,
     arch_column: ArchColumnOption = None,
@@ -160,6 +164,7 @@ def report(
     """
     from channel_bench.table import load
     from harness.cli.files import read_files
+    from harness.experiments.files import read_sheets
     from harness.judge.verdict import make_report, num_steps
     from harness.report.files import write_report
     from harness.report.verdict_sheets import print_report
@@ -168,6 +173,7 @@ def report(
     budgets = [parse_quantity(text, float(found.flops().max()), "--budget") or 0.0 for text in budget or []]
     if out is not None:
         check_before(out, figures)
+    more = [] if experiments is None else read_sheets(experiments, found)
     truth = load(found, table, data_dir)
     rankings = read_files(files, found, arch_column, score_column)
     with progress("resampling", num_steps(replicates)) as advance:
@@ -183,7 +189,7 @@ def report(
             seed=seed,
             on_step=lambda: advance(1, ""),
         )
-    written = [] if out is None else write_report(made, out, figures=figures)
+    written = [] if out is None else write_report(made, out, figures=figures, more=more)
     if json_output:
         print_json(made.to_dict())
     else:

@@ -22,6 +22,7 @@ from channel_bench.cli.options import (
 )
 from channel_bench.errors import ArgumentError
 from channel_bench.space import Space, get_space
+from channel_bench.support.reading import is_file
 from channel_bench.support.terminal import parse_quantity, progress
 from harness.cli.options import (
     ArchColumnOption,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from harness.ranking.request import TaskOptions
     from harness.scores import Scores
     from harness.search.bill import FinalTraining
-    from harness.searcher import Budget
+    from harness.searcher import Budget, Searcher
 
 
 def search(
@@ -122,7 +123,6 @@ def search(
     from harness.scores import read_scores
     from harness.search.regret import judge, search_and_judge
     from harness.searcher import SEARCHERS
-    from harness.searchers import get_searcher
 
     # Everything that can be wrong is found before the long work starts.
     found = get_space(space)
@@ -141,7 +141,7 @@ def search(
         raise ArgumentError(f"--train is {train}: allowed are 1 and above, and with --distill it must be given")
     budget = _budget(found, max_flops, max_params, max_memory, max_latency, latency)
     budget.check()
-    chosen = get_searcher(searcher, **parse_options(option or []))
+    chosen = _searcher(searcher, option or [], scores_or_method)
     truth = None if no_truth else load(found, table, data_dir)
     judge([], budget, found, truth, metric, run)
     if _is_file_of_scores(scores_or_method):
@@ -193,6 +193,25 @@ def _train_found(arch: str, options: TaskOptions, num_seeds: int, distill: bool)
         )
 
 
+def _searcher(name: str, options: Sequence[str], scores_or_method: str) -> Searcher:
+    """The searcher with its options; an option that is the method's is answered with the name of the other list."""
+    from harness.searcher import SEARCHERS
+    from harness.searchers import get_searcher
+
+    given = parse_options(options)
+    foreign = set(given) - set(SEARCHERS.find(name).options)
+    if foreign and not _is_file_of_scores(scores_or_method):
+        from harness.methods import find_method
+
+        mine = sorted(foreign & set(find_method(scores_or_method).options))
+        if mine:
+            raise ArgumentError(
+                f"searcher {name!r} has no option {mine[0]!r}, method {scores_or_method!r} has: write --method-option"
+                f" {mine[0]}=..."
+            )
+    return get_searcher(name, **given)
+
+
 class _Asked(NamedTuple):
     """What a search asks for scores."""
 
@@ -208,9 +227,9 @@ class _Asked(NamedTuple):
 def _is_file_of_scores(text: str) -> bool:
     """Whether a text is a file of scores and no method; ``my.py`` and ``my.py:Class`` are methods."""
     path = Path(text)
-    if not path.is_file() and ":" in path.name and path.suffix not in _SCORE_SUFFIXES:
+    if not is_file(path) and ":" in path.name and path.suffix not in _SCORE_SUFFIXES:
         return False
-    return path.suffix != ".py" and bool(path.suffix or path.is_file())
+    return path.suffix != ".py" and bool(path.suffix or is_file(path))
 
 
 _SCORE_SUFFIXES = (".csv", ".parquet", ".json")

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+from channel_bench.errors import CorruptFileError, MissingDataError
+from channel_bench.space import Space
 from channel_bench.support.durable import write_atomic
+from channel_bench.support.reading import is_folder, parse_json, read_file, shown_path
 from harness.experiments.claims import Claim
-from harness.experiments.run import Result
+from harness.experiments.run import MAX_RESULT_BYTES, Result
 from harness.report.figures import draw_named
 from harness.report.sheets import Sheet, decimals, print_sheet, to_latex, to_markdown
 
@@ -69,6 +73,39 @@ def markdown_of(result: Result, figures: list[str]) -> str:
     if result.outcome.notes:
         parts.append("".join(f"- {note}\n" for note in result.outcome.notes))
     return "\n".join(parts)
+
+
+def read_sheets(folder: Path, space: Space) -> list[Sheet]:
+    """The claims of every finished experiment of a space in a folder; of one without claims its main table.
+
+    Raises:
+        MissingDataError: There is none.
+        CorruptFileError: A file does not hold what an experiment wrote.
+    """
+    paths = sorted(folder.glob(f"*.{space.name}.json")) if is_folder(folder) else []
+    if not paths:
+        raise MissingDataError(f"there is no finished experiment (*.{space.name}.json) in {shown_path(folder)}")
+    return [_main_sheet(path) for path in paths]
+
+
+def _main_sheet(path: Path) -> Sheet:
+    what = f"result of an experiment {shown_path(path)}"
+    content = parse_json(read_file(path, "result of an experiment", MAX_RESULT_BYTES), what)
+    try:
+        name = f"experiment {content['experiment']}"
+        if content["claims"]:
+            claims = [
+                Claim(**{key: value for key, value in each.items() if key != "verdict"}) for each in content["claims"]
+            ]
+            sheet = claims_sheet(claims)
+        else:
+            sheet = Sheet(**content["tables"][0])
+        texts = [sheet.title, *sheet.columns, *sheet.notes, *(cell for row in sheet.rows for cell in row)]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CorruptFileError(f"{what} is none ({type(error).__name__}): run the experiment again") from None
+    if any(not isinstance(text, str) for text in texts) or any(len(row) != len(sheet.columns) for row in sheet.rows):
+        raise CorruptFileError(f"{what} has a table that is none: run the experiment again")
+    return dataclasses.replace(sheet, title=f"{name}: {sheet.title}", links={})
 
 
 def write_files(result: Result, out: Path, *, figures: bool = True) -> list[Path]:

@@ -23,7 +23,7 @@ from typing import Any
 from channel_bench._version import __version__
 from channel_bench.errors import ArgumentError, CorruptFileError, ExperimentError
 from channel_bench.support.durable import write_atomic
-from channel_bench.support.reading import MIB, parse_json, read_file
+from channel_bench.support.reading import MIB, is_there, parse_json, read_file
 from channel_bench.support.terminal import finite
 from channel_bench.support.workers import run_worker
 from harness.experiments.contract import EXPERIMENTS, Cell, Measured, Outcome, Setting
@@ -100,7 +100,7 @@ def run_experiment(name: str, setting: Setting, out: Path, num_jobs: int = 1, on
         raise ArgumentError(f"experiment {name!r} has two cells with one key")
     said = on_done or (lambda key, what: None)
     finished = result_path(out, plugin.name, setting)
-    if finished.exists():
+    if is_there(finished):
         measured = _from_finished(finished, plugin.name, setting, cells, said)
     else:
         measured = _measured(name, plugin.name, setting, cells_folder(out, plugin.name, setting), cells, num_jobs, said)
@@ -113,7 +113,7 @@ def run_experiment(name: str, setting: Setting, out: Path, num_jobs: int = 1, on
     values = {key: measured[key]["values"] for key in keys}
     result = Result(plugin.name, plugin.paper, plugin.summary, setting, values, outcome, facts)
     text = json.dumps(finite(result.to_dict()), indent=1, allow_nan=False) + "\n"
-    if not finished.exists() or finished.read_text() != text:
+    if not is_there(finished) or finished.read_text() != text:
         write_atomic((finished, text.encode()))
     shutil.rmtree(cells_folder(out, plugin.name, setting), ignore_errors=True)
     return result
@@ -197,7 +197,7 @@ def keep_cell(path: Path, name: str, setting: Setting, cell: Cell, values: dict[
 def _read_cell(folder: Path, name: str, setting: Setting, cell: Cell) -> dict[str, Any] | None:
     """What a cell measured; None where it was not yet."""
     path = folder / f"{cell.key}.json"
-    if not path.exists():
+    if not is_there(path):
         return None
     kept = _read_object(path)
     if kept.get("identity") != cell_identity(name, setting, cell):

@@ -32,7 +32,7 @@ import numpy as np
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
 from channel_bench.space import NUM_ARCHS, Space
 from channel_bench.support.durable import write_atomic
-from channel_bench.support.reading import MIB, parse_json, read_file
+from channel_bench.support.reading import MIB, is_file, is_there, parse_json, read_file
 from channel_bench.table import shipped
 from harness.judge.groups import check_name, numbered
 from harness.leaderboard.keys import ENTRY_KEYS, check_entry, check_url
@@ -170,7 +170,7 @@ def _score_file(entry: Entry, scores: Mapping[str, str], external_dir: Path | No
     """The score file of an entry, held against its SHA-256."""
     if "external" not in scores:
         path = entry.path.parent / scores["file"]
-    elif external_dir is not None and (external_dir / scores["external"]).is_file():
+    elif external_dir is not None and is_file(external_dir / scores["external"]):
         path = external_dir / scores["external"]
     else:
         raise MissingDataError(
@@ -280,7 +280,7 @@ def write_entry(files: Mapping[Path, bytes], folder: Path) -> list[Path]:
     (name,) = [path for path in files if path.name.endswith(".json")]
     contents = {folder / path: data for path, data in files.items() if path != name}
     contents[folder / name] = files[name]
-    if (folder / name).exists():
+    if is_there(folder / name):
         before, new = read_entry(folder / name), json.loads(files[name])
         twice = [space for space in before.results.keys() & new["results"].keys() if _is_whole(before, space)]
         if twice or before.method != new["method"]:

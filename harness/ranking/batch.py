@@ -15,6 +15,8 @@ from typing import Any
 
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import get_space
+from channel_bench.support.fields import differing
+from channel_bench.support.reading import is_there
 from channel_bench.support.workers import run_worker
 from harness.ranking.request import RankRequest
 from harness.ranking.run import settings
@@ -75,7 +77,7 @@ def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_don
         ArgumentError: A score file that is there was made with other settings.
         MethodError: Some rankings failed; the score files of the others are there.
     """
-    found = [request for request in requests if _path(request).exists()]
+    found = [request for request in requests if is_there(_path(request))]
     for request in found:
         _read(request, task)
     failed: list[tuple[RankRequest, str]] = []
@@ -128,7 +130,7 @@ def _read(request: RankRequest, task: Task) -> Scores:
         before, now = scores.facts.get(key), expected.get(key)
         if before != now:
             raise ArgumentError(
-                f"{str(path)!r} was made with {key} {before!r}, not {now!r}: delete it, or choose another folder with"
+                f"{str(path)!r} was made with {differing(key, before, now)}: delete it, or choose another folder with"
                 " --out"
             )
     return scores

@@ -27,6 +27,8 @@ from channel_bench._version import __version__
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError, StorageError, os_reason
 from channel_bench.space import NUM_ARCHS, FloatArray
 from channel_bench.support.durable import TEMPORARY_PREFIX, write_atomic
+from channel_bench.support.fields import differing
+from channel_bench.support.reading import is_file
 from channel_bench.support.terminal import progress
 from channel_bench.training.devices import device_name
 from channel_bench.training.step import arithmetic
@@ -82,16 +84,9 @@ def _files_of(options: Mapping[str, Any]) -> dict[str, str]:
             value = {str(place): each for place, each in enumerate(value)}
         if isinstance(value, Mapping):
             found |= {f"{name}.{place}": digest for place, digest in _files_of(value).items()}
-        elif isinstance(value, (str, Path)) and value and _is_file(Path(value)):
+        elif isinstance(value, (str, Path)) and value and is_file(value):
             found[name] = _sha256_of(Path(value))
     return found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # text that can be no path
-        return False
 
 
 def _sha256_of(path: Path) -> str:
@@ -141,8 +136,9 @@ class Workplace:
         if before != identity:
             other = next(key for key in {**before, **identity} if before.get(key) != identity.get(key))
             raise ArgumentError(
-                f"{str(folder)!r} holds an unfinished ranking with {other} {before.get(other)!r}, this one has"
-                f" {identity.get(other)!r}: delete that folder, or write to another file"
+                f"{str(folder)!r} holds an unfinished ranking with"
+                f" {differing(other, before.get(other), identity.get(other))}: delete that folder, or write to another"
+                " file"
             )
 
     def load(self) -> Columns | None:

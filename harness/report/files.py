@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from channel_bench.support.durable import write_atomic
 from harness.judge.verdict import Report
 from harness.report.figures import FIGURES
+from harness.report.sheets import Sheet
 from harness.report.verdict_sheets import report_latex, report_markdown
 
 FILE_NAMES = (
@@ -21,7 +23,7 @@ FILE_NAMES = (
 """All that a report may consist of."""
 
 
-def write_report(report: Report, folder: str | Path, *, figures: bool = True) -> list[Path]:
+def write_report(report: Report, folder: str | Path, *, figures: bool = True, more: Sequence[Sheet] = ()) -> list[Path]:
     """Write report.json, .md, .tex and .html, and the figures as PNG and PDF; all of them or none.
 
     Figures come first, and report.json, which says of what report they are, last.
@@ -30,6 +32,7 @@ def write_report(report: Report, folder: str | Path, *, figures: bool = True) ->
         report: From `make_report`.
         folder: Made where it is missing; files of these names are replaced, or deleted where this report has none.
         figures: Whether to make figures and page, which needs the extra ``report``.
+        more: Further tables for page and Markdown, such as those of experiments.
 
     Returns:
         What was written.
@@ -44,10 +47,10 @@ def write_report(report: Report, folder: str | Path, *, figures: bool = True) ->
         from harness.report.figures import draw_figures
         from harness.report.page import report_page
 
-        drawn = draw_figures(report) | {"report.html": report_page(report).encode()}
+        drawn = draw_figures(report) | {"report.html": report_page(report, more).encode()}
     files = {
         "report.tex": report_latex(report),
-        "report.md": report_markdown(report, [name for name in drawn if name.endswith(".png")]),
+        "report.md": report_markdown(report, [name for name in drawn if name.endswith(".png")], more),
         "report.json": json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
     }
     contents = {folder / name: data for name, data in drawn.items()}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,12 @@ NUM_SHOWN = 6
 """Methods that the plots show at first, beside FLOPs and the best free baseline."""
 
 
-def report_page(report: Report) -> str:
+def report_page(report: Report, more: Sequence[Sheet] = ()) -> str:
     """The page as text.
 
     Args:
         report: From `harness.judge.verdict.make_report`.
+        more: Further tables, folded below the report's own.
 
     Raises:
         MissingPackageError: plotly is not installed.
@@ -81,7 +83,7 @@ def report_page(report: Report) -> str:
         "report",
         title=f"{data['title']}, judged",
         data=_printable(finite(data)),
-        more={**common_parts(), "plotly": get_plotlyjs(), "tables": "".join(map(_folded, _tables(report)))},
+        more={**common_parts(), "plotly": get_plotlyjs(), "tables": "".join(map(_folded, [*_tables(report), *more]))},
     )
 
 

@@ -48,9 +48,10 @@ def print_report(report: Report) -> None:
         print_sheet(sheet)
 
 
-def report_markdown(report: Report, figures: Sequence[str] = ()) -> str:
-    """All sheets in Markdown, and figures of these file names."""
-    parts = [f"# Width search on {report.comparison.space}, judged", *map(to_markdown, report_sheets(report))]
+def report_markdown(report: Report, figures: Sequence[str] = (), more: Sequence[Sheet] = ()) -> str:
+    """All sheets in Markdown, further ones behind them, and figures of these file names."""
+    sheets = [*report_sheets(report), *more]
+    parts = [f"# Width search on {report.comparison.space}, judged", *map(to_markdown, sheets)]
     parts += [f"![{name.rsplit('.', 1)[0].replace('_', ' ')}]({name})\n" for name in figures]
     return "\n".join([*parts, f"Written by channel-bench {report.version}.", ""])
 

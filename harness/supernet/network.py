@@ -118,11 +118,12 @@ class Supernet(nn.Module):
 
         Args:
             images: Normalised float (batch, channels, height, width).
-            arch: Seven digits 1..4.
+            arch: Seven digits 1..4; other encodings of `Space.arch` are read, too.
             path: "left" for the first groups of every slot, "right" for the last.
             calibration: Sizes of the batches of calibration images that come first (`batch_norm`).
             normalise: Takes the place of batch normalisation where a method does something else there.
         """
+        arch = arch if isinstance(arch, tuple) else self.space.arch(arch)
         self.forward_macs += len(images) * int(self._flops[self.space.index(arch)])
         # Tensor units read channels last without copying.
         x = self.prepare(images, torch.channels_last if self.precision == "bf16" else torch.preserve_format)

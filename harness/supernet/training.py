@@ -156,7 +156,8 @@ def train_supernet(
         interruption included.
 
     Raises:
-        MethodError: The loss became NaN or infinite, or the checkpoint cannot be read.
+        MethodError: The step returns no scalar tensor or adds no gradients, the loss became NaN or infinite, or the
+            checkpoint cannot be read.
     """
     recipe = task.recipe
     optimizer = torch.optim.SGD(
@@ -184,13 +185,16 @@ def train_supernet(
             optimizer.zero_grad()
             progress = (epoch + elapsed) / recipe.epochs
             batch = Batch(number, epoch, progress, pixels, labels, task.rng(WIDTHS, number), records)
-            loss_sum += step(batch) * len(labels)
+            loss = step(batch)
+            if number == first * num_steps:
+                _check_step(loss, supernet)
+            loss_sum += loss * len(labels)
             optimizer.step()
         records.end_epoch()
-        loss = (loss_sum / len(loader.labels)).item()
-        if not np.isfinite(loss):
+        mean = (loss_sum / len(loader.labels)).item()
+        if not np.isfinite(mean):
             raise MethodError(
-                f"the supernet's loss became {loss} in epoch {epoch + 1} of {recipe.epochs}: lower its lr"
+                f"the supernet's loss became {mean} in epoch {epoch + 1} of {recipe.epochs}: lower its lr"
             )
         now = time.perf_counter()
         if path is not None and (now - saved > cost / CHECKPOINT_SHARE or epoch + 1 == recipe.epochs):
@@ -198,11 +202,20 @@ def train_supernet(
             saved = time.perf_counter()
             cost = saved - now
         if task.on_epoch is not None:
-            task.on_epoch(epoch + 1, recipe.epochs, f"loss {loss:.3f}")
+            task.on_epoch(epoch + 1, recipe.epochs, f"loss {mean:.3f}")
     return {
         "train_macs": 3 * supernet.forward_macs,
         "train_s": round(earlier_s + time.perf_counter() - started, 2),
     }
+
+
+def _check_step(loss: Any, supernet: Supernet) -> None:
+    """Refuse what a step cannot mean, at the first one."""
+    if not isinstance(loss, Tensor) or loss.ndim:
+        kind = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise MethodError(f"step(batch) returned {kind}: return the loss to show, a scalar: loss.detach()")
+    if all(parameter.grad is None for parameter in supernet.parameters()):
+        raise MethodError("step(batch) added no gradients to the supernet: call loss.backward() before it returns")
 
 
 def _save(path: Path, parts: Mapping[str, Stateful], epoch: int, forward_macs: int, seconds: float) -> None:

@@ -13,9 +13,20 @@ from torch.nn import functional
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError, UnknownNameError
 from channel_bench.table import Table, published, shipped
-from harness.check.checker import CHECKS, NOT_REACHED, NUM_STEPS, TOLERANCE, check_method, small_task
+from harness.check.checker import (
+    AS_CLASS,
+    AS_EVALUATOR,
+    CHECKS,
+    NOT_REACHED,
+    NUM_STEPS,
+    TOLERANCE,
+    check_method,
+    small_task,
+)
 from harness.check.isolation import TableAccessError, blocked_table, watched_globals
 from harness.method import METHODS
+from harness.supernet.exhaustive import SupernetEvaluator
+from harness.supernet.training import make_supernet, train_supernet
 
 HARNESS = "channel-harness"
 SPACE = cb.get_space("resnet-mini")
@@ -200,7 +211,7 @@ class TakesNoTask(Good):
 
 BAD = {  # a method, the check that is to catch it, and what it is to say
     "needs an option": (OptionWithoutDefault, "construct", "missing 1 required positional argument: 'depth'"),
-    "has no fit": (dict, "construct", "an object of class dict, which has no function fit"),
+    "has no fit": (dict, "construct", "class dict has no function fit(task)"),
     "raises in fit": (in_fit(raise_it), "fit", "fit(task) raised ValueError: broken on two lines ("),
     "returns nothing": (ReturnsNothing, "fit", "returned None, which has no function score"),
     "fit of no task": (TakesNoTask, "fit", "takes 1 positional argument but 2 were given"),
@@ -281,7 +292,7 @@ def test_a_broken_contract_is_caught_by_the_check_that_is_for_it(name):
     assert failed(findings) == [check]
     found = named(findings)[check]
     assert message in found.found, found.found
-    assert found.remedy == CHECKS[check][1] and found.requirement == CHECKS[check][0]
+    assert found.remedy in (CHECKS[check][1], AS_CLASS, AS_EVALUATOR) and found.requirement == CHECKS[check][0]
     assert not any("\n" in finding.found + finding.remedy for finding in findings)
     # Whatever the method did, the process is as before.
     assert torch.equal(torch.get_rng_state(), outside[0])
@@ -581,3 +592,59 @@ def test_methods_shows_the_options_and_their_defaults(run_cli):
 
 def test_every_check_is_tested_by_a_method_that_breaks_it():
     assert {check for _, check, _ in BAD.values()} | {"progress"} == set(CHECKS)
+
+
+# -- remedies that fit what went wrong ----------------------------------------------------------------------------
+
+
+class NoFit:
+    """A class that is no method."""
+
+
+def of_a_task(task):
+    return task
+
+
+def stepping(returned, backward):
+    """A method whose training step does not do what a step must."""
+
+    class Steps:
+        def fit(self, task):
+            supernet = make_supernet(task)
+
+            def step(batch):
+                loss = functional.cross_entropy(supernet(batch.images, "2143214"), batch.labels)
+                if backward:
+                    loss.backward()
+                return returned(loss.detach())
+
+            train_supernet(task, supernet, step)
+            return SupernetEvaluator(supernet, task)
+
+    return Steps
+
+
+@pytest.mark.parametrize(
+    ("method", "found", "remedy"),
+    [
+        (NoFit, "class NoFit has no function fit(task)", "make it a class with a function fit(self, task)"),
+        (of_a_task, "of_a_task is a function of a task", "make it a class with a function fit(self, task)"),
+        (type("Three", (), {"fit": lambda self, task: 3}), "no function score(archs)", "return an object with"),
+        (stepping(lambda loss: None, True), "step(batch) returned NoneType: return the loss to show", ""),
+        (stepping(lambda loss: loss.expand(2), True), "returned a tensor of shape (2,): return the loss", ""),
+        (stepping(lambda loss: loss, False), "added no gradients to the supernet: call loss.backward()", ""),
+    ],
+    ids=["no fit", "function", "integer", "no loss", "two losses", "no gradients"],
+)
+def test_the_remedy_is_for_what_went_wrong(method, found, remedy):
+    (finding,) = [each for each in check_method(method, device="cpu") if each.failed]
+    assert found in finding.found and remedy in finding.remedy
+
+
+def test_a_step_that_is_right_may_name_an_architecture_by_its_text():
+    assert failed(check_method(stepping(lambda loss: loss, True), device="cpu")) == []
+
+
+def test_two_colons_are_one_too_many():
+    with pytest.raises(ArgumentError, match="'m.py::Mine' has two colons: write m.py:Mine"):
+        check_method("m.py::Mine")

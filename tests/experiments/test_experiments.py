@@ -13,9 +13,10 @@ import pytest
 from scipy import stats
 
 from channel_bench.errors import ArgumentError, CorruptFileError, ExperimentError, UnknownNameError
+from channel_bench.space import get_space
 from harness.experiments.claims import NOT_SEEN, OPEN, SEEN, paired_claim
 from harness.experiments.contract import EXPERIMENTS, Cell, Setting
-from harness.experiments.files import markdown_of, sheets_of, write_files
+from harness.experiments.files import markdown_of, read_sheets, sheets_of, write_files
 from harness.experiments.run import cells_folder, result_path, run_experiment
 from harness.ranking.request import TaskOptions
 
@@ -182,3 +183,31 @@ def test_every_experiment_has_cells_for_both_mini_spaces_with_different_keys():
             cells = made.cells(setting)
             assert cells and len({cell.key for cell in cells}) == len(cells)
             assert json.loads(json.dumps([dataclasses.asdict(cell) for cell in cells]))
+
+
+def test_a_report_shows_the_claims_of_finished_experiments(tmp_path, squares, run_cli):
+    run_experiment(squares, setting_of(), tmp_path / "done")
+    scores = tmp_path / "mine.csv"
+    space = get_space("resnet-mini")
+    scores.write_text("arch,score\n" + "\n".join(f"{text},{place}" for place, text in enumerate(space.texts()[::150])))
+    words = ("channel-harness", "report", scores, "--space", "resnet-mini", "--replicates", 0, "--draws", 0)
+    code, _, err = run_cli(*words, "--experiments", tmp_path / "done", "-o", tmp_path / "report", "--no-figures")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert code == 0 and "experiment Squares: What the papers say" in text and "squares grow" in text
+    code, _, err = run_cli(*words, "--experiments", tmp_path)
+    assert code == 2 and "there is no finished experiment (*.resnet-mini.json)" in err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[]", "{}", '{"experiment": "x", "claims": 5}', '{"experiment": "x", "claims": [{}]}'),
+        '{"experiment": "x", "claims": [], "tables": []}',
+        '{"experiment": "x", "claims": [], "tables": [{"title": "t", "columns": ["a"], "rows": [[5]], "notes": []}]}',
+        '{"experiment": "x", "claims": [], "tables": [{"title": "t", "columns": ["a"], "rows": [["a", "b"]]}]}',
+    ],
+)
+def test_a_file_that_no_experiment_wrote_is_refused_by_a_report(tmp_path, content):
+    (tmp_path / "x.resnet-mini.json").write_text(content)
+    with pytest.raises(CorruptFileError, match="result of an experiment"):
+        read_sheets(tmp_path, get_space("resnet-mini"))

@@ -336,10 +336,15 @@ def test_what_a_file_of_an_option_holds_is_part_of_a_ranking(option, folder, run
     # Measured again, under the same name: neither a finished nor an unfinished ranking is that of the new file.
     (folder / "measured.txt").write_text("3")
     code, _, errors = run_cli(HARNESS, *command)
-    assert code == 2 and errors.count("\n") == 1 and "was made with options_sha256 {" in errors and digest in errors
+    assert (
+        code == 2
+        and errors.count("\n") == 1
+        and "was made with options_sha256 file" in errors
+        and digest[:16] in errors
+    )
     (folder / "measured.txt").unlink()
     code, _, errors = run_cli(HARNESS, *command)
-    assert code == 2 and "was made with options_sha256 {" in errors and "not None" in errors
+    assert code == 2 and "was made with options_sha256 file" in errors and "not None" in errors
 
 
 def test_an_unfinished_ranking_by_another_latency_file_is_not_continued(folder, run_cli):
@@ -351,8 +356,8 @@ def test_an_unfinished_ranking_by_another_latency_file_is_not_continued(folder, 
     assert code == 2 and "is not a latency file" in errors and (partial / "settings.json").exists()
     latency.write_text("second")
     code, _, errors = run_cli(HARNESS, *command, "-o", "htas.parquet")
-    assert code == 2 and "holds an unfinished ranking with options_sha256 {" in errors
-    assert hashlib.sha256(b"first").hexdigest() in errors and hashlib.sha256(b"second").hexdigest() in errors
+    assert code == 2 and "holds an unfinished ranking with options_sha256 latency" in errors
+    assert hashlib.sha256(b"first").hexdigest()[:16] in errors and hashlib.sha256(b"second").hexdigest()[:16] in errors
 
 
 def test_a_file_that_changes_during_a_ranking_leaves_no_score_file(folder, run_cli):

@@ -22,7 +22,7 @@ from harness.judge.baselines import BASELINES
 from harness.judge.verdict import make_report
 from harness.report import page as page_module
 from harness.report.page import report_page
-from harness.report.sheets import seen_runs
+from harness.report.sheets import Sheet, seen_runs
 from harness.report.verdict_sheets import p_text, report_sheets, verdict_sheet
 from harness.scores import make_scores
 from harness.stats.metrics import kendall, regrets
@@ -88,13 +88,16 @@ def small(small_table):
     return make_report(rankings, small_table, num_replicates=0, num_draws=None)
 
 
+FURTHER = Sheet("experiment seeds: what <the> papers say", ["claim"], [["seeds matter"]])
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, full, small):
     """Pages of both, as files."""
     folder = tmp_path_factory.mktemp("pages")
     paths = {"full": folder / "full.html", "small": folder / "small.html"}
     paths["full"].write_text(report_page(full), encoding="utf-8")
-    paths["small"].write_text(report_page(small), encoding="utf-8")
+    paths["small"].write_text(report_page(small, [FURTHER]), encoding="utf-8")
     return paths
 
 
@@ -311,7 +314,8 @@ def test_the_page_opens_with_the_tables_and_without_a_complaint(name, browser, p
     )
     assert foot == verdict_sheet(report).rows[len(shown) :]
     titles = browser.run("[...document.querySelectorAll('details figcaption')].map(x => x.textContent)")
-    assert titles == [*(sheet.title for sheet in report_sheets(report)[1:]), "score files"]
+    further = [FURTHER.title] if name == "small" else []
+    assert titles == [*(sheet.title for sheet in report_sheets(report)[1:]), "score files", *further]
     drawn = {
         figure: browser.run(f"document.querySelectorAll('#{figure} .trace').length")
         for figure in ("forest", "effects", "calibration", "along")
@@ -572,3 +576,9 @@ def test_a_phone_has_all_of_it_and_every_control_has_a_name_and_the_keyboard(bro
         reached.add(browser.run("document.activeElement.id"))
     controls = {"theme", "show-0", "method", "across", "against", "max-flops", "max-params", "arch"}
     assert controls <= reached and browser.complaints() == []
+
+
+def test_further_tables_stand_folded_below_the_report_s_own(pages):
+    text = pages["small"].read_text()
+    assert "<summary>Experiment seeds: what &lt;the&gt; papers say</summary>" in text and "seeds matter" in text
+    assert "Experiment seeds" not in pages["full"].read_text()

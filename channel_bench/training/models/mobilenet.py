@@ -20,13 +20,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from channel_bench.training.models.precision import DepthwiseConv2d, classify
+
 
 def _block(inputs: int, expanded: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, expanded, 1, bias=False),
         nn.BatchNorm2d(expanded),
         nn.ReLU(inplace=True),
-        nn.Conv2d(expanded, expanded, 3, stride, 1, groups=expanded, bias=False),
+        DepthwiseConv2d(expanded, expanded, 3, stride, 1, groups=expanded, bias=False),
         nn.BatchNorm2d(expanded),
         nn.ReLU(inplace=True),
         nn.Conv2d(expanded, outputs, 1, bias=False),
@@ -64,5 +66,4 @@ class MobileNet(nn.Module):
         x = x + self.block2(x)
         x = self.block3(x)
         x = x + self.block4(x)
-        logits: Tensor = self.classifier(self.out(x).mean((2, 3)))
-        return logits
+        return classify(self.out(x), self.classifier)

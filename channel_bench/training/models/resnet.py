@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from channel_bench.training.models.precision import classify
+
 
 def _block(inputs: int, hidden: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
@@ -60,6 +62,4 @@ class ResNet(nn.Module):
         x = functional.relu(self.block3(x))
         x = functional.relu(x + self.block4(x))
         x = functional.relu(x + self.block5(x))
-        # mean() and not AdaptiveAvgPool2d, whose CUDA backward pass is not deterministic.
-        logits: Tensor = self.classifier(x.mean((2, 3)))
-        return logits
+        return classify(x, self.classifier)

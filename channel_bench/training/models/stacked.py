@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from channel_bench.space import Space
 from channel_bench.training.models import blank_model, build_model
+from channel_bench.training.models.precision import no_autocast, pool_in_fp32
 
 
 class StackedModel(nn.Module):
@@ -45,7 +46,7 @@ class StackedModel(nn.Module):
         for name, module in single.named_modules():
             if isinstance(module, nn.Conv2d):
                 groups = self.num_nets * module.groups
-                self.layers[_key(name)] = nn.Conv2d(
+                self.layers[_key(name)] = type(module)(
                     self.num_nets * module.in_channels,
                     self.num_nets * module.out_channels,
                     module.kernel_size[0],
@@ -103,9 +104,10 @@ class StackedModel(nn.Module):
                 y = self._sequence(x, f"block{block}.0", f"block{block}.3", f"block{block}.6")
                 x = y if block == 3 else x + y
             x = self._sequence(x, "out.0", activate_last=True)
-        features = x.mean((2, 3)).view(len(x), self.num_nets, -1)
-        logits = torch.einsum("bsf,sfc->bsc", features, self.classifier_weight)
-        return logits + self.classifier_bias
+        with no_autocast(x):
+            features = pool_in_fp32(x).view(len(x), self.num_nets, -1)
+            logits = torch.einsum("bsf,sfc->bsc", features, self.classifier_weight)
+            return logits + self.classifier_bias
 
     def _sequence(self, x: Tensor, *convs: str, activate_last: bool = False) -> Tensor:
         """Convolution and normalisation of each name, with an activation after each but the last."""
