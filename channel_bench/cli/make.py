@@ -161,10 +161,13 @@ def build(
     dataset: DatasetOption = None,
     download_data: DownloadOption = False,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes [default: --runs-per-gpu for each GPU, or one per CPU core].")
+        int | None, typer.Option(help="Worker processes [default: one per GPU, or per CPU core].")
     ] = None,
     runs_per_gpu: Annotated[
-        str, typer.Option(metavar="N|auto", help="Worker processes on each GPU; auto chooses by a rule of thumb.")
+        str,
+        typer.Option(
+            metavar="N|auto", help="Runs at once on each GPU, in one process; auto chooses by a rule of thumb."
+        ),
     ] = "1",
     stack: Annotated[
         int | None,

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from channel_bench.errors import ArgumentError
 
@@ -73,5 +72,7 @@ def paired_claim(
     mean, num = float(differences.mean()), len(differences)
     if num == 1:
         return Claim(statement, source, mean, None, None, unit, 1, level)
+    from scipy import stats  # a second that no worker needs
+
     half = float(stats.t.ppf((1 + level) / 2, num - 1)) * float(differences.std(ddof=1)) / math.sqrt(num)
     return Claim(statement, source, mean, mean - half, mean + half, unit, num, level)
