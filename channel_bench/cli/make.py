@@ -165,9 +165,7 @@ def build(
     ] = None,
     runs_per_gpu: Annotated[
         str,
-        typer.Option(
-            metavar="N|auto", help="Runs at once on each GPU, in one process; auto chooses by a rule of thumb."
-        ),
+        typer.Option(metavar="N|auto", help="Runs at once on a GPU, in one process; auto chooses by a rule of thumb."),
     ] = "1",
     stack: Annotated[
         int | None,
