@@ -14,7 +14,6 @@ from harness.leaderboard.entries import entries_dir, read_entries, read_entry_sc
 from harness.scores import Scores
 
 
-@functools.lru_cache(maxsize=4)
 def leaderboard_scores(space: Space) -> dict[str, list[Scores]]:
     """Scores of the whole space by method, one for each supernet in the order of seeds.
 
@@ -22,6 +21,18 @@ def leaderboard_scores(space: Space) -> dict[str, list[Scores]]:
         MissingDataError: The leaderboard has no scores of the space.
         ChannelBenchError: A file of the leaderboard is damaged.
     """
+    found = scores_at_hand(space)
+    if not found:
+        raise MissingDataError(
+            f"the leaderboard has no scores of space {space.name!r}: make some with 'channel-harness rank all' and"
+            " 'channel-harness enter'"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def scores_at_hand(space: Space) -> dict[str, list[Scores]]:
+    """As `leaderboard_scores`; {} where there are none."""
     found = {}
     for entry in read_entries(entries_dir()):
         kept = entry.results.get(space.name)
@@ -30,9 +41,4 @@ def leaderboard_scores(space: Space) -> dict[str, list[Scores]]:
         scores = read_entry_scores(entry, space) or []
         if scores and all(len(each.values) == NUM_ARCHS for each in scores):
             found[entry.method] = scores
-    if not found:
-        raise MissingDataError(
-            f"the leaderboard has no scores of space {space.name!r}: make some with 'channel-harness rank all' and"
-            " 'channel-harness enter'"
-        )
     return found

@@ -10,14 +10,15 @@ baselines; nothing is trained.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from channel_bench.space import NUM_ARCHS, FloatArray
+from channel_bench.space import FloatArray
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
+from harness.experiments.rankings import scores_at_hand
 from harness.judge.baselines import baseline_scores
-from harness.leaderboard.entries import entries_dir, read_entries, read_entry_scores
 from harness.report.sheets import Sheet, decimals
 from harness.stats.metrics import kendall
 
@@ -97,14 +98,7 @@ class Regions:
 def _rankings(setting: Setting) -> list[tuple[str, str, list[FloatArray]]]:
     """Every ranking of the whole space that the package knows: name, kind, scores in index order per supernet."""
     space = setting.space
-    found = []
-    for entry in read_entries(entries_dir()):
-        if space.name not in entry.results:
-            continue
-        scores = read_entry_scores(entry, space)
-        whole = [each.values for each in scores or [] if len(each.values) == NUM_ARCHS]
-        if whole and len(whole) == len(scores or []):
-            found.append((entry.method, "method", whole))
+    found = [(name, "method", [each.values for each in scores]) for name, scores in scores_at_hand(space).items()]
     baselines = baseline_scores(space)
     return found + [(name, "baseline", [np.asarray(values, np.float64)]) for name, values in baselines.items()]
 
@@ -133,7 +127,9 @@ def _histogram(values: FloatArray) -> dict[str, Any]:
 
 
 def _mean(values: Any) -> float:
-    return float(np.mean(list(values)))
+    """Mean of what is known: scores that are constant within a quarter have no correlation there."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _draw(found: dict[str, Any], rows: list[Any], setting: Setting) -> Figure:
