@@ -88,10 +88,10 @@ def test_a_supernet_takes_the_precision_of_its_task(digits):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_scores_in_bf16(method, digits):
-    few = dataclasses.replace(digits, train_images=digits.train_images[:256], train_labels=digits.train_labels[:256])
+    few = dataclasses.replace(digits, train_images=digits.train_images[:128], train_labels=digits.train_labels[:128])
     archs, scores = SPACE.sample(8, np.random.default_rng(0)), []
     for precision in ("fp32", "bf16"):
-        task = make_task("mobilenet-mini", few, recipe=supernet_recipe(SPACE, 2, precision))
+        task = make_task("mobilenet-mini", few, recipe=supernet_recipe(SPACE, 1, precision))
         scores.append(get_method(method).fit(task).score(archs))
     assert np.isfinite(scores).all() and not np.array_equal(*scores)
 
@@ -103,23 +103,17 @@ def test_a_ranking_at_another_precision_is_another_ranking(digits, tmp_path):
         and settings(fp32)["recipe"]["name"] == "supernet-mini(epochs=1)"
     )
     Workplace(tmp_path / "place", settings(fp32))
-    with pytest.raises(ArgumentError, match=r"unfinished ranking with recipe .*'precision': 'fp32'.*'bf16'"):
+    with pytest.raises(ArgumentError, match=r"unfinished ranking with recipe precision 'fp32', not 'bf16'"):
         Workplace(tmp_path / "place", settings(bf16))
 
 
 def test_rank_takes_a_precision_and_a_number_of_images_and_says_so(tmp_path, run_cli):
-    scores = {}
-    for precision in ("fp32", "bf16"):
-        file = tmp_path / f"{precision}.parquet"
-        code, _, errors = run_cli(
-            HARNESS, "rank", "uniform", "--space", "resnet-mini", "--epochs", 1, "--precision", precision,
-            "--num-val", 100, "--no-truth", "--out", file
-        )  # fmt: skip
-        assert code == 0, errors
-        scores[precision] = read_scores(file, SPACE)
-        facts = scores[precision].facts
-        assert facts["recipe"]["precision"] == precision and facts["num_val"] == 100 and facts["num_train"] == 900
-    assert not np.array_equal(scores["fp32"].values, scores["bf16"].values)
+    file = tmp_path / "scores.parquet"
+    words = ("--epochs", 1, "--precision", "bf16", "--num-val", 20, "--no-truth", "--out", file)
+    code, _, errors = run_cli(HARNESS, "rank", "uniform", "--space", "resnet-mini", *words)
+    assert code == 0, errors
+    facts = read_scores(file, SPACE).facts
+    assert facts["recipe"]["precision"] == "bf16" and facts["num_val"] == 20 and facts["num_train"] == 900
 
 
 @pytest.mark.parametrize(
