@@ -37,6 +37,10 @@ def experiment(
         Path, typer.Option("--out", "-o", help="Folder of the results; with the same folder it continues.")
     ] = Path("experiments"),
     table: TableOption = None,
+    latency: Annotated[
+        Path | None,
+        typer.Option(help="Latencies of the space, as 'channel-bench latency' measures them, for what can use them."),
+    ] = None,
     dataset: DatasetOption = None,
     epochs: EpochsOption = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes at a time [default: one per CPU core].")] = None,
@@ -67,9 +71,11 @@ def experiment(
     task = TaskOptions(
         space=space, dataset=dataset, data_dir=data_dir, epochs=epochs, seed=seed, device=device, threads=threads
     )
-    setting = Setting(task=task, num_seeds=seeds, table=table)
+    measured = None if latency is None else str(latency.resolve())
+    setting = Setting(task=task, num_seeds=seeds, table=table, latency=measured)
     found = [EXPERIMENTS.make(each) for each in names]
     setting.truth()
+    setting.latencies()
     check_writable(out / "check")
     results = []
     for each, made in zip(names, found, strict=True):

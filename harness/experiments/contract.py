@@ -20,10 +20,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from channel_bench.errors import ArgumentError
-from channel_bench.space import Space, get_space
+from channel_bench.space import FloatArray, Space, get_space
 from channel_bench.table import Table, load
 from harness.experiments.claims import Claim
 from harness.ranking.request import TaskOptions
@@ -46,6 +49,7 @@ class Setting:
         task: Space, data set, device and length of training; its seed is the first one.
         num_seeds: Seeds of everything random, >= 1.
         table: Name or file of the truth; None for the table of the space.
+        latency: File of latencies of the space, as ``channel-bench latency`` writes it; None for none.
 
     Raises:
         ArgumentError: There is no seed.
@@ -54,6 +58,7 @@ class Setting:
     task: TaskOptions
     num_seeds: int = 3
     table: str | None = None
+    latency: str | None = None
 
     def __post_init__(self) -> None:
         """Check the number of seeds."""
@@ -69,6 +74,18 @@ class Setting:
     def seeds(self) -> range:
         """The seeds, ascending."""
         return range(self.task.seed, self.task.seed + self.num_seeds)
+
+    def latencies(self) -> FloatArray | None:
+        """Latency of every architecture, ms, float64 (16384,) in index order; None without a file.
+
+        Raises:
+            MissingDataError, CorruptFileError, ArgumentError: As `channel_bench.latency.load_latency`.
+        """
+        if self.latency is None:
+            return None
+        from channel_bench.latency import load_latency
+
+        return np.asarray(load_latency(Path(self.latency), self.space).predict(), np.float64)
 
     def truth(self) -> Table:
         """The table that judges.

@@ -10,6 +10,7 @@ there. A cell of another setting is refused, never mixed in.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import platform
 import shutil
@@ -73,6 +74,9 @@ def identity(name: str, setting: Setting) -> dict[str, Any]:
         and not (key in ("precision", "num_val") and value is None)
     }
     whole = {"experiment": name, "setting": {**kept, "num_seeds": setting.num_seeds, "table": setting.table}}
+    if setting.latency is not None:  # what was measured counts, not where it lies
+        data = read_file(Path(setting.latency), "latency file", MAX_RESULT_BYTES)
+        whole["setting"]["latency_sha256"] = hashlib.sha256(data).hexdigest()
     return dict(json.loads(json.dumps(whole, default=str)))
 
 
@@ -170,6 +174,7 @@ def _line(address: str, name: str, setting: Setting, cell: Cell, folder: Path) -
         "task": dataclasses.asdict(setting.task),
         "num_seeds": setting.num_seeds,
         "table": setting.table,
+        "latency": setting.latency,
         "key": cell.key,
         "file": str(folder / f"{cell.key}.json"),
     }

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BUDGETS = (0.25, 0.5, 0.75)
-COSTS = ("flops", "params", "memory")
+COSTS = ("flops", "params", "memory", "latency")
+"""The last one where latencies of the space were measured (``--latency``)."""
 NUM_RANDOM = 20
 SHOWN_METHOD = "autoslim"
 
@@ -65,7 +66,7 @@ class Trajectory:
                             "regret": judge.regret_of(way, cost, share),
                             "drawn": [judge.regret_of(each, cost, share) for each in drawn],
                         }
-                        for cost in COSTS
+                        for cost in judge.costs
                         for share in BUDGETS
                     },
                 }
@@ -78,15 +79,15 @@ class Trajectory:
         for name, found in measured.items():
             passes = found["passes"]
             line = [name, str(len(passes)), decimals(_mean(each["num_tied_steps"] for each in passes), 1)]
-            for cost in COSTS:
+            for cost in judge.costs:
                 for share in BUDGETS:
                     line.append(decimals(_mean(each["within"][f"{cost} {share}"]["regret"] for each in passes), 2))
             spread = [np.std(_numbers(each["within"]["flops 0.5"]["drawn"])) for each in passes]
             rows.append([*line, decimals(_mean(spread), 2)])
         rows.sort(key=lambda row: float(row[4]))
-        uniform = [_mean([judge.uniform_regret(cost, share)]) for cost in COSTS for share in BUDGETS]
+        uniform = [_mean([judge.uniform_regret(cost, share)]) for cost in judge.costs for share in BUDGETS]
         rows.append([UNIFORM, "-", "-", *(decimals(regret, 2) for regret in uniform), "-"])
-        columns = [f"{cost} {share:g}x" for cost in COSTS for share in BUDGETS]
+        columns = [f"{cost} {share:g}x" for cost in judge.costs for share in BUDGETS]
         sheets = [
             Sheet(
                 f"Regret of one greedy pass at several budgets, {setting.space.name}",
@@ -160,7 +161,10 @@ class _Judge:
     def __init__(self, setting: Setting) -> None:
         self.space = setting.space
         self.truth = rounded(setting.truth().accuracies())
-        self.costs: dict[str, Any] = {cost: getattr(setting.space, cost)() for cost in COSTS}
+        self.costs: dict[str, Any] = {cost: getattr(setting.space, cost)() for cost in COSTS[:3]}
+        latencies = setting.latencies()
+        if latencies is not None:
+            self.costs["latency"] = latencies
 
     def steps(self, way: list[int]) -> dict[str, list[Any]]:
         """What each step of a pass costs and is worth among what has no more FLOPs."""
@@ -171,7 +175,7 @@ class _Judge:
             "rank": [self._rank(each, index) for each, index in zip(fits, way, strict=True)],
             "num_fitting": [int(each.sum()) for each in fits],
             "regret": [self._regret(each, index) for each, index in zip(fits, way, strict=True)],
-            **{cost: [int(values[index]) for index in way] for cost, values in self.costs.items()},
+            **{cost: [values[index].item() for index in way] for cost, values in self.costs.items()},
         }
 
     def regret_of(self, way: list[int], cost: str, share: float) -> float | None:
@@ -208,7 +212,8 @@ def _steps_sheet(name: str, way: dict[str, Any], setting: Setting) -> Sheet:
     rows = [
         [
             way["archs"][place],
-            *(short(way[cost][place]) for cost in COSTS),
+            *(short(way[cost][place]) for cost in COSTS[:3]),
+            *([f"{way['latency'][place]:.4f}"] if "latency" in way else []),
             f"{way['scores'][place]:.6g}",
             _text(way["accuracy"][place]),
             "-" if way["rank"][place] is None else f"{way['rank'][place]:,}",
@@ -219,7 +224,18 @@ def _steps_sheet(name: str, way: dict[str, Any], setting: Setting) -> Sheet:
     ]
     return Sheet(
         f"One pass in full: {name}, its first supernet, {setting.space.name}",
-        ["arch", "FLOPs", "parameters", "bytes", "score", "accuracy", "rank", "of", "regret"],
+        [
+            "arch",
+            "FLOPs",
+            "parameters",
+            "bytes",
+            *(["ms"] if "latency" in way else []),
+            "score",
+            "accuracy",
+            "rank",
+            "of",
+            "regret",
+        ],
         rows,
         ["rank and regret: among the architectures with no more FLOPs"],
     )

@@ -22,7 +22,8 @@ def _measure(line: str) -> None:
     task = request["task"]
     if task["data_dir"] is not None:
         task["data_dir"] = Path(task["data_dir"])
-    setting = Setting(task=TaskOptions(**task), num_seeds=request["num_seeds"], table=request["table"])
+    given = {name: request[name] for name in ("num_seeds", "table", "latency")}
+    setting = Setting(task=TaskOptions(**task), **given)
     experiment = EXPERIMENTS.make(request["address"])
     cell = next(cell for cell in experiment.cells(setting) if cell.key == request["key"])
     use_threads(setting.task.threads)

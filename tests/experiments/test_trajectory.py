@@ -5,6 +5,7 @@ import pytest
 
 import channel_bench as cb
 from harness.experiments.contract import Cell, Setting
+from harness.experiments.run import identity
 from harness.experiments.trajectory import Trajectory, greedy_pass, tied_steps
 from harness.ranking.request import TaskOptions
 from harness.scores import make_scores
@@ -68,3 +69,24 @@ def test_a_cell_is_judged_as_by_hand():
     assert [row[0] for row in outcome.sheets[0].rows] == ["bcnet", "uniform width"]
     assert [row[0] for row in outcome.sheets[1].rows] == way["archs"]
     assert outcome.figures["trajectory"]().axes
+
+
+def test_a_measured_latency_is_a_further_budget(tmp_path, monkeypatch):
+    """A latency that is the FLOPs a thousandth has the same steps within its budgets as the FLOPs themselves."""
+    monkeypatch.setattr(Setting, "latencies", lambda self: SPACE.flops() / 1000)
+    setting = Setting(task=TaskOptions(space="resnet-mini"), num_seeds=1)
+    measured = Trajectory().measure(Cell("fur", {"method": "fur"}), setting)
+    (way,) = measured["passes"]
+    assert way["latency"] == [flops / 1000 for flops in way["flops"]]
+    assert way["within"]["latency 0.25"] == way["within"]["flops 0.25"]
+    steps = Trajectory().outcome({"fur": measured}, setting).sheets[1]
+    assert steps.columns[4] == "ms" and len(steps.rows[0]) == len(steps.columns)
+
+
+def test_another_latency_file_is_another_setting(tmp_path):
+    identities = []
+    for text in ("first", "second"):
+        (tmp_path / "latency.json").write_text(text)
+        setting = Setting(task=TaskOptions(space="resnet-mini"), latency=str(tmp_path / "latency.json"))
+        identities.append(identity("trajectory", setting))
+    assert identities[0] != identities[1] and "latency_sha256" in identities[0]["setting"]
