@@ -73,10 +73,10 @@ def identity(name: str, setting: Setting) -> dict[str, Any]:
         # Younger than some cells; where they are not given, a cell is what it was without them.
         and not (key in ("precision", "num_val") and value is None)
     }
-    whole = {"experiment": name, "setting": {**kept, "num_seeds": setting.num_seeds, "table": setting.table}}
     if setting.latency is not None:  # what was measured counts, not where it lies
         data = read_file(Path(setting.latency), "latency file", MAX_RESULT_BYTES)
-        whole["setting"]["latency_sha256"] = hashlib.sha256(data).hexdigest()
+        kept["latency_sha256"] = hashlib.sha256(data).hexdigest()
+    whole = {"experiment": name, "setting": {**kept, "num_seeds": setting.num_seeds, "table": setting.table}}
     return dict(json.loads(json.dumps(whole, default=str)))
 
 

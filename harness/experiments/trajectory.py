@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BUDGETS = (0.25, 0.5, 0.75)
-COSTS = ("flops", "params", "memory", "latency")
-"""The last one where latencies of the space were measured (``--latency``)."""
+COSTS = ("flops", "params", "memory")
+"""And latency, where it was measured (``--latency``)."""
 NUM_RANDOM = 20
 SHOWN_METHOD = "autoslim"
 
@@ -161,7 +161,7 @@ class _Judge:
     def __init__(self, setting: Setting) -> None:
         self.space = setting.space
         self.truth = rounded(setting.truth().accuracies())
-        self.costs: dict[str, Any] = {cost: getattr(setting.space, cost)() for cost in COSTS[:3]}
+        self.costs: dict[str, Any] = {cost: getattr(setting.space, cost)() for cost in COSTS}
         latencies = setting.latencies()
         if latencies is not None:
             self.costs["latency"] = latencies
@@ -212,7 +212,7 @@ def _steps_sheet(name: str, way: dict[str, Any], setting: Setting) -> Sheet:
     rows = [
         [
             way["archs"][place],
-            *(short(way[cost][place]) for cost in COSTS[:3]),
+            *(short(way[cost][place]) for cost in COSTS),
             *([f"{way['latency'][place]:.4f}"] if "latency" in way else []),
             f"{way['scores'][place]:.6g}",
             _text(way["accuracy"][place]),
@@ -222,20 +222,10 @@ def _steps_sheet(name: str, way: dict[str, Any], setting: Setting) -> Sheet:
         ]
         for place in range(len(way["archs"]))
     ]
+    costs = ["FLOPs", "parameters", "bytes", *(["ms"] if "latency" in way else [])]
     return Sheet(
         f"One pass in full: {name}, its first supernet, {setting.space.name}",
-        [
-            "arch",
-            "FLOPs",
-            "parameters",
-            "bytes",
-            *(["ms"] if "latency" in way else []),
-            "score",
-            "accuracy",
-            "rank",
-            "of",
-            "regret",
-        ],
+        ["arch", *costs, "score", "accuracy", "rank", "of", "regret"],
         rows,
         ["rank and regret: among the architectures with no more FLOPs"],
     )
