@@ -1,4 +1,7 @@
-"""Where a network in bfloat16 computes in fp32 all the same; without autocast these functions change nothing."""
+"""A network in bfloat16: its forward pass, and where it computes in fp32 all the same.
+
+Without autocast the latter functions change nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,17 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+
+
+def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """Logits in fp32; with "bf16" autocast computes in bfloat16, from fp32 weights, those operations it deems safe.
+
+    Autocast's cache of cast weights is off: each weight is used once in a forward pass, so it would save nothing, and
+    a cache that outlives the capture of a graph would be wrong.
+    """
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+        logits: Tensor = model(images)
+    return logits.float() if precision == "bf16" else logits
 
 
 def pool_in_fp32(x: Tensor) -> Tensor:
