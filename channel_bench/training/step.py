@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -119,6 +120,8 @@ class Trainer:
         graph: Whether steps are replayed as CUDA graphs; None for where they can be.
         stream: Where graphs are captured and replayed, if no other living trainer captures there; None for one of its
             own.
+        crop_ahead: Whether all crops of an epoch are cut out before its steps, which changes no result; None for where
+            the device is a GPU with the memory for it (`has_room_to_crop_ahead`).
 
     Attributes:
         model: The network as it is now, on the loader's device.
@@ -136,6 +139,7 @@ class Trainer:
         num_nets: int | None = None,
         graph: bool | None = None,
         stream: torch.cuda.Stream | None = None,
+        crop_ahead: bool | None = None,
     ) -> None:
         """Put everything that a step reads or changes on the device; capture the graphs."""
         self._loader, self._recipe = loader, loader.recipe
@@ -162,6 +166,11 @@ class Trainer:
         # overwritten in place: order, rows, columns (N, S) int64 and mirrored (N, S) bool of the current epoch ...
         self._plan = [zeros(self._num_images, *shape) for _ in range(3)]
         self._plan.append(zeros(self._num_images, *shape, dtype=torch.bool))
+        # ... its crops with channels last, uint8 (N, S, height, width, channels), where they are cut out ahead ...
+        size_of_crops = loader.crops_shape(self._num_images, *shape)
+        if crop_ahead is None:
+            crop_ahead = has_room_to_crop_ahead(math.prod(size_of_crops), device)
+        self._crops = zeros(*size_of_crops, dtype=torch.uint8) if crop_ahead else None
         # ... the first image of the next batch, the number of the next step in the whole run, and the epoch's sums.
         self._offsets = torch.arange(size, device=device)
         self._position, self._number = zeros(1), zeros(1)
@@ -230,6 +239,8 @@ class Trainer:
         for static, name in zip(self._plan, ("order", "rows", "columns", "mirrored"), strict=True):
             parts = [getattr(plan, name) for plan in plans]
             static.copy_(parts[0] if self._num_nets is None else torch.stack(parts, 1))
+        if self._crops is not None:
+            self._crops.copy_(self._loader.crops(*self._plan).movedim(-3, -1))
         self._rewind(epoch * len(self._sizes))
         num_seen = 0
         for number, size in enumerate(self._sizes):
@@ -262,10 +273,12 @@ class Trainer:
             lr.copy_(self._device_lrs.index_select(0, self._number).squeeze(0))
         # Indexing by a tensor keeps the position on the device; a slice would need the host to know it.
         at = self._position + self._offsets[:size]
-        order, rows, columns, mirrored = (part.index_select(0, at) for part in self._plan)
-        crops = self._loader.crops(order, rows, columns, mirrored)
+        if self._crops is None:
+            crops = self._loader.crops(*(part.index_select(0, at) for part in self._plan))
+        else:
+            crops = self._crops.index_select(0, at).movedim(-1, -3)
         images = normalise(crops, *self._statistics, memory_format=self._layout)
-        targets = self._loader.labels[order]
+        targets = self._loader.labels[self._plan[0].index_select(0, at)]
         with _uncounted(self._norms):
             logits = forward(self.model, images, self._recipe.precision)
         # Logits are (B, S, classes); cross_entropy wants the classes second. Losses are (B, S).
@@ -325,6 +338,22 @@ class Trainer:
         if self._recorder is not None:
             self._evaluator.record(prepared, self._recorder)
         return prepared
+
+
+def has_room_to_crop_ahead(num_bytes: int, device: torch.device) -> bool:
+    """Whether a device is a GPU that has room for all crops of an epoch.
+
+    They are kept, and exist twice for the moment in which they are cut out. A network and its activations need most of
+    the memory, and other runs may start beside this one, so twice the bytes may be a quarter of what is free at most.
+
+    Args:
+        num_bytes: Of the crops: one byte per pixel and channel of all training images, times the networks of a stack.
+        device: Where they would be.
+    """
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * num_bytes <= free // 4
 
 
 def layout_of(loader: TrainLoader) -> torch.memory_format:

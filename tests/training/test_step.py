@@ -353,6 +353,47 @@ def test_images_of_a_number_that_was_not_prepared_are_evaluated_without_a_graph(
     assert found == evaluation.evaluate_on_device(trainer.model, images[:100], digits.test_labels[:100])
 
 
+@pytest.mark.parametrize("num_nets", [None, 2])
+def test_cutting_out_all_crops_of_an_epoch_ahead_changes_no_result(digits, num_nets):
+    # Two epochs, so that the second overwrites the crops of the first; 1,200 images leave a smaller last batch.
+    recipe = get_recipe("mini", batch_size=500, crop_padding=2, flip=True, epochs=2)
+
+    def results(crop_ahead):
+        loader = TrainLoader(digits.train_images, digits.train_labels, recipe)
+        model = build_model(SPACE, "2341234", torch.Generator().manual_seed(0))
+        if num_nets is not None:
+            model = StackedModel(SPACE, ["2341234", "1111111"], [torch.Generator().manual_seed(i) for i in range(2)])
+        trainer = Trainer(model, loader, num_nets=num_nets, crop_ahead=crop_ahead)
+        images = []
+        trainer.model.register_forward_pre_hook(lambda module, inputs: images.append(inputs[0].clone()))
+        generator = torch.Generator().manual_seed(1)
+        for epoch in range(2):
+            means = trainer.epoch(epoch, [loader.plan(generator) for _ in range(num_nets or 1)])
+        return images, [*means, *trainer.model.parameters()]
+
+    each, ahead = results(False), results(True)
+    assert len(each[0]) == len(ahead[0]) == 2 * 3
+    for one, other in zip([*each[0], *each[1]], [*ahead[0], *ahead[1]], strict=True):
+        assert one.stride() == other.stride() and torch.equal(one, other)
+
+
+def test_crops_of_colour_images_ahead_are_those_of_each_step():
+    images = torch.randint(256, (7, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    loader = TrainLoader(images, torch.arange(7), get_recipe("paper"))
+    plan = loader.plan(torch.Generator().manual_seed(1))
+    crops = loader.crops(plan.order, plan.rows, plan.columns, plan.mirrored)
+    ahead = torch.zeros(loader.crops_shape(7), dtype=torch.uint8).copy_(crops.movedim(-3, -1))
+    assert ahead.is_contiguous() and torch.equal(ahead.movedim(-1, -3), crops)
+
+
+def test_crops_are_cut_out_ahead_on_a_gpu_with_room_only(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8000, 10**9))
+    assert step.has_room_to_crop_ahead(1000, gpu)
+    assert not step.has_room_to_crop_ahead(1001, gpu)
+    assert not step.has_room_to_crop_ahead(1, torch.device("cpu"))
+
+
 @contextlib.contextmanager
 def no_waiting_for_the_gpu():
     """Within the block PyTorch raises an error where the host would wait for the device."""
@@ -467,6 +508,16 @@ def test_on_a_gpu_evaluating_as_graphs_changes_no_result(gpu_digits, monkeypatch
             replayed = trainer.evaluate(images, labels)
             plain = evaluation.evaluate_on_device(trainer.model, images, labels, precision=precision)
             assert torch.stack(replayed).tolist() == pytest.approx(torch.stack(plain).tolist(), rel=1e-5)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_cutting_out_crops_ahead_changes_no_result(gpu_digits):
+    recipe = get_recipe("mini", epochs=2)
+    with arithmetic():
+        ahead, each = (run(make_trainer(gpu_digits, recipe, crop_ahead=value), 2) for value in (True, False))
+        assert make_trainer(gpu_digits, recipe)._crops is not None
+    assert ahead[0] == each[0]
+    assert all(torch.equal(a, b) for a, b in zip(ahead[1], each[1], strict=True))
 
 
 @pytest.mark.gpu
