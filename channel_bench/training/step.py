@@ -30,7 +30,7 @@ from channel_bench.recipe import Recipe
 from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
 from channel_bench.training.evaluation import Evaluator
 from channel_bench.training.graphs import Recorder
-from channel_bench.training.models.precision import forward
+from channel_bench.training.models.precision import HAS_FOREACH_COPY, cast_weights, forward
 
 MIN_CHANNELS_LAST_EDGE = 16
 """Edge of images, in pixels, from which a CPU trains with channels last."""
@@ -122,6 +122,8 @@ class Trainer:
             own.
         crop_ahead: Whether all crops of an epoch are cut out before its steps, which changes no result; None for where
             the device is a GPU with the memory for it (`has_room_to_crop_ahead`).
+        cast_together: Whether a step in bf16 casts all weights in one call, which changes no result; None for where the
+            device is a GPU.
 
     Attributes:
         model: The network as it is now, on the loader's device.
@@ -140,6 +142,7 @@ class Trainer:
         graph: bool | None = None,
         stream: torch.cuda.Stream | None = None,
         crop_ahead: bool | None = None,
+        cast_together: bool | None = None,
     ) -> None:
         """Put everything that a step reads or changes on the device; capture the graphs."""
         self._loader, self._recipe = loader, loader.recipe
@@ -185,6 +188,9 @@ class Trainer:
         self._host_lrs = lrs
         lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
         self._optimizer = make_optimizer(self.model, self._recipe, lr, fused=self._device_lrs is not None)
+        if cast_together is None:
+            cast_together = device.type == "cuda" and HAS_FOREACH_COPY
+        self._cast_together = cast_weights(self.model) if cast_together and self._recipe.precision == "bf16" else {}
         self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
         self._counts = [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
         use_graph = self._device_lrs is not None if graph is None else graph
@@ -280,7 +286,7 @@ class Trainer:
         images = normalise(crops, *self._statistics, memory_format=self._layout)
         targets = self._loader.labels[self._plan[0].index_select(0, at)]
         with _uncounted(self._norms):
-            logits = forward(self.model, images, self._recipe.precision)
+            logits = forward(self.model, images, self._recipe.precision, self._cast_together)
         # Logits are (B, S, classes); cross_entropy wants the classes second. Losses are (B, S).
         losses = functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none")
         self._optimizer.zero_grad()

@@ -23,7 +23,7 @@ from channel_bench.training import evaluation, graphs, step
 from channel_bench.training.backends import train_jobs
 from channel_bench.training.datasets import TrainLoader
 from channel_bench.training.models import build_model
-from channel_bench.training.models.precision import DepthwiseConv2d, forward
+from channel_bench.training.models.precision import HAS_FOREACH_COPY, DepthwiseConv2d, cast_weights, forward
 from channel_bench.training.models.stacked import StackedModel
 from channel_bench.training.run import train_run, train_stack
 from channel_bench.training.step import Trainer, arithmetic, check_device, make_optimizer
@@ -158,6 +158,43 @@ def test_logits_in_bf16_do_not_tie(space, digits):
         assert not torch.equal(logits, logits.bfloat16().float())
         assert all(len(column.unique()) > 495 for column in logits.T)
     assert torch.allclose(alone, stacked, atol=0.05)
+
+
+@pytest.mark.skipif(not HAS_FOREACH_COPY, reason="this PyTorch copies tensors only one by one")
+@pytest.mark.parametrize(("space", "num_cast"), [("resnet-mini", 11), ("mobilenet-mini", 10)])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_casting_all_weights_together_is_what_autocast_does(monkeypatch, space, num_cast, stacked):
+    calls = []
+    original = torch._foreach_copy_
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda to, tensors: calls.append(len(to)) or original(to, tensors))
+
+    def results(together):
+        model = build_model(cb.get_space(space), "2341234", torch.Generator().manual_seed(0))
+        images = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        if stacked:
+            model = StackedModel(
+                cb.get_space(space), ["2341234"] * 2, [torch.Generator().manual_seed(i) for i in (0, 1)]
+            )
+            images = images[:, None].expand(-1, 2, -1, -1, -1)
+        model.to(memory_format=torch.channels_last)
+        weights = list(model.parameters())
+        logits = forward(model, images, "bf16", cast_weights(model) if together else None)
+        logits.square().mean().backward()
+        assert all(a is b for a, b in zip(weights, model.parameters(), strict=True))  # fp32 weights are in place again
+        return [logits.detach(), *(weight.grad for weight in weights), *model.buffers()]
+
+    plain, together = results(False), results(True)
+    assert calls == [num_cast, num_cast]  # forward and backward; depthwise convolutions stay in fp32 on a CPU
+    for a, b in zip(plain, together, strict=True):
+        assert a.dtype == b.dtype and a.stride() == b.stride() and torch.equal(a, b)
+
+
+@pytest.mark.skipif(not HAS_FOREACH_COPY, reason="this PyTorch copies tensors only one by one")
+def test_a_run_that_casts_its_weights_together_is_the_same_run(digits):
+    recipe = get_recipe("mini", precision="bf16", batch_size=500)
+    each, together = (run(make_trainer(digits, recipe, cast_together=value), 1) for value in (False, True))
+    assert each[0] == together[0] and all(torch.equal(a, b) for a, b in zip(each[1], together[1], strict=True))
+    assert make_trainer(digits, get_recipe("mini"), cast_together=True)._cast_together == {}  # fp32 casts nothing
 
 
 @pytest.mark.parametrize("stacked", [False, True])
@@ -508,6 +545,21 @@ def test_on_a_gpu_evaluating_as_graphs_changes_no_result(gpu_digits, monkeypatch
             replayed = trainer.evaluate(images, labels)
             plain = evaluation.evaluate_on_device(trainer.model, images, labels, precision=precision)
             assert torch.stack(replayed).tolist() == pytest.approx(torch.stack(plain).tolist(), rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("space", ["resnet-mini", "mobilenet-mini"])
+def test_on_a_gpu_casting_all_weights_together_changes_no_result(gpu_digits, space):
+    recipe = get_recipe("mini", precision="bf16", epochs=2)
+
+    def results(together):
+        model = build_model(cb.get_space(space), "2341234", torch.Generator().manual_seed(0))
+        loader = TrainLoader(gpu_digits.train_images, gpu_digits.train_labels, recipe)
+        return run(Trainer(model, loader, cast_together=together), 2)
+
+    with arithmetic("bf16"):
+        each, together = results(False), results(True)
+    assert each[0] == together[0] and all(torch.equal(a, b) for a, b in zip(each[1], together[1], strict=True))
 
 
 @pytest.mark.gpu
