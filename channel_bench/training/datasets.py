@@ -237,6 +237,10 @@ class TrainLoader:
         picked = self.padded[order[..., None, None], :, down[..., :, None], across[..., None, :]]
         return picked.movedim(-1, -3)
 
+    def crops_shape(self, *shape: int) -> tuple[int, ...]:
+        """Shape of `crops` of tensors of this shape with the channels last, which is how they lie in memory."""
+        return (*shape, len(self._rows), len(self._columns), self.padded.shape[1])
+
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[float, Tensor, Tensor]]:
         """One epoch; the last, smaller batch is kept.
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from channel_bench.record import RunRecord
-from channel_bench.training.step import own_stream
+from channel_bench.training.graphs import own_stream
 
 MAX_AHEAD = 8
 """Steps of a slot that are handed to a GPU and not finished; enough that it never runs dry between two turns."""

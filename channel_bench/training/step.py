@@ -7,8 +7,7 @@
 A step crops, mirrors and normalises images by index, runs forward, backward and the optimiser, and adds up losses.
 Everything that changes from step to step (the position in the epoch, the learning rate on a GPU, the sums) is in
 tensors on the device, so every step is the same sequence of calls. Such a sequence can be recorded once as a CUDA graph
-and replayed, and the host waits for nothing within an epoch. A graph changes when kernels are launched, never what they
-compute.
+and replayed (graphs.py), and the host waits for nothing within an epoch.
 
 Shapes below: N images, B in a batch, S networks in a stack. With a single network the axis S is missing.
 """
@@ -17,9 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import inspect
-import weakref
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,12 +28,12 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe
 from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
+from channel_bench.training.evaluation import Evaluator
+from channel_bench.training.graphs import Recorder
+from channel_bench.training.models.precision import HAS_FOREACH_COPY, cast_weights, forward
 
-EVAL_BATCH_SIZE = 2000
 MIN_CHANNELS_LAST_EDGE = 16
 """Edge of images, in pixels, from which a CPU trains with channels last."""
-NUM_WARMUP_STEPS = 3
-"""Steps before a capture, in which libraries allocate memory and choose algorithms; PyTorch's example takes three."""
 HAS_FUSED_SGD = "fused" in inspect.signature(torch.optim.SGD).parameters
 """PyTorch 2.3 and newer; only the fused optimiser reads a learning rate from the device."""
 
@@ -122,6 +120,10 @@ class Trainer:
         graph: Whether steps are replayed as CUDA graphs; None for where they can be.
         stream: Where graphs are captured and replayed, if no other living trainer captures there; None for one of its
             own.
+        crop_ahead: Whether all crops of an epoch are cut out before its steps, which changes no result; None for where
+            the device is a GPU with the memory for it (`has_room_to_crop_ahead`).
+        cast_together: Whether a step in bf16 casts all weights in one call, which changes no result; None for where the
+            device is a GPU.
 
     Attributes:
         model: The network as it is now, on the loader's device.
@@ -139,6 +141,8 @@ class Trainer:
         num_nets: int | None = None,
         graph: bool | None = None,
         stream: torch.cuda.Stream | None = None,
+        crop_ahead: bool | None = None,
+        cast_together: bool | None = None,
     ) -> None:
         """Put everything that a step reads or changes on the device; capture the graphs."""
         self._loader, self._recipe = loader, loader.recipe
@@ -165,6 +169,11 @@ class Trainer:
         # overwritten in place: order, rows, columns (N, S) int64 and mirrored (N, S) bool of the current epoch ...
         self._plan = [zeros(self._num_images, *shape) for _ in range(3)]
         self._plan.append(zeros(self._num_images, *shape, dtype=torch.bool))
+        # ... its crops with channels last, uint8 (N, S, height, width, channels), where they are cut out ahead ...
+        size_of_crops = loader.crops_shape(self._num_images, *shape)
+        if crop_ahead is None:
+            crop_ahead = has_room_to_crop_ahead(math.prod(size_of_crops), device)
+        self._crops = zeros(*size_of_crops, dtype=torch.uint8) if crop_ahead else None
         # ... the first image of the next batch, the number of the next step in the whole run, and the epoch's sums.
         self._offsets = torch.arange(size, device=device)
         self._position, self._number = zeros(1), zeros(1)
@@ -179,11 +188,16 @@ class Trainer:
         self._host_lrs = lrs
         lr = lrs[0] if self._device_lrs is None else self._device_lrs[0].clone()
         self._optimizer = make_optimizer(self.model, self._recipe, lr, fused=self._device_lrs is not None)
-        self.stream = stream
+        if cast_together is None:
+            cast_together = device.type == "cuda" and HAS_FOREACH_COPY
+        self._cast_together = cast_weights(self.model) if cast_together and self._recipe.precision == "bf16" else {}
         self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
         self._counts = [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
         use_graph = self._device_lrs is not None if graph is None else graph
-        self._graphs = self._capture() if use_graph else {}
+        self._evaluator = Evaluator(self.model, device, num_nets, self._recipe.precision)
+        self._recorder = Recorder(self, device, stream) if use_graph else None
+        self.stream = stream if self._recorder is None else self._recorder.stream
+        self._graphs = {} if self._recorder is None else self._capture(self._recorder)
 
     def epoch(
         self, epoch: int, plans: Sequence[EpochPlan], on_step: Callable[[Step], None] | None = None
@@ -231,6 +245,8 @@ class Trainer:
         for static, name in zip(self._plan, ("order", "rows", "columns", "mirrored"), strict=True):
             parts = [getattr(plan, name) for plan in plans]
             static.copy_(parts[0] if self._num_nets is None else torch.stack(parts, 1))
+        if self._crops is not None:
+            self._crops.copy_(self._loader.crops(*self._plan).movedim(-3, -1))
         self._rewind(epoch * len(self._sizes))
         num_seen = 0
         for number, size in enumerate(self._sizes):
@@ -263,12 +279,14 @@ class Trainer:
             lr.copy_(self._device_lrs.index_select(0, self._number).squeeze(0))
         # Indexing by a tensor keeps the position on the device; a slice would need the host to know it.
         at = self._position + self._offsets[:size]
-        order, rows, columns, mirrored = (part.index_select(0, at) for part in self._plan)
-        crops = self._loader.crops(order, rows, columns, mirrored)
+        if self._crops is None:
+            crops = self._loader.crops(*(part.index_select(0, at) for part in self._plan))
+        else:
+            crops = self._crops.index_select(0, at).movedim(-1, -3)
         images = normalise(crops, *self._statistics, memory_format=self._layout)
-        targets = self._loader.labels[order]
+        targets = self._loader.labels[self._plan[0].index_select(0, at)]
         with _uncounted(self._norms):
-            logits = forward(self.model, images, self._recipe.precision)
+            logits = forward(self.model, images, self._recipe.precision, self._cast_together)
         # Logits are (B, S, classes); cross_entropy wants the classes second. Losses are (B, S).
         losses = functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none")
         self._optimizer.zero_grad()
@@ -280,48 +298,29 @@ class Trainer:
         self._position += size
         self._number += 1
 
-    def _capture(self) -> dict[int, torch.cuda.CUDAGraph]:
-        """A graph of a step for each size of batch, with the model and the optimiser left as they were.
-
-        This follows "Whole-network capture" in PyTorch's notes on CUDA semantics: some steps on a side stream, then a
-        capture that begins without gradients, so that the backward pass makes them in the graph's own memory. The
-        graphs share that memory, because they never run at the same time and pass each other nothing in it.
-        """
-        # The warm-up steps really train, so parameters and running statistics are saved, and restored below.
+    def _capture(self, recorder: Recorder) -> dict[int, torch.cuda.CUDAGraph]:
+        """A graph of a step for each size of batch, with the model and the optimiser left as they were."""
+        # Warming up really trains, so parameters and running statistics are saved, and restored below.
         state = [*self.model.parameters(), *self.model.buffers()]
         saved = [tensor.detach().clone() for tensor in state]
-        graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        pool = None
-        gc.collect()  # an earlier trainer that is part of a cycle would keep its memory, and its stream
         self.model.train()
-        with torch.cuda.device(self._device):
-            # One stream for warm-up and capture: gradients stay on the stream that they were first summed on.
-            stream = self.stream = self.stream or own_stream(self, self._device)
-            # The side stream starts after all earlier work, and what follows starts after the side stream.
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for size in sorted(set(self._sizes), reverse=True):
-                    for _ in range(NUM_WARMUP_STEPS):
-                        self._rewind(0)
-                        self._step(size)
-            torch.cuda.current_stream().wait_stream(stream)
-            # The largest first: the pool then has room for the smaller one.
-            for size in sorted(set(self._sizes), reverse=True):
-                self._optimizer.zero_grad(set_to_none=True)
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=pool, stream=stream):
-                    self._step(size)
-                graphs[size], pool = graph, graph.pool()
-            with torch.no_grad():
-                for tensor, value in zip(state, saved, strict=True):
-                    tensor.copy_(value)
-                # The momentum buffers must stay where the graphs expect them, so they are zeroed, not dropped. A first
-                # step from zeros equals that of a new optimiser: 0 * momentum + gradient.
-                for buffers in self._optimizer.state.values():
-                    for tensor in buffers.values():
-                        if tensor is not None:
-                            tensor.zero_()
-        return graphs
+        sizes = sorted(set(self._sizes), reverse=True)
+        graphs = recorder.record([functools.partial(self._step, size) for size in sizes], self._start_over)
+        with torch.no_grad():
+            for tensor, value in zip(state, saved, strict=True):
+                tensor.copy_(value)
+            # The momentum buffers must stay where the graphs expect them, so they are zeroed, not dropped. A first
+            # step from zeros equals that of a new optimiser: 0 * momentum + gradient.
+            for buffers in self._optimizer.state.values():
+                for tensor in buffers.values():
+                    if tensor is not None:
+                        tensor.zero_()
+        return dict(zip(sizes, graphs, strict=True))
+
+    def _start_over(self) -> None:
+        """The first step of the run, without gradients: a capture then makes them in the graph's own memory."""
+        self._rewind(0)
+        self._optimizer.zero_grad(set_to_none=True)
 
     def evaluate(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and accuracy with the running statistics of batch normalisation, each network on the same images.
@@ -334,11 +333,33 @@ class Trainer:
             As `epoch`.
         """
         with self._on_stream():
-            return evaluate_on_device(self.model, images, labels, self._num_nets, self._recipe.precision)
+            return self._evaluator(images, labels)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Normalise test images once, in the layout that the network wants."""
-        return normalise(images, *self._loader.statistics, memory_format=layout_of(self._loader))
+        """Normalise test images once, in the layout that the network wants.
+
+        Where steps are graphs, evaluating as many images becomes one here, before anything is in a hurry.
+        """
+        prepared = normalise(images, *self._loader.statistics, memory_format=layout_of(self._loader))
+        if self._recorder is not None:
+            self._evaluator.record(prepared, self._recorder)
+        return prepared
+
+
+def has_room_to_crop_ahead(num_bytes: int, device: torch.device) -> bool:
+    """Whether a device is a GPU that has room for all crops of an epoch.
+
+    They are kept, and exist twice for the moment in which they are cut out. A network and its activations need most of
+    the memory, and other runs may start beside this one, so twice the bytes may be a quarter of what is free at most.
+
+    Args:
+        num_bytes: Of the crops: one byte per pixel and channel of all training images, times the networks of a stack.
+        device: Where they would be.
+    """
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * num_bytes <= free // 4
 
 
 def layout_of(loader: TrainLoader) -> torch.memory_format:
@@ -350,45 +371,6 @@ def layout_of(loader: TrainLoader) -> torch.memory_format:
     height = loader.padded.shape[2] - 2 * loader.recipe.crop_padding
     is_fast = loader.labels.device.type == "cuda" or height >= MIN_CHANNELS_LAST_EDGE
     return torch.channels_last if is_fast else torch.contiguous_format
-
-
-def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
-    """Logits in fp32; with "bf16" autocast computes in bfloat16, from fp32 weights, those operations it deems safe.
-
-    Autocast's cache of cast weights is off: each weight is used once in a forward pass, so it would save nothing, and
-    a cache that outlives the capture of a graph would be wrong.
-    """
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        logits: Tensor = model(images)
-    return logits.float() if precision == "bf16" else logits
-
-
-@torch.no_grad()
-def evaluate_on_device(
-    model: nn.Module, images: Tensor, labels: Tensor, num_nets: int | None = None, precision: str = "fp32"
-) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy in nats and accuracy in percent, float64 tensors () or (S,) that the host has not waited for.
-
-    Args:
-        model: A network, or a stack.
-        images: Normalised float (num_images, channels, height, width).
-        labels: int64 (num_images,).
-        num_nets: S for a stack, None for a network.
-        precision: Of the recipe.
-    """
-    model.eval()
-    shape = () if num_nets is None else (num_nets,)
-    loss_sum = torch.zeros(shape, dtype=torch.float64, device=images.device)
-    num_correct = torch.zeros(shape, dtype=torch.int64, device=images.device)
-    size = max(1, EVAL_BATCH_SIZE // (num_nets or 1))
-    for batch, targets in zip(images.split(size), labels.split(size), strict=True):
-        if num_nets is not None:
-            batch = batch[:, None].expand(-1, num_nets, -1, -1, -1)
-            targets = targets[:, None].expand(-1, num_nets)
-        logits = forward(model, batch, precision)
-        loss_sum += functional.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").sum(0)
-        num_correct += (logits.argmax(-1) == targets).sum(0)
-    return loss_sum / len(labels), 100 * num_correct.double() / len(labels)
 
 
 @contextlib.contextmanager
@@ -410,20 +392,3 @@ def _uncounted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
 def _reads_lr_on(device: torch.device) -> bool:
     """Whether the optimiser reads its learning rate from a tensor on the device, without the host."""
     return device.type == "cuda" and HAS_FUSED_SGD
-
-
-_FREE_STREAMS: dict[torch.device, list[torch.cuda.Stream]] = {}
-"""Streams of trainers that are gone."""
-
-
-def own_stream(owner: object, device: torch.device) -> torch.cuda.Stream:
-    """A stream that no other living owner uses.
-
-    A graph that is freed may take along what libraries keep for the stream that it was captured on, so no two living
-    graphs of different trainers share one. A dead trainer's stream is lent again, because freed memory is kept by
-    stream.
-    """
-    free = _FREE_STREAMS.setdefault(device, [])
-    stream = free.pop() if free else torch.cuda.Stream(device)
-    weakref.finalize(owner, free.append, stream).atexit = False
-    return stream

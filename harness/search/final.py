@@ -26,9 +26,10 @@ from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, Space
 from channel_bench.table.ranks import ACCURACY_DECIMALS
 from channel_bench.training.backends import train_jobs
 from channel_bench.training.datasets import Dataset, TrainLoader, normalise
+from channel_bench.training.evaluation import evaluate_on_device
 from channel_bench.training.models import build_model
 from channel_bench.training.run import run_generators
-from channel_bench.training.step import arithmetic, evaluate_on_device, make_optimizer
+from channel_bench.training.step import arithmetic, make_optimizer
 from harness.search.bill import FinalTraining
 
 FIRST_SEED = 2**30

@@ -18,8 +18,7 @@ from torch.nn import Conv2d, functional
 
 import channel_bench as cb
 from channel_bench.training.models import build_model
-from channel_bench.training.models.precision import DepthwiseConv2d
-from channel_bench.training.step import forward
+from channel_bench.training.models.precision import DepthwiseConv2d, forward
 
 ARCHS = {"resnet": ("1111111", "2222222"), "mobilenet": ("1111113", "2342431")}
 VARIANTS = {

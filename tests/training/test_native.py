@@ -149,7 +149,7 @@ def test_evaluation_is_that_of_pytorch_with_running_statistics(digits):
                 buffer.copy_(torch.from_numpy(run.statistics[start : start + len(buffer)]))
                 start += len(buffer)
     from channel_bench.training.datasets import normalise
-    from channel_bench.training.step import evaluate_on_device
+    from channel_bench.training.evaluation import evaluate_on_device
 
     loader = TrainLoader(digits.train_images, digits.train_labels, recipe)
     loss, acc = evaluate_on_device(model, normalise(digits.test_images, *loader.statistics), digits.test_labels)

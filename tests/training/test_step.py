@@ -19,11 +19,11 @@ import channel_bench as cb
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
-from channel_bench.training import step
+from channel_bench.training import evaluation, graphs, step
 from channel_bench.training.backends import train_jobs
 from channel_bench.training.datasets import TrainLoader
 from channel_bench.training.models import build_model
-from channel_bench.training.models.precision import DepthwiseConv2d
+from channel_bench.training.models.precision import HAS_FOREACH_COPY, DepthwiseConv2d, cast_weights, forward
 from channel_bench.training.models.stacked import StackedModel
 from channel_bench.training.run import train_run, train_stack
 from channel_bench.training.step import Trainer, arithmetic, check_device, make_optimizer
@@ -144,7 +144,7 @@ def test_autocast_computes_in_bfloat16_with_weights_and_loss_in_fp32(digits):
     assert kinds.pop("classifier") == torch.float32
     assert len(kinds) == 11 and set(kinds.values()) == {torch.bfloat16}
     assert {tensor.dtype for tensor in trainer.model.state_dict().values()} == {torch.float32, torch.int64}
-    logits = step.forward(trainer.model, trainer.prepare(digits.test_images[:2]), "bf16")
+    logits = forward(trainer.model, trainer.prepare(digits.test_images[:2]), "bf16")
     assert logits.dtype == torch.float32
 
 
@@ -153,11 +153,48 @@ def test_logits_in_bf16_do_not_tie(space, digits):
     single = build_model(cb.get_space(space), "2341234", torch.Generator().manual_seed(0))
     stack = StackedModel(cb.get_space(space), ["2341234"], [torch.Generator().manual_seed(0)])
     images = torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    alone, stacked = step.forward(single, images, "bf16"), step.forward(stack, images[:, None], "bf16")[:, 0]
+    alone, stacked = forward(single, images, "bf16"), forward(stack, images[:, None], "bf16")[:, 0]
     for logits in (alone, stacked):
         assert not torch.equal(logits, logits.bfloat16().float())
         assert all(len(column.unique()) > 495 for column in logits.T)
     assert torch.allclose(alone, stacked, atol=0.05)
+
+
+@pytest.mark.skipif(not HAS_FOREACH_COPY, reason="this PyTorch copies tensors only one by one")
+@pytest.mark.parametrize(("space", "num_cast"), [("resnet-mini", 11), ("mobilenet-mini", 10)])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_casting_all_weights_together_is_what_autocast_does(monkeypatch, space, num_cast, stacked):
+    calls = []
+    original = torch._foreach_copy_
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda to, tensors: calls.append(len(to)) or original(to, tensors))
+
+    def results(together):
+        model = build_model(cb.get_space(space), "2341234", torch.Generator().manual_seed(0))
+        images = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        if stacked:
+            model = StackedModel(
+                cb.get_space(space), ["2341234"] * 2, [torch.Generator().manual_seed(i) for i in (0, 1)]
+            )
+            images = images[:, None].expand(-1, 2, -1, -1, -1)
+        model.to(memory_format=torch.channels_last)
+        weights = list(model.parameters())
+        logits = forward(model, images, "bf16", cast_weights(model) if together else None)
+        logits.square().mean().backward()
+        assert all(a is b for a, b in zip(weights, model.parameters(), strict=True))  # fp32 weights are in place again
+        return [logits.detach(), *(weight.grad for weight in weights), *model.buffers()]
+
+    plain, together = results(False), results(True)
+    assert calls == [num_cast, num_cast]  # forward and backward; depthwise convolutions stay in fp32 on a CPU
+    for a, b in zip(plain, together, strict=True):
+        assert a.dtype == b.dtype and a.stride() == b.stride() and torch.equal(a, b)
+
+
+@pytest.mark.skipif(not HAS_FOREACH_COPY, reason="this PyTorch copies tensors only one by one")
+def test_a_run_that_casts_its_weights_together_is_the_same_run(digits):
+    recipe = get_recipe("mini", precision="bf16", batch_size=500)
+    each, together = (run(make_trainer(digits, recipe, cast_together=value), 1) for value in (False, True))
+    assert each[0] == together[0] and all(torch.equal(a, b) for a, b in zip(each[1], together[1], strict=True))
+    assert make_trainer(digits, get_recipe("mini"), cast_together=True)._cast_together == {}  # fp32 casts nothing
 
 
 @pytest.mark.parametrize("stacked", [False, True])
@@ -253,47 +290,38 @@ def test_the_fused_optimiser_is_the_same_sgd():
 
 
 def with_stand_ins(monkeypatch):
-    """Take the path of a GPU on the CPU: rates in a tensor, and a graph that runs the step that it was made from."""
-    graphs = []
+    """Take the path of a GPU on the CPU: rates in a tensor, and a graph that makes the call that it was made from."""
+    made = []
 
     class Graph:
+        def __init__(self, call, pool):
+            self.call, self.shared, self.replays = call, pool, 0
+            (self.size,) = call.args
+
         def replay(self):
             self.replays += 1
-            self.body()
+            with torch.set_grad_enabled(self.call.func.__name__ == "_step"):
+                self.call()
 
         def pool(self):
             return "pool"
 
-    @contextlib.contextmanager
-    def capture(graph, pool=None, stream=None):
-        # A real capture runs nothing; this one runs the step, so more has to be put back.
-        sizes = []
-        original = Trainer._step
-        with pytest.MonkeyPatch.context() as patch:
-
-            def spy(self, size):
-                sizes.append((self, size))
-                self._rewind(0)
-                original(self, size)
-
-            patch.setattr(Trainer, "_step", spy)
-            yield
-        ((trainer, size),) = sizes
-        graph.body, graph.size, graph.replays, graph.shared = lambda: original(trainer, size), size, 0, pool
-        graphs.append(graph)
+    def capture(call, pool, stream):
+        made.append(Graph(call, pool))
+        call()  # a real capture runs nothing; this one does, so more has to be put back
+        return made[-1]
 
     nothing = types.SimpleNamespace(wait_stream=lambda other: None)
     monkeypatch.setattr(step, "_reads_lr_on", lambda device: True)
-    monkeypatch.setattr(step, "own_stream", lambda owner, device: nothing)
+    monkeypatch.setattr(graphs, "own_stream", lambda owner, device: nothing)
+    monkeypatch.setattr(graphs, "capture", capture)
     for name, stand_in in {
         "device": lambda device: contextlib.nullcontext(),
         "stream": lambda stream: contextlib.nullcontext(),
         "current_stream": lambda: nothing,
-        "CUDAGraph": Graph,
-        "graph": capture,
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
-    return graphs
+    return made
 
 
 @pytest.mark.skipif(not step.HAS_FUSED_SGD, reason="this PyTorch has no fused SGD")
@@ -302,14 +330,14 @@ def with_stand_ins(monkeypatch):
 def test_warming_up_and_capturing_leave_no_trace(digits, monkeypatch, batch_size, sizes, schedule):
     recipe = get_recipe("mini", batch_size=batch_size, lr_schedule=schedule, epochs=3)
     expected, weights = run(make_trainer(digits, recipe), 3)
-    graphs = with_stand_ins(monkeypatch)
+    made = with_stand_ins(monkeypatch)
     plain, plain_weights = run(make_trainer(digits, recipe, graph=False), 3)
-    assert graphs == []
+    assert made == []
     trainer = make_trainer(digits, recipe)
-    assert [graph.size for graph in graphs] == sizes
-    assert [graph.shared for graph in graphs] == [None, "pool"][: len(sizes)]
+    assert [graph.size for graph in made] == sizes
+    assert [graph.shared for graph in made] == [None, "pool"][: len(sizes)]
     replayed, replayed_weights = run(trainer, 3)
-    assert [graph.replays for graph in graphs] == [3 * (1200 // size if size == sizes[0] else 1) for size in sizes]
+    assert [graph.replays for graph in made] == [3 * (1200 // size if size == sizes[0] else 1) for size in sizes]
     assert replayed == plain
     for a, b in zip(plain_weights, replayed_weights, strict=True):
         assert torch.equal(a, b)
@@ -324,11 +352,83 @@ def test_warming_up_and_capturing_leave_no_trace(digits, monkeypatch, batch_size
 def test_a_stack_takes_the_same_path(digits, monkeypatch):
     recipe = get_recipe("mini", batch_size=500, epochs=2)
     jobs = [Job("2341234", 0, 0), Job("1111111", 0, 1)]
-    graphs = with_stand_ins(monkeypatch)
+    made = with_stand_ins(monkeypatch)
     plain = train_stack(SPACE, jobs, recipe, digits, graph=False)
     replayed = train_stack(SPACE, jobs, recipe, digits)
-    assert [graph.replays for graph in graphs] == [4, 2]
+    # Both steps of 500 images and the one of 200, and 597 test images, in each of two epochs.
+    assert [(graph.size, graph.replays) for graph in made] == [(500, 4), (200, 2), (597, 2)]
     assert [record.curves for record in plain] == [record.curves for record in replayed]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("num_nets", [None, 2])
+def test_evaluating_as_graphs_changes_no_result(digits, monkeypatch, num_nets, precision):
+    monkeypatch.setattr(evaluation, "EVAL_BATCH_SIZE", 250 * (num_nets or 1))
+    recipe = get_recipe("mini", batch_size=600, precision=precision, epochs=2)
+
+    def curves(graph):
+        if num_nets is None:
+            return train_run(SPACE, "2341234", recipe, 0, digits, graph=graph).curves
+        jobs = [Job("2341234", 0, 0), Job("1111111", 0, 1)]
+        return [record.curves for record in train_stack(SPACE, jobs, recipe, digits, graph=graph)]
+
+    made = with_stand_ins(monkeypatch)
+    plain, replayed = curves(False), curves(None)
+    assert plain == replayed
+    # 597 images are two batches of 250 and one of 97, in each of two epochs.
+    assert [(graph.size, graph.replays) for graph in made] == [(600, 4), (250, 4), (97, 2)]
+    assert [graph.shared for graph in made] == [None, "pool", "pool"]
+
+
+def test_images_of_a_number_that_was_not_prepared_are_evaluated_without_a_graph(digits, monkeypatch):
+    made = with_stand_ins(monkeypatch)
+    trainer = make_trainer(digits, get_recipe("mini", batch_size=600, epochs=1))
+    images = trainer.prepare(digits.test_images)
+    assert [graph.size for graph in made] == [600, 597]
+    found = trainer.evaluate(images[:100], digits.test_labels[:100])
+    assert made[1].replays == 0
+    assert found == evaluation.evaluate_on_device(trainer.model, images[:100], digits.test_labels[:100])
+
+
+@pytest.mark.parametrize("num_nets", [None, 2])
+def test_cutting_out_all_crops_of_an_epoch_ahead_changes_no_result(digits, num_nets):
+    # Two epochs, so that the second overwrites the crops of the first; 1,200 images leave a smaller last batch.
+    recipe = get_recipe("mini", batch_size=500, crop_padding=2, flip=True, epochs=2)
+
+    def results(crop_ahead):
+        loader = TrainLoader(digits.train_images, digits.train_labels, recipe)
+        model = build_model(SPACE, "2341234", torch.Generator().manual_seed(0))
+        if num_nets is not None:
+            model = StackedModel(SPACE, ["2341234", "1111111"], [torch.Generator().manual_seed(i) for i in range(2)])
+        trainer = Trainer(model, loader, num_nets=num_nets, crop_ahead=crop_ahead)
+        images = []
+        trainer.model.register_forward_pre_hook(lambda module, inputs: images.append(inputs[0].clone()))
+        generator = torch.Generator().manual_seed(1)
+        for epoch in range(2):
+            means = trainer.epoch(epoch, [loader.plan(generator) for _ in range(num_nets or 1)])
+        return images, [*means, *trainer.model.parameters()]
+
+    each, ahead = results(False), results(True)
+    assert len(each[0]) == len(ahead[0]) == 2 * 3
+    for one, other in zip([*each[0], *each[1]], [*ahead[0], *ahead[1]], strict=True):
+        assert one.stride() == other.stride() and torch.equal(one, other)
+
+
+def test_crops_of_colour_images_ahead_are_those_of_each_step():
+    images = torch.randint(256, (7, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    loader = TrainLoader(images, torch.arange(7), get_recipe("paper"))
+    plan = loader.plan(torch.Generator().manual_seed(1))
+    crops = loader.crops(plan.order, plan.rows, plan.columns, plan.mirrored)
+    ahead = torch.zeros(loader.crops_shape(7), dtype=torch.uint8).copy_(crops.movedim(-3, -1))
+    assert ahead.is_contiguous() and torch.equal(ahead.movedim(-1, -3), crops)
+
+
+def test_crops_are_cut_out_ahead_on_a_gpu_with_room_only(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8000, 10**9))
+    assert step.has_room_to_crop_ahead(1000, gpu)
+    assert not step.has_room_to_crop_ahead(1001, gpu)
+    assert not step.has_room_to_crop_ahead(1, torch.device("cpu"))
 
 
 @contextlib.contextmanager
@@ -395,19 +495,19 @@ print([[reference() is None for reference in train()] for _ in range(2)])
 def test_living_trainers_have_streams_of_their_own_and_dead_ones_hand_them_on(monkeypatch):
     made = []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(object()) or made[-1])
-    monkeypatch.setattr(step, "_FREE_STREAMS", {})
+    monkeypatch.setattr(graphs, "_FREE_STREAMS", {})
 
     class Owner:
         pass
 
     device = torch.device("cuda", 0)
     owners = [Owner() for _ in range(3)]
-    streams = [step.own_stream(owner, device) for owner in owners]
+    streams = [graphs.own_stream(owner, device) for owner in owners]
     assert streams == made and len(set(made)) == 3
     del owners[1]
     heir, another = Owner(), Owner()
-    assert step.own_stream(heir, device) is streams[1]
-    assert step.own_stream(another, device) not in streams
+    assert graphs.own_stream(heir, device) is streams[1]
+    assert graphs.own_stream(another, device) not in streams
 
 
 @pytest.fixture
@@ -429,6 +529,47 @@ def test_on_a_gpu_a_graph_changes_no_result(gpu_digits, precision, num_jobs):
         for name, values in a.curves.items():
             assert b.curves[name][0] == pytest.approx(values[0], rel=1e-4), name
         assert dataclasses.replace(a, train_s=0) == dataclasses.replace(b, train_s=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_a_gpu_evaluating_as_graphs_changes_no_result(gpu_digits, monkeypatch, precision):
+    monkeypatch.setattr(evaluation, "EVAL_BATCH_SIZE", 250)
+    labels, generator = gpu_digits.test_labels, torch.Generator("cuda").manual_seed(0)
+    with arithmetic(precision):
+        trainer = make_trainer(gpu_digits, get_recipe("mini", epochs=2, precision=precision), graph=True)
+        images = trainer.prepare(gpu_digits.test_images)
+        assert sorted(trainer._evaluator._graphs) == [97, 250]
+        for epoch in range(2):  # the second time with other weights, at the same addresses
+            trainer.epoch(epoch, [trainer._loader.plan(generator)])
+            replayed = trainer.evaluate(images, labels)
+            plain = evaluation.evaluate_on_device(trainer.model, images, labels, precision=precision)
+            assert torch.stack(replayed).tolist() == pytest.approx(torch.stack(plain).tolist(), rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("space", ["resnet-mini", "mobilenet-mini"])
+def test_on_a_gpu_casting_all_weights_together_changes_no_result(gpu_digits, space):
+    recipe = get_recipe("mini", precision="bf16", epochs=2)
+
+    def results(together):
+        model = build_model(cb.get_space(space), "2341234", torch.Generator().manual_seed(0))
+        loader = TrainLoader(gpu_digits.train_images, gpu_digits.train_labels, recipe)
+        return run(Trainer(model, loader, cast_together=together), 2)
+
+    with arithmetic("bf16"):
+        each, together = results(False), results(True)
+    assert each[0] == together[0] and all(torch.equal(a, b) for a, b in zip(each[1], together[1], strict=True))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_cutting_out_crops_ahead_changes_no_result(gpu_digits):
+    recipe = get_recipe("mini", epochs=2)
+    with arithmetic():
+        ahead, each = (run(make_trainer(gpu_digits, recipe, crop_ahead=value), 2) for value in (True, False))
+        assert make_trainer(gpu_digits, recipe)._crops is not None
+    assert ahead[0] == each[0]
+    assert all(torch.equal(a, b) for a, b in zip(ahead[1], each[1], strict=True))
 
 
 @pytest.mark.gpu

@@ -16,10 +16,10 @@ from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job
 from channel_bench.training.datasets import channel_statistics, normalise
 from channel_bench.training.devices import pick_device
+from channel_bench.training.evaluation import evaluate_on_device
 from channel_bench.training.models import build_model
 from channel_bench.training.native import train_native
 from channel_bench.training.run import train_run, train_stack
-from channel_bench.training.step import evaluate_on_device
 
 SPACE = cb.get_space("resnet-mini")
 
