@@ -20,6 +20,8 @@ from channel_bench.support.terminal import duration, print_json, print_table, pr
 
 if TYPE_CHECKING:
     from channel_bench.latency import LatencyModel
+    from channel_bench.latency.sweep import ChannelStopwatch
+    from channel_bench.space import Space
 
 
 def latency(
@@ -34,18 +36,28 @@ def latency(
     networks: Annotated[int, typer.Option(help="Whole networks to time, which check the sums of layers.")] = 32,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Decides which networks are timed, and the order of all timings.")] = 0,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Time every number of channels of each slot instead, grid or not.")
+    ] = False,
+    expansion: Annotated[float, typer.Option(help="With --sweep: up to how many times a slot's largest width.")] = 2.0,
+    step: Annotated[int, typer.Option(help="With --sweep: time multiples of it only.")] = 1,
     json_output: JsonOption = False,
 ) -> None:
     """Measure the latency of layers on this machine.
 
     The sum over its layers then predicts the latency of any architecture. Whole networks are timed as well, and the
-    file says how far off the sums are. If it is interrupted, nothing is written.
+    file says how far off the sums are. With --sweep the file holds the latency of every number of channels instead, for
+    a layer of each resolution. If it is interrupted, nothing is written.
     """
     from channel_bench.latency.measure import NOISY_PERCENT, check_plan, measure, num_samples
+    from channel_bench.latency.sweep import check_sweep
     from channel_bench.support.durable import check_writable
 
     chosen_space = get_space(space)
-    check_plan(repeats, networks, seed)
+    if sweep:
+        check_sweep(repeats, expansion, step, seed)
+    else:
+        check_plan(repeats, networks, seed)
     if out.suffix != ".json":
         raise ArgumentError(f"latency file {str(out)!r} must end in .json")
     check_writable(out)
@@ -59,6 +71,9 @@ def latency(
     stopwatch = TorchStopwatch(
         chosen_space, target, default_batch_size(chosen_space, target) if batch_size is None else batch_size
     )
+    if sweep:
+        _sweep(chosen_space, stopwatch, out, expansion, step, repeats, seed, json_output)
+        return
     with progress(f"timing {chosen_space.name}", num_samples(chosen_space, repeats, networks)) as advance:
         model = measure(
             chosen_space, stopwatch, num_repeats=repeats, num_networks=networks, seed=seed, on_sample=advance
@@ -73,6 +88,58 @@ def latency(
         say(
             f"NOISY: halves of the rounds differ by {model.check.repeat.mape:.1f}% on whole networks; measure again"
             " while nothing else runs here, or with more --repeats"
+        )
+
+
+def _sweep(
+    space: Space,
+    stopwatch: ChannelStopwatch,
+    out: Path,
+    expansion: float,
+    step: int,
+    repeats: int,
+    seed: int,
+    json_output: bool,
+) -> None:
+    from channel_bench.latency.measure import NOISY_PERCENT
+    from channel_bench.latency.sweep import num_sweep_samples, sweep
+
+    with progress(f"sweeping {space.name}", num_sweep_samples(space, repeats, expansion, step)) as advance:
+        found = sweep(space, stopwatch, expansion=expansion, step=step, num_repeats=repeats, seed=seed,
+                      on_sample=advance)  # fmt: skip
+    found.write(out)
+    if json_output:
+        print_json({**found.facts(), "file": str(out)})
+    else:
+        rows = [
+            [
+                ", ".join(map(str, curve.slots)),
+                " + ".join(curve.layers),
+                f"{curve.size[0]}x{curve.size[1]}",
+                f"{curve.widths[0]}..{curve.widths[-1]}",
+                f"{curve.ms[0]:.4g}",
+                f"{curve.ms[-1]:.4g}",
+                f"{curve.noise_percent:.1f}",
+            ]
+            for curve in found.curves
+        ]
+        conditions = found.conditions
+        load = "" if conditions.load_average is None else f"; load average {conditions.load_average} when it began"
+        print_table(
+            ["slots", "layers", "output", "channels", "first, ms", "last, ms", "noise %"],
+            rows,
+            title=f"latency over channels of {space.name}, batch of {conditions.batch_size}",
+            caption=(
+                f"noise: even rounds against odd ones; {conditions.statistic}, CPU threads {conditions.threads},"
+                f" {duration(conditions.measure_s)}{load}"
+            ),
+        )
+        show(f"wrote {out}")
+    noisiest = max(curve.noise_percent for curve in found.curves)
+    if noisiest > NOISY_PERCENT:
+        say(
+            f"NOISY: halves of the rounds differ by up to {noisiest:.1f}%; measure again while nothing else runs here,"
+            " or with more --repeats"
         )
 
 

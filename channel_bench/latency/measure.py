@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +25,10 @@ from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, Arch, FloatArray, Space
 from channel_bench.space.layers import Layer
 
 Schedule = list[tuple[Layer | None, tuple[int, ...]]]
-"""What is timed in a round: a layer and the digits of its slots, or no layer and those of a whole network."""
+"""What is timed: a layer and the digits of its slots, or no layer and those of a whole network."""
+Timing = tuple[str, Callable[[], float]]
+"""What is timed in a round: its name, and what times it once, ms."""
+OnSample = Callable[[int, str], None]
 
 MIN_NETWORKS = 6
 """A line through three networks can be left-one-out, and three others have a correlation."""
@@ -60,7 +63,7 @@ def measure(
     num_repeats: int = 30,
     num_networks: int = 32,
     seed: int = 0,
-    on_sample: Callable[[int, str], None] | None = None,
+    on_sample: OnSample | None = None,
 ) -> LatencyModel:
     """Time all layers and a sample of whole networks, and make a model of them.
 
@@ -91,10 +94,41 @@ def measure(
         for digits in itertools.product(range(1, NUM_WIDTHS + 1), repeat=len(layer.slots))
     ]
     schedule += [(None, arch) for arch in archs]
-    load_average, start_s = _load_average(), time.monotonic()
-    rounds = _time_rounds(stopwatch, schedule, 1 + num_repeats, rng, on_sample)[1:]
-    conditions = dataclasses.replace(
-        stopwatch.conditions,
+    timings = [_timing(stopwatch, layer, digits) for layer, digits in schedule]
+    rounds, conditions = time_under_conditions(space, stopwatch.conditions, timings, num_repeats, rng, on_sample)
+    layers_ms: dict[str, FloatArray] = {}
+    for (layer, digits), value in zip(schedule, summary(rounds), strict=True):
+        if layer is not None:
+            values = layers_ms.setdefault(layer.name, np.empty((NUM_WIDTHS,) * len(digits)))
+            values[tuple(digit - 1 for digit in digits)] = value
+    return _corrected(LatencyModel(space, layers_ms, conditions), archs, rounds[:, -num_networks:])
+
+
+def _timing(stopwatch: Stopwatch, layer: Layer | None, digits: tuple[int, ...]) -> Timing:
+    """A layer or a network of the schedule as what times it."""
+    text = "".join(map(str, digits))
+    if layer is None:
+        return f"network {text}", lambda: stopwatch.time_network(digits)
+    return f"{layer.name} {text}", lambda: stopwatch.time_layer(layer, digits)
+
+
+def time_under_conditions(
+    space: Space,
+    conditions: Conditions,
+    timings: Sequence[Timing],
+    num_repeats: int,
+    rng: np.random.Generator,
+    on_sample: OnSample | None = None,
+) -> tuple[FloatArray, Conditions]:
+    """Time in rounds after one that warms up, and write down under which conditions.
+
+    Returns:
+        Milliseconds (num_repeats, len(timings)), and the conditions with what is known afterwards.
+    """
+    load_average, start_s = load_now(), time.monotonic()
+    rounds = time_rounds(timings, 1 + num_repeats, rng, on_sample)[1:]
+    return rounds, dataclasses.replace(
+        conditions,
         input_shape=space.input_shape,
         num_repeats=num_repeats,
         statistic=f"lower quartile of {num_repeats} rounds",
@@ -102,32 +136,26 @@ def measure(
         measure_s=round(time.monotonic() - start_s, 1),
         load_average=load_average,
     )
-    layers_ms: dict[str, FloatArray] = {}
-    for (layer, digits), value in zip(schedule, _summary(rounds), strict=True):
-        if layer is not None:
-            values = layers_ms.setdefault(layer.name, np.empty((NUM_WIDTHS,) * len(digits)))
-            values[tuple(digit - 1 for digit in digits)] = value
-    return _corrected(LatencyModel(space, layers_ms, conditions), archs, rounds[:, -num_networks:])
 
 
-def _time_rounds(
-    stopwatch: Stopwatch,
-    schedule: Schedule,
-    num_rounds: int,
-    rng: np.random.Generator,
-    on_sample: Callable[[int, str], None] | None,
+def time_rounds(
+    timings: Sequence[Timing], num_rounds: int, rng: np.random.Generator, on_sample: OnSample | None = None
 ) -> FloatArray:
-    """Milliseconds (num_rounds, len(schedule)); each round in an order of its own."""
-    rounds = np.empty((num_rounds, len(schedule)))
+    """Milliseconds (num_rounds, len(timings)); each round in an order of its own.
+
+    Raises:
+        ArgumentError: A timing gave no positive number.
+    """
+    rounds = np.empty((num_rounds, len(timings)))
     for latencies in rounds:
-        for position in rng.permutation(len(schedule)).tolist():
-            layer, digits = schedule[position]
-            latency_ms = stopwatch.time_network(digits) if layer is None else stopwatch.time_layer(layer, digits)
+        for position in rng.permutation(len(timings)).tolist():
+            name, timed = timings[position]
+            latency_ms = timed()
             if not 0 < latency_ms < math.inf:
                 raise ArgumentError(f"the stopwatch gave a latency of {latency_ms} ms: allowed are positive numbers")
             latencies[position] = latency_ms
             if on_sample is not None:
-                on_sample(1, f"{layer.name if layer else 'network'} {''.join(map(str, digits))}")
+                on_sample(1, name)
     return rounds
 
 
@@ -150,14 +178,14 @@ def check_plan(num_repeats: int, num_networks: int, seed: int = 0) -> None:
         raise ArgumentError(f"seed {seed} is negative: allowed are 0 and above")
 
 
-def _summary(rounds: FloatArray) -> FloatArray:
-    """(num_rounds, n) to (n,)."""
+def summary(rounds: FloatArray) -> FloatArray:
+    """Latencies (n,) of rounds (num_rounds, n)."""
     return np.asarray(np.quantile(rounds, QUANTILE, axis=0))
 
 
 def _corrected(model: LatencyModel, archs: list[Arch], rounds: FloatArray) -> LatencyModel:
     """The model with its check, and with the correction if that helps; rounds are (num_rounds, num_networks)."""
-    measured, sums = _summary(rounds), model.sum_layers(archs)
+    measured, sums = summary(rounds), model.sum_layers(archs)
     num_fitted = len(archs) // 2
     fitted, tested = slice(num_fitted), slice(num_fitted, None)
     scale, offset = _fit(sums[fitted], measured[fitted])
@@ -172,7 +200,7 @@ def _corrected(model: LatencyModel, archs: list[Arch], rounds: FloatArray) -> La
         sums=agreement(sums[tested], measured[tested]),
         corrected=agreement(offset + scale * sums[tested], measured[tested]),
         is_corrected=is_corrected,
-        repeat=agreement(_summary(rounds[::2]), _summary(rounds[1::2])),
+        repeat=agreement(summary(rounds[::2]), summary(rounds[1::2])),
     )
     if not is_corrected:
         scale, offset = 1.0, 0.0
@@ -215,7 +243,8 @@ def agreement(predicted: FloatArray, measured: FloatArray) -> Agreement:
     )
 
 
-def _load_average() -> float | None:
+def load_now() -> float | None:
+    """Processes that ran or waited in the last minute; None where the system does not tell."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):  # not on this system

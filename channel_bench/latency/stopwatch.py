@@ -75,6 +75,7 @@ class TorchStopwatch:
         self._widest = {name: _folded(widest, name) for name in self._layers}
         self._modules: dict[tuple[str, tuple[int, ...]], nn.Conv2d | nn.Linear] = {}
         self._features: dict[tuple[int, tuple[int, int]], Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
         self._calls: dict[tuple[str, tuple[int, ...]], tuple[_Call, int]] = {}
 
     @property
@@ -95,6 +96,11 @@ class TorchStopwatch:
     def time_network(self, arch: Arch) -> float:
         """Latency of the whole network of an architecture, ms."""
         return self._time(("network", arch), lambda: self.network_call(arch))
+
+    def time_channels(self, layer: Layer, inputs: int, outputs: int) -> float:
+        """Latency of a layer with any channels, ms; a depthwise layer reads as many as it writes."""
+        return self._time((f"{layer.name} channels", (inputs, outputs)),
+                          lambda: self.channels_call(layer, inputs, outputs))  # fmt: skip
 
     # -- what is called -------------------------------------------------------------------------------------------
 
@@ -120,6 +126,34 @@ class TorchStopwatch:
             line = self._feature(self._channels(layer.writes, widths), layer.output_size) if skip is None else skip
             return (lambda: functional.relu(line + module(x))) if layer.relu else (lambda: line + module(x))
         return (lambda: functional.relu(module(x), inplace=True)) if layer.relu else (lambda: module(x))
+
+    def channels_call(self, layer: Layer, inputs: int, outputs: int) -> Callable[[], Tensor]:
+        """A function that runs a convolution of any channels, on or off the grid, and what follows it.
+
+        Thousands of widths share one buffer of weights and one of inputs: each is the front part of it, in one piece.
+        """
+        groups = inputs if layer.depthwise else 1
+        weight = self._front("weight", outputs, inputs // groups, layer.kernel, layer.kernel)
+        bias = self._front("bias", outputs)
+        x = self._front("inputs", self._batch_size, inputs, *layer.input_size)
+        line = self._front("line", self._batch_size, outputs, *layer.output_size) if layer.skip else None
+
+        def call() -> Tensor:
+            y = functional.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, groups=groups)
+            if line is not None:
+                y = line + y
+            return functional.relu(y, inplace=True) if layer.relu else y
+
+        return call
+
+    def _front(self, purpose: str, *shape: int) -> Tensor:
+        """A random tensor, the front part of the buffer of a purpose, which grows to at least twice its size."""
+        count = math.prod(shape)
+        known = self._buffers.get(purpose)
+        if known is None or len(known) < count:
+            size = max(count, 0 if known is None else 2 * len(known))
+            self._buffers[purpose] = torch.randn(size, generator=self._generator).to(self._device)
+        return self._buffers[purpose][:count].view(shape)
 
     def network_call(self, arch: Arch, images: Tensor | None = None) -> Callable[[], Tensor]:
         """A function that runs the network of channel_bench/training/models, on random images by default."""

@@ -16,6 +16,12 @@ default f counts multiply-accumulates: k is what one more output channel of a la
 as a share of the whole network. Measured latencies come from ``channel-bench latency``: ``latency=FILE`` fits k and b
 for each size of feature map to them; it needs a ``latency_weight`` above 0.
 
+Added: a target. ``latency_target`` replaces the sum by TAS's cost loss (its Eq. 7) on latency: the logarithm of what
+the expected widths cost, up where the likeliest network is slower than the target, down where it is faster by more than
+5%, else nothing. The target is a share of the way from the narrowest to the widest network, by f: on a small network
+most latency is there at any width, so that a share of the widest's latency may be out of reach. For the same reason the
+logarithm is of the part that widths decide, and b is left out. A layer whose k came out negative counts as free.
+
 The paper's other half chooses which widths to search among: it scores a width by how much faster it is than the fit
 says and keeps the best of each group (htas_choices.py). This benchmark has four fixed widths per slot, so it cannot
 judge that choice.
@@ -28,14 +34,16 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from channel_bench.errors import ArgumentError
 from channel_bench.latency import load_latency
+from channel_bench.space import NUM_WIDTHS
 from channel_bench.space.cost import layer_flops
 from channel_bench.space.layers import IMAGE
 from harness.method import register
 from harness.methods.htas_choices import LayerGroup, fit_layers
-from harness.methods.tas import TAS
+from harness.methods.tas import TAS, TOLERANCE
 from harness.supernet.differentiable import Betas, Penalty
 from harness.supernet.network import Supernet
 
@@ -53,6 +61,8 @@ class HTAS(TAS):
         tau_min: As in `TAS`.
         tau_schedule: As in `TAS`.
         arch_lr: As in `TAS`.
+        latency_target: Latency aimed at, in (0, 1], as a share of the way from the narrowest network's to the widest's;
+            0 for no target: the penalty always pulls to narrower widths.
     """
 
     def __init__(
@@ -64,6 +74,7 @@ class HTAS(TAS):
         tau_min: float = 0.1,
         tau_schedule: str = "cosine",
         arch_lr: float = 1e-3,
+        latency_target: float = 0.0,
     ) -> None:
         """Keep the options."""
         super().__init__(score, tau_max, tau_min, tau_schedule, arch_lr)
@@ -73,17 +84,60 @@ class HTAS(TAS):
             raise ArgumentError(
                 f"latency file {latency!r} changes nothing at latency_weight 0: add latency_weight above 0, such as 2"
             )
+        if not 0 <= latency_target <= 1:
+            raise ArgumentError(f"latency_target is {latency_target}: allowed are 0, for none, to 1")
+        if latency_target and not latency_weight:
+            raise ArgumentError(
+                f"latency_target {latency_target} changes nothing at latency_weight 0: add latency_weight above 0, such"
+                " as 2"
+            )
+        self.latency_target = latency_target
         self.latency_weight = latency_weight
         self.latency = latency
 
     def make_penalty(self, supernet: Supernet, betas: Betas) -> Penalty | None:
-        """Lambda times the sum over layers of f at the expected output width, as a share of that at full width."""
+        """Lambda times the sum over layers of f at the expected output width, as a share of that at full width.
+
+        With a target, lambda times its logarithm, up, down or not at all (module docstring).
+        """
         if not self.latency_weight:
             return None
         slopes = measured_slopes(supernet, self.latency) if self.latency else mac_slopes(supernet)
-        weights = self.latency_weight * torch.tensor(slopes)
         slots = [layer.writes for layer in supernet.layers]
+        if self.latency_target:
+            return self._targeted(torch.tensor(slopes).clamp(min=0), slots, betas)
+        weights = self.latency_weight * torch.tensor(slopes)
         return lambda: weights @ betas.expected_ratios()[slots]
+
+    def _targeted(self, slopes: Tensor, slots: list[int], betas: Betas) -> Penalty:
+        """TAS's cost loss on latency.
+
+        Raises:
+            ArgumentError: No layer gets slower with its width.
+        """
+        if not slopes.sum() > 0:
+            raise ArgumentError(
+                f"latency file {self.latency!r} has no layer that gets slower with its width: no latency can be aimed"
+                " at; measure with a larger batch"
+            )
+
+        def penalty() -> Tensor:
+            way = way_to_widest(slopes, torch.tensor(betas.likeliest())[slots] / NUM_WIDTHS)
+            sign = 1.0 if way > self.latency_target else -1.0 if way < self.latency_target - TOLERANCE else 0.0
+            return self.latency_weight * sign * (slopes @ betas.expected_ratios()[slots]).log()
+
+        return penalty
+
+
+def way_to_widest(slopes: Tensor, ratios: Tensor) -> float:
+    """Latency as a share of the way from the narrowest network's, 0, to the widest's, 1.
+
+    Args:
+        slopes: Per layer, not all 0.
+        ratios: Per layer, its output width as a share of the largest.
+    """
+    narrowest = 1 / NUM_WIDTHS
+    return float(slopes @ (ratios - narrowest) / (slopes.sum() * (1 - narrowest)))
 
 
 def mac_slopes(supernet: Supernet) -> list[float]:

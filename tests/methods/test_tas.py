@@ -20,7 +20,7 @@ from channel_bench.space.layers import CLASSES, IMAGE
 from channel_bench.training.datasets import TrainLoader
 from channel_bench.training.models import build_model
 from harness.methods import get_method
-from harness.methods.htas import mac_slopes, measured_slopes
+from harness.methods.htas import mac_slopes, measured_slopes, way_to_widest
 from harness.methods.tas import DistributionEvaluator, draw_pairs, interpolate, mixed_forward, share_depthwise_norms
 from harness.supernet.differentiable import (
     ARCH_BATCHES,
@@ -526,6 +526,48 @@ def test_the_default_of_htas_ranks_as_tas_does_and_is_not_pulled_to_the_narrowes
 def test_a_latency_file_without_a_weight_is_refused():
     with pytest.raises(ArgumentError, match="'lat.json' changes nothing at latency_weight 0: add latency_weight above"):
         get_method("htas", latency="lat.json")
+
+
+def test_a_latency_target_without_a_weight_or_out_of_range_is_refused():
+    with pytest.raises(ArgumentError, match=r"latency_target 0.5 changes nothing at latency_weight 0"):
+        get_method("htas", latency_target=0.5)
+    with pytest.raises(ArgumentError, match=r"latency_target is 1.5: allowed are 0, for none, to 1"):
+        get_method("htas", latency_weight=2.0, latency_target=1.5)
+
+
+def test_the_way_to_the_widest_counts_slopes():
+    slopes = torch.tensor([1.0, 3.0, 0.0])
+    assert way_to_widest(slopes, torch.full((3,), 0.25)) == 0 and way_to_widest(slopes, torch.ones(3)) == 1
+    assert way_to_widest(slopes, torch.tensor([1.0, 0.25, 0.25])) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("width", "sign"), [(4, 1), (3, 0), (1, -1)])
+def test_a_latency_target_pulls_down_above_it_up_below_it_and_not_at_it(width, sign, digits):
+    task = task_of(digits)
+    net, betas = make_supernet(task, norm_per_width=True), Betas(task, 0.0)
+    with torch.no_grad():
+        betas.logits[:, width - 1] += 1.0  # the likeliest network is 0, 2/3 or all of the way to the widest
+    penalty = get_method("htas", latency_weight=3.0, latency_target=0.69).make_penalty(net, betas)
+    ratio = float(betas.expected_ratios().detach()[0])
+    share = sum(mac_slopes(net)) * ratio
+    assert penalty().item() == pytest.approx(3 * sign * np.log(share), abs=1e-6)
+
+
+def test_a_latency_that_does_not_grow_cannot_be_aimed_at(tmp_path, digits):
+    linear_latencies("resnet-mini", lambda layer: -0.01, lambda layer: 1.0).write(tmp_path / "latency.json")
+    options = {"latency_weight": 2.0, "latency": str(tmp_path / "latency.json"), "latency_target": 0.5}
+    with pytest.raises(ArgumentError, match="has no layer that gets slower with its width"):
+        get_method("htas", **options).fit(task_of(digits, epochs=1))
+
+
+@pytest.mark.parametrize("target", [0.25, 0.75])
+def test_a_search_ends_near_its_latency_target(target, digits):
+    options = {"arch_lr": 0.1, "latency_weight": 100.0, "latency_target": target}
+    task = task_of(digits, epochs=4)
+    found = get_method("htas", **options).fit(task).facts["likeliest"]
+    net = make_supernet(task)
+    ratios = torch.tensor([int(found[layer.writes]) / 4 for layer in net.layers])
+    assert way_to_widest(torch.tensor(mac_slopes(net)), ratios) == pytest.approx(target, abs=0.2)
 
 
 def test_the_latency_penalty_narrows_a_search(digits):
