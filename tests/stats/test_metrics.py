@@ -317,7 +317,7 @@ def test_logarithms_summed_one_by_one_are_worth_a_little_less_than_exact_ones(tr
     pearson, spearman, tau = SUMMED_LOGS[truth.space.name]
     # Which ties a sum breaks depends on the last bit of the logarithm, and so on the version of NumPy.
     assert (found.pearson, found.spearman) == pytest.approx((pearson, spearman), abs=5e-4)
-    assert found.kendall == pytest.approx(tau, abs=5e-4)
+    assert found.kendall == pytest.approx(tau, abs=0.008)
     exact = kendall(truth.space.archs().astype(float).prod(1), truth.accuracies())
     assert found.kendall <= exact < tau + 3e-4
 
