@@ -90,3 +90,21 @@ def test_an_option_of_the_method_is_sent_to_its_own_list(run_cli):
     assert code == 2 and "write --method-option complement=" in err
     code, _, err = run_cli(HARNESS, *words[:-1], "nothing=1")
     assert code == 2 and "searcher 'evolutionary' has no option 'nothing'" in err
+
+
+def test_a_folder_of_runs_of_another_recipe_names_what_differs(run_cli, tmp_path):
+    words = (BENCH, "build", "resnet-mini", "--archs", "1111111", "--runs", "1", "-o", tmp_path / "runs")
+    assert run_cli(*words, "--epochs", 1, "--lr-shift", 0)[0] == 0
+    code, _, err = run_cli(*words, "--epochs", 2, "--lr-shift", 0)
+    assert code == 2 and "recipe epochs 1, not 2; choose another folder" in err and len(err) < 250
+
+
+def test_a_command_line_is_not_advised_in_python(run_cli):
+    code, _, err = run_cli(BENCH, "query", "resnet-mini", "4344424,111")
+    assert code == 2 and "with commas between them" in err and "{" not in err
+
+
+def test_a_gpu_is_not_advised_where_there_is_none(run_cli, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, _, err = run_cli(BENCH, "train", "resnet-mini", "1111111", "--device", "cuda")
+    assert code == 2 and "PyTorch sees no GPU" in err and err.strip().endswith("try 'cpu' or 'auto'")

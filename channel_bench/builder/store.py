@@ -33,6 +33,7 @@ from channel_bench.recipe import Recipe
 from channel_bench.record import MAX_NUMBER, RunRecord
 from channel_bench.space import Space, get_space
 from channel_bench.support.durable import make_folder, publish_once, sync_folder, write_atomic
+from channel_bench.support.fields import differing
 from channel_bench.support.reading import MIB, parse_json, read_file
 
 
@@ -123,10 +124,10 @@ class RunStore:
         for name in KIND:
             there, wanted = getattr(store.info, name), getattr(info, name)
             if there != wanted:
-                raise StorageError(
-                    f"{str(folder)!r} holds runs of another kind: {name} is {there!r} there, {wanted!r} here"
-                    "; choose another folder"
-                )
+                if name == "recipe_fingerprint":  # what differs in the recipes says more than their fingerprints
+                    name, there, wanted = "recipe", store.info.recipe, info.recipe
+                what = differing(name, there, wanted)
+                raise StorageError(f"{str(folder)!r} holds runs of another kind: {what}; choose another folder")
         return store
 
     @classmethod

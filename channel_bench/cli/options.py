@@ -92,8 +92,17 @@ def read_archs(texts: Sequence[str], space: Space) -> list[str]:
             data = read_file(Path(text), "list of architectures", MAX_ARCHS_BYTES)
             found += _archs_of_lines(data, f"file {text!r}", space)
         else:
-            found += [space.text(each) for each in _listed_archs(text)]
+            found += [_read_arch(each, space) for each in _listed_archs(text)]
     return found
+
+
+def _read_arch(text: str, space: Space) -> str:
+    """An architecture that was written on a command line, where no batch in Python's notation can be."""
+    try:
+        return space.text(text)
+    except ArchError as error:
+        advice = "; several architectures go side by side, or as 7 digits each with commas between them"
+        raise ArchError(str(error).replace("; write a batch of indices as {'index': values}", advice)) from None
 
 
 def _listed_archs(text: str) -> list[str]:

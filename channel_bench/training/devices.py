@@ -31,14 +31,15 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = _reason(name, str(error).splitlines()[0])
-        raise ArgumentError(f"device {name!r} cannot be used here ({reason}): try 'cpu', 'cuda' or 'auto'") from None
+        others = "'cpu', 'cuda' or 'auto'" if torch.cuda.is_available() else "'cpu' or 'auto'"
+        raise ArgumentError(f"device {name!r} cannot be used here ({reason}): try {others}") from None
     return device
 
 
 def _reason(name: str, error: str) -> str:
     """Why a device cannot be used, in fewer words than PyTorch's."""
     if name.lower() in ("gpu", "nvidia"):
-        return "a GPU is called 'cuda', or 'cuda:1' ..."
+        return "a GPU is called 'cuda' or 'cuda:1' ..."
     if name.partition(":")[0] == "cuda" and not torch.cuda.is_available():
         return "PyTorch sees no GPU: there is none, or no driver for it"
     return "no device has this name" if error.startswith("Expected one of") else error

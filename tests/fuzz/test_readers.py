@@ -142,11 +142,12 @@ def read_relabelled_table(path):
     repr(table), table._repr_html_(), table.meaning()
     with contextlib.suppress(MissingDataError):
         table.curves("1111111")
+    return table
 
 
 def read_curves_of(path):
     """Curves beside the table that they belong to."""
-    read_table(path.with_name("curved.parquet")).all_curves()
+    return read_table(path.with_name("curved.parquet")).all_curves()
 
 
 def read_resealed_latency(path):
@@ -158,17 +159,19 @@ def read_resealed_latency(path):
     path.write_text(json.dumps(facts))
     model = load_latency(path)
     latency_conditions(model), model.predict()
+    return model
 
 
 def read_store(path):
     leases.HEARTBEAT_S = 0.001  # nobody waits here for builders of other machines
     store = RunStore.open(path.parent)
-    status(store)
+    found = status(store)
     collect(path.parent, path.parent.parent / "out.parquet")
+    return found, Table.read(path.parent.parent / "out.parquet")
 
 
 def read_part(path):
-    read_store(path.parents[2] / "store.json")
+    return read_store(path.parents[2] / "store.json")
 
 
 def read_body(path):
@@ -176,7 +179,7 @@ def read_body(path):
     body = path.read_bytes()
     part = next((path.parent / "parts").rglob("*-0.json"))
     part.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n")
-    read_store(path.parent / "store.json")
+    return read_store(path.parent / "store.json")
 
 
 def read_stated(path):
@@ -185,18 +188,21 @@ def read_stated(path):
         info = StoreInfo(**json.loads(path.read_bytes())).hashed()
         (path.parent / "store.json").write_text(json.dumps(dataclasses.asdict(info)))
     except (ValueError, TypeError):
-        return
-    read_store(path.parent / "store.json")
+        return None
+    return read_store(path.parent / "store.json")
 
 
 def read_beside(path):
-    read_store(path.parents[1] / "store.json")
+    return read_store(path.parents[1] / "store.json")
 
 
 def read_leaderboard(path):
-    for entry in read_entries(path.parent):
-        for name in entry.results:
-            read_entry_scores(entry, cb.get_space(name))
+    entries = read_entries(path.parent)
+    return {
+        (entry.method, name): read_entry_scores(entry, cb.get_space(name))
+        for entry in entries
+        for name in entry.results
+    }
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +274,15 @@ def goods(tmp_path_factory):
     return found
 
 
+FIFTY = list(range(50)), [index / 7 for index in range(50)]
+GOOD_SCORES = {
+    **dict.fromkeys(["scores.csv", "scores.json", "scores.jsonl", "scores.csv.gz"], FIFTY),
+    "scores.parquet": (list(range(200)), [float(index % 17) for index in range(200)]),
+    "scores-split.json": ([0, 1], [0.5, 0.25]),
+    "scores.npy": (list(range(16384)), [float(index) for index in range(16384)]),
+    "scores.npz": (list(range(16384)), [float(index % 7) for index in range(16384)]),
+}
+
 BESIDE = ["body", "stated"]
 IN_STORE = ["plan", "failure", "builder", "lease"]
 KINDS = [
@@ -280,7 +295,24 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_file_is_read(goods, kind):
     path, read = goods[kind]
-    read(path)
+    found = read(path)
+    if kind.startswith("scores"):
+        assert (found.indices.tolist(), found.values.tolist()) == GOOD_SCORES[kind]
+    elif kind in ("table.parquet", "table metadata"):
+        assert found.info.name == "made-up" and found.num_runs == 2
+        assert found.accuracy("1111111", run=0) == make_rows(SPACE, 16, 2)[0]["best_test_acc"]
+    elif kind == "curves.h5":
+        assert found[0] == ["1111111", "2111111"] and (found[1]["test_acc"] == 1).all()
+    elif kind.startswith("latency"):
+        assert found.predict() == pytest.approx(len(SPACE.layers)) and found.conditions.device == "cpu"
+    elif kind == "entry":
+        scores = found["autoslim", "resnet-mini"]
+        assert [len(each.values) for each in scores] == [len(SPACE)] * 3 and len(
+            {each.values[5] for each in scores}
+        ) > 1
+    else:
+        told, table = found
+        assert told.num_done == 3 and table.cells()[SPACE.index("1234123")].tolist() == [50.0, 50.0, 50.0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
