@@ -317,7 +317,7 @@ def test_build_collect_and_verify_from_the_command_line(tmp_path, run_cli):
     assert code == 0 and "intact" in output
     assert json.loads(run_cli(BENCH, "verify", tmp_path / "t.parquet", "--json")[1])["num_rows"] == 2
     code, _, errors = run_cli(BENCH, "build", "mobilenet-mini", *plan[2:])
-    assert code == 2 and "holds runs of another kind: space is 'resnet-mini' there" in errors
+    assert code == 2 and "holds runs of another kind: space 'resnet-mini', not 'mobilenet-mini'" in errors
 
 
 def test_without_ray_one_line_says_what_to_install(tmp_path, monkeypatch, run_cli):

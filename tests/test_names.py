@@ -94,7 +94,8 @@ def test_an_option_of_the_method_is_sent_to_its_own_list(run_cli):
 
 def test_a_folder_of_runs_of_another_recipe_names_what_differs(run_cli, tmp_path):
     words = (BENCH, "build", "resnet-mini", "--archs", "1111111", "--runs", "1", "-o", tmp_path / "runs")
-    assert run_cli(*words, "--epochs", 1, "--lr-shift", 0)[0] == 0
+    code, out, err = run_cli(*words, "--epochs", 1, "--lr-shift", 0)
+    assert code == 0 and err.startswith("1 run planned, 0 found in") and out.startswith("1 of 1 run is in")
     code, _, err = run_cli(*words, "--epochs", 2, "--lr-shift", 0)
     assert code == 2 and "recipe epochs 1, not 2; choose another folder" in err and len(err) < 250
 

@@ -19,7 +19,7 @@ from channel_bench.cli.options import (
     table_counts,
     table_file,
 )
-from channel_bench.support.terminal import print_json, print_table, progress, show
+from channel_bench.support.terminal import counted, print_json, print_table, progress, show
 
 if TYPE_CHECKING:
     from channel_bench.builder.retrain import Audit, Retrained
@@ -106,7 +106,8 @@ def _print_audit(result: Audit) -> None:
     print_table(
         ["arch", "new", "runs of the table", "mean", "std of a run", "z", "band"],
         rows,
-        title=f"{len(rows)} architectures retrained with new seeds, data set {result.dataset}, recipe {result.recipe}",
+        title=f"{counted(len(rows), 'architecture')} retrained with new seeds, data set {result.dataset},"
+        f" recipe {result.recipe}",
         caption="best_test_acc, percent; std of a run is pooled over architectures of similar accuracy",
     )
     show(

@@ -29,7 +29,17 @@ from channel_bench.cli.options import (
     table_counts,
 )
 from channel_bench.space import get_space
-from channel_bench.support.terminal import Advance, duration, print_json, print_table, progress, resumable, say, show
+from channel_bench.support.terminal import (
+    Advance,
+    counted,
+    duration,
+    print_json,
+    print_table,
+    progress,
+    resumable,
+    say,
+    show,
+)
 
 SHOWN_EVERY_S = 0.5
 """Between two looks at the loss of a training."""
@@ -241,7 +251,7 @@ def build(
 def _build_started(out: Path, advance: Advance, num_planned: int, num_found: int, set_aside: list[Path]) -> None:
     for damaged in set_aside:
         say(f"a damaged run was moved to {damaged}; it is trained again if it is planned")
-    say(f"{num_planned} runs planned, {num_found} found in {out}, {num_planned - num_found} to train")
+    say(f"{counted(num_planned, 'run')} planned, {num_found} found in {out}, {num_planned - num_found} to train")
     advance(num_found, "", found=True)
 
 
@@ -252,15 +262,16 @@ def _build_advanced(advance: Advance, outcome: Outcome) -> None:
 
 def _build_waits(num_held: int) -> None:
     say(
-        f"other builders are training the last {num_held} runs; this one ends when those are done, and takes over what"
-        " they leave"
+        f"other builders are training the last {counted(num_held, 'run')}; this one ends when nothing is left, and"
+        " takes over what they leave"
     )
 
 
 def _print_build(report: BuildReport, out: Path) -> None:
     elsewhere = f", {report.num_elsewhere} by other builders meanwhile" if report.num_elsewhere else ""
+    there = report.num_found + report.num_trained + report.num_elsewhere
     show(
-        f"{report.num_found + report.num_trained + report.num_elsewhere} of {report.num_planned} runs are in {out}:"
+        f"{there} of {counted(report.num_planned, 'run')} {'is' if report.num_planned == 1 else 'are'} in {out}:"
         f" {report.num_trained} trained now, {report.num_diverged} of them diverged{elsewhere},"
         f" {report.num_found} were there"
     )
@@ -294,13 +305,16 @@ def status(
         show(f"failed: {failure.arch} run {failure.run} after {tried}: {' '.join(failure.error.split())}")
     if state.failed:
         more = f"{len(state.failed) - 10:,} more failed; " if len(state.failed) > 10 else ""
-        show(f"{more}{len(state.failed):,} failed runs: causes in {runs / 'failed'}; the next build tries them again")
+        show(
+            f"{more}{counted(len(state.failed), 'failed run')}: causes in {runs / 'failed'}; the next build tries"
+            f" {'it' if len(state.failed) == 1 else 'them'} again"
+        )
     if state.runs_per_hour is not None and state.time_left_s is not None and state.idle_s is not None:
         left = f", {duration(state.time_left_s)} left at that rate" if state.num_missing else ""
         show(f"{state.runs_per_hour:,.0f} runs per hour, the last one {duration(state.idle_s)} ago{left}")
     for builder in state.builders:
         show(f"builder at work: {builder}")
-    show(f"builders hold {state.num_running:,} runs now" if state.builders else "no builder is at work")
+    show(f"builders hold {counted(state.num_running, 'run')} now" if state.builders else "no builder is at work")
 
 
 def collect(

@@ -180,7 +180,8 @@ class Table:
 
     def __repr__(self) -> str:
         """Space, table, size."""
-        return f"<Table {self.name!r} of space {self.space.name!r}: {len(self)} architectures, {self.num_runs} runs>"
+        runs = f"{self.num_runs} run" + "s" * (self.num_runs != 1)
+        return f"<Table {self.name!r} of space {self.space.name!r}: {len(self)} architectures, {runs}>"
 
     def _repr_html_(self) -> str:
         """The table for a notebook: where it is from and how much it holds."""

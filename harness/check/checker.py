@@ -110,6 +110,7 @@ CHECKS = {
 """Per check: what holds when it passes, and how to fix it."""
 
 AS_CLASS = "make it a class with a function fit(self, task) that trains and returns an object with score(archs)"
+AS_SAID = "do as the message says"
 AS_EVALUATOR = "return an object with a function score(archs), such as SupernetEvaluator(supernet, task)"
 NOT_OFFERED = "the evaluator offers none"
 NOT_REACHED = "not reached, because another check failed"
@@ -269,7 +270,9 @@ class _Checker:
             except (Exception, SystemExit) as error:
                 if not tries:
                     at = raised_at(error, self.package) or defined_at(self.factory)
-                    self._fail(check, f"{what} raised {shown(error)}{at}")
+                    # What the harness itself says about a step or a loss already says what to do.
+                    said = isinstance(error, MethodError) and check == "fit"
+                    self._fail(check, f"{what} raised {shown(error)}{at}", AS_SAID if said else "")
         for access in tries:
             self._fail("table", f"{what} used {access.what}{place(access.stack, self.package)}")
         if changes.generators:

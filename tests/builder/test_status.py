@@ -88,7 +88,7 @@ def test_failed_runs_are_named_until_they_succeed(store, run_cli):
     assert [failure.arch for failure in status(store).failed] == ["2222222"] and status(store).num_missing == 3
     output = run_cli("channel-bench", "status", store.folder)[1]
     assert "failed: 2222222 run 0 after 3 tries on node7: out of memory: no room" in output
-    assert "1 failed runs: causes in" in output
+    assert "1 failed run: causes in" in output
     store.add(make_record("2222222", 0))  # by a builder that was killed before it could clear the record
     assert status(store).failed == []
     store.clear_failure(("2222222", 0))

@@ -630,9 +630,21 @@ def stepping(returned, backward):
         (NoFit, "class NoFit has no function fit(task)", "make it a class with a function fit(self, task)"),
         (of_a_task, "of_a_task is a function of a task", "make it a class with a function fit(self, task)"),
         (type("Three", (), {"fit": lambda self, task: 3}), "no function score(archs)", "return an object with"),
-        (stepping(lambda loss: None, True), "step(batch) returned NoneType: return the loss to show", ""),
-        (stepping(lambda loss: loss.expand(2), True), "returned a tensor of shape (2,): return the loss", ""),
-        (stepping(lambda loss: loss, False), "added no gradients to the supernet: call loss.backward()", ""),
+        (
+            stepping(lambda loss: None, True),
+            "step(batch) returned NoneType: return the loss to show",
+            "do as the message says",
+        ),
+        (
+            stepping(lambda loss: loss.expand(2), True),
+            "returned a tensor of shape (2,): return the loss",
+            "do as the message says",
+        ),
+        (
+            stepping(lambda loss: loss, False),
+            "added no gradients to the supernet: call loss.backward()",
+            "do as the message says",
+        ),
     ],
     ids=["no fit", "function", "integer", "no loss", "two losses", "no gradients"],
 )
