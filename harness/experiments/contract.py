@@ -132,7 +132,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
     "channel_bench.experiments",
     "harness.experiments",
-    ("base_widths", "bcnet_ablation", "costs", "epochs", "regions", "trajectory"),
+    ("base_widths", "bcnet_ablation", "costs", "epochs", "network_adjustment", "regions", "trajectory"),
     "outcome",
 )
 register_experiment = EXPERIMENTS.register
