@@ -149,7 +149,10 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
     "channel_bench.experiments",
     "harness.experiments",
-    ("base_widths", "bcnet_ablation", "costs", "epochs", "hardware", "regions", "trajectory"),
+    (
+        *("base_widths", "bcnet_ablation", "costs", "epochs", "hardware", "network_adjustment", "regions"),
+        "trajectory",
+    ),
     "outcome",
 )
 register_experiment = EXPERIMENTS.register
