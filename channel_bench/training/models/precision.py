@@ -18,7 +18,7 @@ HAS_FOREACH_COPY = hasattr(torch, "_foreach_copy_")
 
 
 def forward(
-    model: nn.Module, images: Tensor, precision: str, cast_together: Mapping[str, nn.Parameter] | None = None
+    model: nn.Module, images: Tensor, precision: str, cast_together: Mapping[str, Tensor] | None = None
 ) -> Tensor:
     """Logits in fp32; with "bf16" autocast computes in bfloat16, from fp32 weights, those operations it deems safe.
 
@@ -41,7 +41,7 @@ def forward(
     return logits.float() if precision == "bf16" else logits
 
 
-def cast_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def cast_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights that autocast casts to bfloat16, by name: those of convolutions that do not stay in fp32."""
     return {
         f"{name}.weight": module.weight
