@@ -75,7 +75,7 @@ def finish(
 def apply(
     x, skip, y, scale, shift, mean, inverse, N, C, HAS_SKIP: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Y = relu((x - mean) / deviation * scale + shift + skip), rounded once, at the end."""
+    """Store y = relu((x - mean) / deviation * scale + shift + skip), rounded once, at the end."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = at < N
     channel = at % C

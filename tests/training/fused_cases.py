@@ -6,11 +6,14 @@ Errors are against PyTorch's operations in float64.
 """
 
 import json
+import os
 
 import torch
 
+from channel_bench.space import get_space
 from channel_bench.training import fused
 from channel_bench.training.fused import norm_add_relu, plain_norm_add_relu
+from channel_bench.training.models import build_model
 
 # Channels that are no power of two and more than one program's; pixels that fill no tile and more than one program.
 SHAPES = {"odd": (2, 5, 3, 3), "wide": (3, 70, 2, 1), "long": (84, 3, 10, 10), "two pixels": (2, 1, 1, 1)}
@@ -51,6 +54,18 @@ def errors(given, has_skip, relu):
     }
 
 
+def differences_of_networks(space):
+    """Largest relative difference of a step with and without kernels, over logits, gradients and statistics."""
+    both = []
+    for value in ("0", "1"):
+        os.environ[fused.VARIABLE] = value
+        model = build_model(get_space(space), "1111111", torch.Generator().manual_seed(0)).train()
+        logits = model(torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+        logits.square().mean().backward()
+        both.append([logits.detach(), *(p.grad for p in model.parameters()), *(b.float() for b in model.buffers())])
+    return max(float((a - b).norm() / a.norm().clamp(min=1e-3)) for a, b in zip(*both, strict=True))
+
+
 def main():
     calls = []
     original = fused._NormAddRelu.apply
@@ -70,7 +85,9 @@ def main():
     given[0][0, 1, 0, 0] = float("nan")
     diverged = results(norm_add_relu, given, True, True)
     nan = {name: value.isnan().flatten(2).any(2).any(0).tolist() for name, value in diverged.items() if value.ndim == 4}
-    print(json.dumps({"errors": found, "nan": nan}))
+    del calls[:]
+    networks = {space: [differences_of_networks(space), len(calls)] for space in ("resnet-mini", "mobilenet-mini")}
+    print(json.dumps({"errors": found, "nan": nan, "networks": networks}))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,10 @@ def test_kernels_agree_with_float64():
             assert error < allowed, (case, name)
     # A channel with a NaN shows it, and no other does: a run that diverged would go unseen behind a ReLU of zeros.
     assert found["nan"]["y"] == found["nan"]["dx"] == [False, True, False, False, False]
+    # Both families use them for each of their normalisations, and learn the same from a step.
+    (resnet, after_resnet), (mobilenet, after_both) = found["networks"].values()
+    assert (after_resnet, after_both) == (11, 11 + 14)
+    assert 0 < resnet < 1e-3 and 0 < mobilenet < 1e-3
 
 
 def tensors(dtype=torch.float32, device="cpu"):

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from channel_bench.training.models.blocks import run_block
 from channel_bench.training.models.precision import DepthwiseConv2d, classify
 
 
@@ -61,9 +62,9 @@ class MobileNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, input_channels, height, width)."""
-        x = self.stem(images)
-        x = x + self.block1(x)
-        x = x + self.block2(x)
-        x = self.block3(x)
-        x = x + self.block4(x)
-        return classify(self.out(x), self.classifier)
+        x = run_block(self.stem, images)
+        x = run_block(self.block1, x, x)
+        x = run_block(self.block2, x, x)
+        x = run_block(self.block3, x)
+        x = run_block(self.block4, x, x)
+        return classify(run_block(self.out, x), self.classifier)

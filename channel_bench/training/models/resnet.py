@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from channel_bench.training.models.blocks import run_block
 from channel_bench.training.models.precision import classify
 
 
@@ -56,10 +56,10 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, input_channels, height, width)."""
-        x = self.stem(images)
-        x = functional.relu(x + self.block1(x))
-        x = functional.relu(x + self.block2(x))
-        x = functional.relu(self.block3(x))
-        x = functional.relu(x + self.block4(x))
-        x = functional.relu(x + self.block5(x))
+        x = run_block(self.stem, images)
+        x = run_block(self.block1, x, x, relu=True)
+        x = run_block(self.block2, x, x, relu=True)
+        x = run_block(self.block3, x, relu=True)
+        x = run_block(self.block4, x, x, relu=True)
+        x = run_block(self.block5, x, x, relu=True)
         return classify(x, self.classifier)
