@@ -214,11 +214,8 @@ def test_sheets_hold_every_start_iteration_and_width():
     outcome = NetworkAdjustment().outcome(made_up(lambda start, variant: 1.0, off=0.004), SETTING)
     gains, iterations, widths = outcome.sheets
     assert gains.rows[0] == ["1x", FUR_LOSS, "80.50", "81.51", "+1.01", "0.01", "2, 2", "+0.00", "0.40%"]
-    assert len(iterations.rows) == ITERATIONS + 1 and [row[2] for row in iterations.rows[1:4]] == [
-        "80.50",
-        "81.50",
-        "80.50",
-    ]
+    assert len(iterations.rows) == ITERATIONS + 1
+    assert [row[2] for row in iterations.rows[1:4]] == ["80.50", "81.51", "80.50"]
     assert widths.rows[0][2:] == ["4"] * 7 and widths.rows[1][2:] == ["5.0"] * 7
     assert len(outcome.figures["network_adjustment"]().axes) == 2 * len(STARTS)
 
