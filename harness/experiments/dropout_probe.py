@@ -1,7 +1,8 @@
 """A network of any channels that is trained with spatial dropout, and probed by it: how network adjustment looks.
 
     >>> task = prepare_task(TaskOptions(space="resnet-mini", seed=3))
-    >>> probed = train_and_probe(task, get_recipe("mini"), (4, 5, 3, 8, 8, 7, 9), iteration=2, measure="loss", fur=True)
+    >>> prober = DropoutProbe(task, get_recipe("mini"))
+    >>> probed = prober.probe(2, (4, 5, 3, 8, 8, 7, 9), measure="loss", fur=True)
 
 Numbers of the paper and its public code (Chen et al., CVPR 2020): the probability of dropout grows with the epoch and
 the depth up to .05, batch normalisation uses its running statistics while probing, and each probe is repeated five
@@ -76,38 +77,57 @@ class DropoutNetwork:
         return output if mask is None else output * mask
 
 
-def train_and_probe(
-    task: Task, recipe: Recipe, channels: Channels, *, iteration: int, measure: str, fur: bool
-) -> Probed:
-    """Train a network from scratch on the training images, and probe it on the validation images.
+class DropoutProbe:
+    """Trains networks from scratch on the training images and probes them on the validation images.
+
+    What is trained depends on seed, iteration and channels alone, so equal networks, such as the start of all probes,
+    are trained once.
 
     Args:
         task: Gives images, space, device and seed.
         recipe: How to train.
-        channels: Of the network.
-        iteration: Of the adjustment; every one draws other weights, orders and masks.
-        measure: "loss" or "accuracy": what gets worse.
-        fur: Whether every slot loses the same FLOPs, or the same share of its channels.
-
-    Raises:
-        ExperimentError: The training diverged.
     """
-    with arithmetic(recipe.precision):
-        network, loader = _trained(task, recipe, channels, iteration)
-        images = normalise(task.val_images, *loader.statistics)
-        network.model.eval()
-        generator = task.generator(PROBE_MASKS, iteration, device=task.device)
-        base = _judged(network, images, task.val_labels, np.zeros(NUM_SLOTS), generator)
-        losses = []
-        # All repeats at once: a mask belongs to one image.
-        many, labels = images.repeat(REPEATS, 1, 1, 1), task.val_labels.repeat(REPEATS)
-        for slot, rate in enumerate(probe_rates(task.space, channels, fur=fur).tolist()):
-            rates = np.where(np.arange(NUM_SLOTS) == slot, rate, 0.0)
-            probed = _judged(network, many, labels, rates, generator)
-            losses.append(probed["loss"] - base["loss"] if measure == "loss" else base["accuracy"] - probed["accuracy"])
-    if not np.isfinite([base["loss"], *losses]).all():
-        raise ExperimentError(f"the network of {channels} channels diverged in iteration {iteration}: try another seed")
-    return Probed(tuple(losses), base["accuracy"])
+
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        """Train nothing yet."""
+        self._task, self._recipe = task, recipe
+        self._trained: dict[tuple[int, Channels], tuple[DropoutNetwork, TrainLoader]] = {}
+
+    def probe(self, iteration: int, channels: Channels, *, measure: str, fur: bool) -> Probed:
+        """Train, where that was not done yet, and probe.
+
+        Args:
+            iteration: Of the adjustment; every one draws other weights, orders and masks.
+            channels: Of the network.
+            measure: "loss" or "accuracy": what gets worse.
+            fur: Whether every slot loses the same FLOPs, or the same share of its channels.
+
+        Raises:
+            ExperimentError: The training diverged.
+        """
+        task = self._task
+        with arithmetic(self._recipe.precision):
+            if (iteration, channels) not in self._trained:
+                self._trained[iteration, channels] = _trained(task, self._recipe, channels, iteration)
+            network, loader = self._trained[iteration, channels]
+            images = normalise(task.val_images, *loader.statistics)
+            network.model.eval()
+            generator = task.generator(PROBE_MASKS, iteration, device=task.device)
+            base = _judged(network, images, task.val_labels, np.zeros(NUM_SLOTS), generator)
+            losses = []
+            # All repeats at once: a mask belongs to one image.
+            many, labels = images.repeat(REPEATS, 1, 1, 1), task.val_labels.repeat(REPEATS)
+            for slot, rate in enumerate(probe_rates(task.space, channels, fur=fur).tolist()):
+                rates = np.where(np.arange(NUM_SLOTS) == slot, rate, 0.0)
+                found = _judged(network, many, labels, rates, generator)
+                losses.append(
+                    found["loss"] - base["loss"] if measure == "loss" else base["accuracy"] - found["accuracy"]
+                )
+        if not np.isfinite([base["loss"], *losses]).all():
+            raise ExperimentError(
+                f"the network of {channels} channels diverged in iteration {iteration}: try another seed"
+            )
+        return Probed(tuple(losses), base["accuracy"])
 
 
 def train_rates(epoch: int, epochs: int) -> FloatArray:

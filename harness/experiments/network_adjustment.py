@@ -29,6 +29,7 @@ Chosen where the paper is silent, or otherwise than there:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,20 +73,17 @@ POINTS = "percentage points"
     summary="widths adjusted at constant FLOPs, each iteration trained and probed anew",
 )
 class NetworkAdjustment:
-    """A cell per start, probe and seed: all its iterates, each judged."""
+    """A cell per start and seed: the iterates of every probe, each judged; all probes begin with one training."""
 
     def cells(self, setting: Setting) -> list[Cell]:
         """The widest networks first."""
         return [
-            Cell(cell_key(start, variant, seed), {"start": start, "variant": variant, "seed": seed})
-            for start in STARTS
-            for variant in VARIANTS
-            for seed in setting.seeds
+            Cell(cell_key(start, seed), {"start": start, "seed": seed}) for start in STARTS for seed in setting.seeds
         ]
 
     def measure(self, cell: Cell, setting: Setting) -> dict[str, Any]:
-        """The iterates of one adjustment, and the accuracy of each trained anew."""
-        from harness.experiments.dropout_probe import train_and_probe
+        """The iterates of every probe, and the accuracy of each trained anew."""
+        from harness.experiments.dropout_probe import DropoutProbe
         from harness.ranking.request import prepare_task
 
         seed = cell.options["seed"]
@@ -94,16 +92,12 @@ class NetworkAdjustment:
             setting.space.recipe, epochs=setting.task.epochs or SEARCH_EPOCHS, precision=setting.task.precision
         )
         widths, flops = start_of(setting.space, cell.options["start"])
-        how = VARIANTS[cell.options["variant"]]
-        iterates = adjust(
-            setting.space,
-            widths,
-            flops,
-            lambda iteration, channels: train_and_probe(task, recipe, channels, iteration=iteration, **how),
-            ITERATIONS,
-        )
-        judge = _Judge(setting, seed)
-        return {"flops": flops, "iterates": [_plain(each, setting.space, judge) for each in iterates]}
+        prober, judge, found = DropoutProbe(task, recipe), _Judge(setting, seed), {}
+        for variant, how in VARIANTS.items():
+            probe = functools.partial(prober.probe, **how)
+            iterates = adjust(setting.space, widths, flops, probe, ITERATIONS)
+            found[variant] = [_plain(each, setting.space, judge) for each in iterates]
+        return {"flops": flops, "iterates": found}
 
     def outcome(self, measured: Measured, setting: Setting) -> Outcome:
         """What adjustment gains, its iterates, and the widths that it ends with."""
@@ -120,9 +114,9 @@ class NetworkAdjustment:
         )
 
 
-def cell_key(start: str, variant: str, seed: int) -> str:
+def cell_key(start: str, seed: int) -> str:
     """Key of a cell."""
-    return f"{start}-{variant}-seed{seed}"
+    return f"{start}-seed{seed}"
 
 
 def start_of(space: Space, start: str) -> tuple[FloatArray, float]:
@@ -201,7 +195,7 @@ class _Found:
 
     def runs(self, start: str, variant: str) -> list[list[dict[str, Any]]]:
         """Iterates of every seed."""
-        return [self._measured[cell_key(start, variant, seed)]["iterates"] for seed in self.setting.seeds]
+        return [self._measured[cell_key(start, seed)]["iterates"][variant] for seed in self.setting.seeds]
 
     def accuracies(self, start: str, variant: str) -> FloatArray:
         """Mean accuracy anew, (seeds, iterates)."""
