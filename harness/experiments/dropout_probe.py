@@ -145,7 +145,9 @@ def probe_rates(space: Space, channels: Channels, *, fur: bool) -> FloatArray:
 
 def _trained(task: Task, recipe: Recipe, channels: Channels, iteration: int) -> tuple[DropoutNetwork, TrainLoader]:
     network = DropoutNetwork(task.space, channels, task.generator(WEIGHTS, iteration), task.device)
-    loader = TrainLoader(task.train_images, task.train_labels, recipe)
+    # Whole batches only: four images that are left over would be a batch whose statistics spoil the running averages.
+    whole = max(len(task.train_labels) // recipe.batch_size, 1) * recipe.batch_size
+    loader = TrainLoader(task.train_images[:whole], task.train_labels[:whole], recipe)
     optimizer = make_optimizer(network.model, recipe, recipe.lr_at(0), fused=False)
     masks = task.generator(TRAIN_MASKS, iteration, device=task.device)
     network.model.train()
