@@ -64,7 +64,8 @@ class TorchStopwatch:
             one CPU thread only.
 
     Raises:
-        ArgumentError: batch_size is out of range, processor_time is asked for elsewhere than on one CPU thread, or needs more memory than the device has (also while timing).
+        ArgumentError: batch_size is out of range; processor_time is asked for elsewhere than on one CPU thread; or the
+            batch needs more memory than the device has (also while timing).
     """
 
     def __init__(

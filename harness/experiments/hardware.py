@@ -26,10 +26,11 @@ Depth is out of scope: HTAS searches it too, and our spaces have one depth.
 
 Departs from the paper. Its latencies are means of 2,000 runs; here they are lower quartiles over few rounds, each in an
 order of its own, of the time that the thread had the processor: on a machine with more processes than cores a call of
-2 ms of work was seen to take 2 or 20, and even the lower quartile over rounds to be three times too long. Its two devices are a GPU and a CPU;
-here two settings of one CPU thread are. Its search chooses among its 8 widths; a supernet of this benchmark has the
-four quarters, so the searches choose among those, for 15 epochs instead of 150, with ten times the learning rate of the
-distribution in return. Widths are judged by random networks and not by what a search among them finds.
+2 ms of work was seen to take 2 or 20, and even the lower quartile over rounds to be three times too long. Its two
+devices are a GPU and a CPU; here two settings of one CPU thread are. Its search chooses among its 8 widths; a supernet
+of this benchmark has the four quarters, so the searches choose among those, for 15 epochs instead of 150, with ten
+times the learning rate of the distribution in return. Widths are judged by random networks and not by what a search
+among them finds.
 
 Chosen where it is silent. A curve is swept with all input channels of the space's widest network, not of the expanded
 one; slots with alike layers share one, and in MobileNet the depthwise convolution of an expanded slot counts with the
@@ -131,8 +132,8 @@ class Hardware:
             notes=[
                 "Depth is not searched. Latencies are of this machine while others used it, load average"
                 + (f" {min(loads):g} to {max(loads):g}" if loads else " unknown")
-                + f" on {', '.join(map(str, cores))} cores: processor time of one thread, and what is compared was timed in"
-                " turns.",
+                + f" on {', '.join(map(str, cores))} cores: processor time of one thread, and what is"
+                " compared was timed in turns.",
                 f"Sweep and networks: batches of {SWEEP_BATCH}, one thread; {SWEEP_ROUNDS} rounds. Layer of the full"
                 f" space: batches of {FULL_BATCH}, {FULL_ROUNDS} rounds.",
                 f"Searches: four widths per slot, {SEARCH_EPOCHS} epochs, lambda {LATENCY_WEIGHT:g}, target halfway"
@@ -397,7 +398,7 @@ def _search(seed: int, setting: Setting, clock: Any) -> dict[str, Any]:
 
     model = measure(setting.space, clock, num_repeats=MODEL_ROUNDS, num_networks=8, seed=seed)
     epochs = setting.task.epochs or SEARCH_EPOCHS
-    task = prepare_task(dataclasses.replace(setting.task, seed=seed, epochs=epochs))
+    task = prepare_task(dataclasses.replace(setting.task, seed=seed, epochs=epochs, threads=1))
     facts = {
         "modelled_ms": {arch: float(model.sum_layers(arch)) for arch in (NARROWEST, WIDEST)},
         "conditions": dataclasses.asdict(model.conditions),
