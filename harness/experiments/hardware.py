@@ -29,8 +29,7 @@ order of its own, of the time that the thread had the processor: on a machine wi
 2 ms of work was seen to take 2 or 20, and even the lower quartile over rounds to be three times too long. Its two
 devices are a GPU and a CPU; here two settings of one CPU thread are. Its search chooses among its 8 widths; a supernet
 of this benchmark has the four quarters, so the searches choose among those, for 15 epochs instead of 150, with ten
-times the learning rate of the distribution in return. Widths are judged by random networks and not by what a search
-among them finds.
+times the learning rate of the distribution in return. Widths are judged by random networks, not by a search.
 
 Chosen where it is silent. A curve is swept with all input channels of the space's widest network, not of the expanded
 one; slots with alike layers share one, and in MobileNet the depthwise convolution of an expanded slot counts with the
@@ -40,8 +39,8 @@ with its width, latency is free and the widest network counts as found.
 
 Bounds: 12 rounds of the sweeps, 6 of the full layer, with about 200 of its widths, 8 of the layers of each setting, 20
 of the last comparison; 48 candidates of each kind and seed, timed in 4 rounds, of which 16 are timed in 12 rounds and
-trained once each. That is about 8 minutes per mini space on
-two free cores. ``--jobs 1`` keeps the experiment from timing against itself.
+trained once each. That is about three minutes of processor time per mini space, eight on the clock at a
+load of 7 on two cores. ``--jobs 1`` keeps the experiment from timing against itself.
 """
 
 from __future__ import annotations
