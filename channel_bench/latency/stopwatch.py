@@ -59,15 +59,26 @@ class TorchStopwatch:
         device: Where to run.
         batch_size: Images per forward pass, 1..65536.
         seed: Seed of weights and images. Their values do not matter, but zeros and denormal numbers would.
+        processor_time: Count the time that this thread had the processor. On a core of its own that is the latency; on
+            a busy machine the latency of a free core, where a call that others interrupt takes many times as long. For
+            one CPU thread only.
 
     Raises:
-        ArgumentError: batch_size is out of range, or needs more memory than the device has (also while timing).
+        ArgumentError: batch_size is out of range; processor_time is asked for elsewhere than on one CPU thread; or the
+            batch needs more memory than the device has (also while timing).
     """
 
-    def __init__(self, space: Space, device: torch.device, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, space: Space, device: torch.device, batch_size: int, seed: int = 0, *, processor_time: bool = False
+    ) -> None:
         """Draw the weights of the widest network; all others are cut out of it."""
         if not 1 <= batch_size <= MAX_BATCH_SIZE:
             raise ArgumentError(f"batch size is {batch_size}: allowed are 1..{MAX_BATCH_SIZE}")
+        if processor_time and (device.type != "cpu" or torch.get_num_threads() != 1):
+            raise ArgumentError(
+                f"processor time on {str(device)!r} with {torch.get_num_threads()} threads: allowed is 'cpu' with 1"
+            )
+        self._clock = time.thread_time_ns if processor_time else time.perf_counter_ns
         self._space, self._device, self._batch_size = space, device, batch_size
         self._generator = torch.Generator().manual_seed(seed)
         self._layers = {layer.name: layer for layer in space.layers}
@@ -86,7 +97,8 @@ class TorchStopwatch:
             torch=torch.__version__,
             threads=torch.get_num_threads(),
             batch_size=self._batch_size,
-            arithmetic="fp32, normalisation folded into the convolutions, no gradients, contiguous layout",
+            arithmetic="fp32, normalisation folded into the convolutions, no gradients, contiguous layout"
+            + (", processor time" if self._clock is time.thread_time_ns else ""),
         )
 
     def time_layer(self, layer: Layer, digits: tuple[int, ...]) -> float:
@@ -244,7 +256,7 @@ class TorchStopwatch:
                 end.record()
             end.synchronize()
             return float(start.elapsed_time(end)) / count
-        clock = time.perf_counter_ns
+        clock = self._clock
         times = [clock()]
         for _ in range(count):
             call()

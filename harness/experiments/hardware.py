@@ -16,9 +16,7 @@ spaced ones (e / g of the largest and its multiples), and one drawn at random fr
 kind are timed, and threes of nearly equal latency are taken, one of each kind; they are timed again and trained. Then
 each network is compared with the one of the other kind that is nearest in latency (accuracy at equal latency), or in
 accuracy (latency at equal accuracy); a kind's gain is the median, because a few networks fall far out: those with a
-single channel somewhere hardly learn, and some are two to three times slower than networks of almost their widths, in
-all kinds alike, and not so in another process. Other settings of the allocator make others slow, so it is where their
-memory lies, which no choice of widths can help.
+single channel somewhere hardly learn.
 
 *Two settings*: batches of 1 and of 256 images. The latency of every layer is measured in both; HTAS with a latency
 target halfway from the narrowest network to the widest searches a width for each, and both widths are timed in both,
@@ -27,10 +25,11 @@ in turns (its Table 5).
 Depth is out of scope: HTAS searches it too, and our spaces have one depth.
 
 Departs from the paper. Its latencies are means of 2,000 runs; here they are lower quartiles over few rounds, each in an
-order of its own, because other processes share the machine and only ever add time. Its two devices are a GPU and a CPU;
-here two settings of one CPU thread are. Its search chooses among its 8 widths; a supernet of this benchmark has the
-four quarters, so the searches choose among those, for 15 epochs instead of 150, with ten times the learning rate of the
-distribution in return. Widths are judged by random networks and not by what a search among them finds.
+order of its own, of the time that the thread had the processor: on a machine with more processes than cores a call of
+2 ms of work was seen to take 2 or 20, and even the lower quartile over rounds to be three times too long. Its two
+devices are a GPU and a CPU; here two settings of one CPU thread are. Its search chooses among its 8 widths; a supernet
+of this benchmark has the four quarters, so the searches choose among those, for 15 epochs instead of 150, with ten
+times the learning rate of the distribution in return. Widths are judged by random networks, not by a search.
 
 Chosen where it is silent. A curve is swept with all input channels of the space's widest network, not of the expanded
 one; slots with alike layers share one, and in MobileNet the depthwise convolution of an expanded slot counts with the
@@ -38,10 +37,10 @@ one; slots with alike layers share one, and in MobileNet the depthwise convoluti
 target, lambda (2, as in TAS) and the loss with them are those of `harness.methods.htas`. Where no layer gets slower
 with its width, latency is free and the widest network counts as found.
 
-Bounds: 20 rounds of the sweeps, 8 of the full layer, with about 200 of its widths, 12 of the layers of each setting, 30
-of the last comparison; 48 candidates of each kind and seed, timed in 6 rounds, of which 16 are timed in 20 rounds and
-trained once each. That is about 8 minutes per mini space on
-two free cores. ``--jobs 1`` keeps the experiment from timing against itself.
+Bounds: 12 rounds of the sweeps, 6 of the full layer, with about 200 of its widths, 8 of the layers of each setting, 20
+of the last comparison; 48 candidates of each kind and seed, timed in 4 rounds, of which 16 are timed in 12 rounds and
+trained once each. That is about three minutes of processor time per mini space, eight on the clock at a
+load of 7 on two cores. ``--jobs 1`` keeps the experiment from timing against itself.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ if TYPE_CHECKING:
 
 EXPANSION, NUM_GROUPS = 2.0, 8
 """e and g of the paper."""
-SWEEP_ROUNDS, FULL_ROUNDS, MODEL_ROUNDS, MATCH_ROUNDS, CROSS_ROUNDS = 20, 8, 12, 6, 30
+SWEEP_ROUNDS, FULL_ROUNDS, MODEL_ROUNDS, MATCH_ROUNDS, CROSS_ROUNDS = 12, 6, 8, 4, 20
 FULL_SLOT, FULL_BATCH, FULL_WIDTHS = 1, 1, 200
 """The layer of the full space: which slot, images at a time, about how many widths."""
 NUM_CANDIDATES, NUM_NETWORKS = 48, 16
@@ -132,7 +131,8 @@ class Hardware:
             notes=[
                 "Depth is not searched. Latencies are of this machine while others used it, load average"
                 + (f" {min(loads):g} to {max(loads):g}" if loads else " unknown")
-                + f" on {', '.join(map(str, cores))} cores; everything that is compared was timed in turns.",
+                + f" on {', '.join(map(str, cores))} cores: processor time of one thread, and what is"
+                " compared was timed in turns.",
                 f"Sweep and networks: batches of {SWEEP_BATCH}, one thread; {SWEEP_ROUNDS} rounds. Layer of the full"
                 f" space: batches of {FULL_BATCH}, {FULL_ROUNDS} rounds.",
                 f"Searches: four widths per slot, {SEARCH_EPOCHS} epochs, lambda {LATENCY_WEIGHT:g}, target halfway"
@@ -283,7 +283,8 @@ def _stopwatch(space: Space, batch_size: int, seed: int) -> Any:
 
     from channel_bench.latency.stopwatch import TorchStopwatch
 
-    return TorchStopwatch(space, torch.device("cpu"), batch_size, seed)
+    torch.set_num_threads(1)
+    return TorchStopwatch(space, torch.device("cpu"), batch_size, seed, processor_time=True)
 
 
 def _curves(found: Sweep) -> dict[str, Any]:
@@ -396,7 +397,7 @@ def _search(seed: int, setting: Setting, clock: Any) -> dict[str, Any]:
 
     model = measure(setting.space, clock, num_repeats=MODEL_ROUNDS, num_networks=8, seed=seed)
     epochs = setting.task.epochs or SEARCH_EPOCHS
-    task = prepare_task(dataclasses.replace(setting.task, seed=seed, epochs=epochs))
+    task = prepare_task(dataclasses.replace(setting.task, seed=seed, epochs=epochs, threads=1))
     facts = {
         "modelled_ms": {arch: float(model.sum_layers(arch)) for arch in (NARROWEST, WIDEST)},
         "conditions": dataclasses.asdict(model.conditions),

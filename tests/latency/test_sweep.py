@@ -1,6 +1,7 @@
 """Sweep: which layers stand for which slots, sums of layers on a clock that counts, one real one, the command."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -110,3 +111,19 @@ def test_the_command_writes_the_sweep_of_a_space(run_cli, tmp_path):
     assert all(np.array(curve["ms"]).min() > 0 for curve in facts["curves"])
     code, _, err = run_cli(*words, "--expansion", 9, "-o", path)
     assert code == 2 and "expansion is 9.0: allowed are 1..8" in err
+
+
+def test_processor_time_leaves_out_what_a_thread_waits(monkeypatch):
+    space = cb.get_space("resnet-mini")
+    waits = lambda: time.sleep(0.02)  # noqa: E731
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        clock = TorchStopwatch(space, torch.device("cpu"), 1, processor_time=True)
+        monkeypatch.setattr(clock, "channels_call", lambda *shape: waits)
+        assert 0 < clock.time_channels(space.layers[1], 8, 8) < 10
+        torch.set_num_threads(2)
+        with pytest.raises(ArgumentError, match="processor time on 'cpu' with 2 threads: allowed is 'cpu' with 1"):
+            TorchStopwatch(space, torch.device("cpu"), 1, processor_time=True)
+    finally:
+        torch.set_num_threads(threads)
