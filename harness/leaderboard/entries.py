@@ -225,7 +225,7 @@ def make_entry(
     texts = [space.text(int(index)) for index in indices]
     values = {column: each.values for column, each in zip(columns, rankings, strict=True)}
     data = parquet_of({"arch": texts, **values})
-    slug = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in method)
+    slug = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in method)
     file = f"{slug}.{space.name}.parquet"
     result = {
         "scores": {"file": file, "sha256": hashlib.sha256(data).hexdigest()},
@@ -284,6 +284,11 @@ def write_entry(files: Mapping[Path, bytes], folder: Path) -> list[Path]:
         before, new = read_entry(folder / name), json.loads(files[name])
         twice = [space for space in before.results.keys() & new["results"].keys() if _is_whole(before, space)]
         if twice or before.method != new["method"]:
+            if before.method != new["method"]:
+                raise ArgumentError(
+                    f"{str(folder / name)!r} is the entry of {before.method!r}, whose file has the same name as that of"
+                    f" {new['method']!r}: choose a name that differs in its letters and digits"
+                )
             raise ArgumentError(
                 f"{str(folder / name)!r} has {before.method!r} in {', '.join(sorted(before.results))}: delete that"
                 " result first, or choose another name"

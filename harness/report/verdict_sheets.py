@@ -109,6 +109,10 @@ def verdict_sheet(report: Report) -> Sheet:
         single = [row.name for row in comparison.methods if len(row.rankings) == 1]
         if single:
             notes.append(f"one supernet only, so that intervals say nothing of other seeds: {', '.join(single)}")
+        double = [row.name for row in comparison.methods if len(row.rankings) == 2]
+        if double:  # Student's t with one degree of freedom
+            names = ", ".join(double)
+            notes.append(f"two supernets only, so that intervals reach 12.7 standard errors each way: {names}")
     notes.append("of ceiling: share of the Kendall that noise leaves reachable; equal FLOPs: mean Kendall in deciles")
     return Sheet(
         title_of(comparison), [*columns, "worth", "GMAC"], lines, [*notes, *verdicts(comparison, worths=False)]

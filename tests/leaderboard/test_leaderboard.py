@@ -433,3 +433,14 @@ def test_from_scores_to_the_leaderboard_on_the_command_line(tmp_path, run_cli):
     assert code == 2 and "delete that result first" in errors
     code, _, errors = run_cli("channel-harness", "leaderboard", *target, "--readme", tmp_path / "README.md")
     assert code == 2 and "--readme needs --out FOLDER" in errors
+
+
+def test_two_names_with_one_file_name_are_told_apart(tmp_path):
+    def entry(name):
+        scores = [scores_of(np.arange(16384.0), 7)]
+        return make_entry(scores, method=name, paper=None, url=None, code=None, notes=None)
+
+    write_entry(entry("a/b"), tmp_path)
+    with pytest.raises(ArgumentError, match="is the entry of 'a/b', whose file has the same name as that of 'a b'"):
+        write_entry(entry("a b"), tmp_path)
+    assert {path.name for path in entry("é²x")} == {"--x.json", "--x.resnet-mini.parquet"}

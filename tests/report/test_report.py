@@ -375,6 +375,7 @@ def test_the_command_reports(files, table, tmp_path, run_cli):
     code, output, _ = run_cli("channel-harness", "report", *files, *target)
     assert code == 0 and "differences of Kendall, paired" in output and "noise ceiling" in output
     assert "one supernet only, so that intervals say nothing of other seeds: other name" in output
+    assert "two supernets only, so that intervals reach 12.7 standard errors each way: good" in output
 
 
 @pytest.mark.parametrize(
