@@ -112,7 +112,7 @@ def test_other_settings_and_torn_files_of_an_unfinished_ranking_are_refused(digi
     task = task_of(digits)
     place = Workplace(tmp_path / "place", settings(task))
     other = settings(dataclasses.replace(task, seed=1))
-    with pytest.raises(ArgumentError, match=r"unfinished ranking with seed 0, this one has 1: delete that folder"):
+    with pytest.raises(ArgumentError, match=r"unfinished ranking with seed 0, not 1: delete that folder"):
         Workplace(tmp_path / "place", other)
     assert place.load() is None
     place.keep({"score": np.arange(3.0)})
@@ -144,7 +144,7 @@ def test_an_unfinished_ranking_of_another_space_is_refused(digits, tmp_path):
     with pytest.raises(Interrupted):
         rank_to_file("summed", Ranked(calls=5), task_of(digits), path)
     other = make_task("mobilenet-mini", digits, recipe=supernet_recipe(SPACE, 4))
-    with pytest.raises(ArgumentError, match="unfinished ranking with space 'resnet-mini', this one has 'mobilenet-"):
+    with pytest.raises(ArgumentError, match="unfinished ranking with space 'resnet-mini', not 'mobilenet-"):
         rank_to_file("summed", Ranked(), other, path)
 
 
