@@ -17,10 +17,9 @@ from channel_bench.cli.options import (
     ThreadsOption,
 )
 from channel_bench.errors import ArgumentError
-from channel_bench.support.durable import check_writable
 from channel_bench.support.processes import num_cores
 from channel_bench.support.terminal import print_json, print_table, progress, resumable, say
-from harness.cli.options import SpaceOption
+from harness.cli.options import SpaceOption, check_before
 
 EVERY = "all"
 
@@ -76,7 +75,7 @@ def experiment(
     found = [EXPERIMENTS.make(each) for each in names]
     setting.truth()
     setting.latencies()
-    check_writable(out / "check")
+    check_before(out, figures)
     results = []
     for each, made in zip(names, found, strict=True):
         total = len(made.cells(setting))
@@ -92,7 +91,8 @@ def experiment(
         results.append(result)
         if not json_output:
             print_result(result)
-        say(f"wrote {result_path(out, result.name, setting)}, its page and its figures")
+        drawn = " and its figures" if figures and result.outcome.figures else ""
+        say(f"wrote {result_path(out, result.name, setting)}, its page{drawn}")
     if json_output:
         shown = [result.to_dict() for result in results]
         print_json(shown if len(shown) > 1 else shown[0])

@@ -211,3 +211,13 @@ def test_a_file_that_no_experiment_wrote_is_refused_by_a_report(tmp_path, conten
     (tmp_path / "x.resnet-mini.json").write_text(content)
     with pytest.raises(CorruptFileError, match="result of an experiment"):
         read_sheets(tmp_path, get_space("resnet-mini"))
+
+
+def test_a_missing_package_for_figures_is_said_before_anything_is_measured(tmp_path, squares, run_cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    words = ("channel-harness", "experiment", squares, "--space", "resnet-mini", "-o", tmp_path / "out", "--seeds", 1)
+    code, _, err = run_cli(*words)
+    assert code == 2 and "pip install 'channel-bench[report]'" in err and not (tmp_path / "log").exists()
+    code, out, err = run_cli(*words, "--no-figures")
+    assert code == 0 and measured_seeds(tmp_path) == [0] and "its page\n" in err
