@@ -102,7 +102,9 @@ def test_a_folder_of_runs_of_another_recipe_names_what_differs(run_cli, tmp_path
 
 def test_a_command_line_is_not_advised_in_python(run_cli):
     code, _, err = run_cli(BENCH, "query", "resnet-mini", "4344424,111")
-    assert code == 2 and "with commas between them" in err and "{" not in err
+    assert code == 2 and "has 2 parts between commas" in err and "{" not in err
+    code, _, err = run_cli(BENCH, "query", "resnet-mini", "0,1,2")
+    assert code == 2 and "has 3 parts between commas" in err and "{" not in err
 
 
 def test_a_gpu_is_not_advised_where_there_is_none(run_cli, monkeypatch):

@@ -92,24 +92,25 @@ def read_archs(texts: Sequence[str], space: Space) -> list[str]:
             data = read_file(Path(text), "list of architectures", MAX_ARCHS_BYTES)
             found += _archs_of_lines(data, f"file {text!r}", space)
         else:
-            found += [_read_arch(each, space) for each in _listed_archs(text)]
+            found += [space.text(each) for each in _listed_archs(text)]
     return found
 
 
-def _read_arch(text: str, space: Space) -> str:
-    """An architecture that was written on a command line, where no batch in Python's notation can be."""
-    try:
-        return space.text(text)
-    except ArchError as error:
-        advice = "; several architectures go side by side, or as 7 digits each with commas between them"
-        raise ArchError(str(error).replace("; write a batch of indices as {'index': values}", advice)) from None
-
-
 def _listed_archs(text: str) -> list[str]:
-    """A text as it is, or its parts where commas part texts of seven digits: "4344424,1111111"."""
+    """A text as it is, or its parts where commas part texts of seven digits: "4344424,1111111".
+
+    Raises:
+        ArchError: There are commas, and the parts are neither that nor seven.
+    """
     parts = [part.strip() for part in text.split(",")]
-    whole = len(parts) > 1 and all(len(part) == NUM_SLOTS and part.isdigit() for part in parts)
-    return parts if whole else [text]
+    if len(parts) > 1 and all(len(part) == NUM_SLOTS and part.isdigit() for part in parts):
+        return parts
+    if len(parts) not in (1, NUM_SLOTS):
+        raise ArchError(
+            f"{text[:60]!r} has {len(parts)} parts between commas: allowed are {NUM_SLOTS} digits, ratios or channels"
+            " of one architecture, or several architectures of 7 digits each"
+        )
+    return [text]
 
 
 def _archs_of_lines(data: bytes, what: str, space: Space) -> list[str]:

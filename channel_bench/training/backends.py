@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -17,7 +17,7 @@ from channel_bench.record import Job, RunRecord
 from channel_bench.space import Space
 from channel_bench.training.datasets import Dataset
 from channel_bench.training.native import reason_not, train_native
-from channel_bench.training.run import train_packed, train_run, train_stack
+from channel_bench.training.run import train_run, train_stack
 from channel_bench.training.step import check_device
 
 BACKENDS = ("auto", "native", "torch")
@@ -75,20 +75,3 @@ def train_jobs(
         (job,) = jobs
         return [train_run(space, job.arch, recipe, job.seed, dataset, run=job.run, graph=graph)]
     return train_stack(space, jobs, recipe, dataset, graph=graph)
-
-
-def train_in_slots(
-    space: Space,
-    jobs: Sequence[Job],
-    recipe: Recipe,
-    dataset: Dataset,
-    *,
-    num_slots: int,
-    graph: bool | None = None,
-) -> Iterator[RunRecord]:
-    """Train jobs by PyTorch, several at once in this process (`run.train_packed`).
-
-    Yields:
-        A record per job, in the order in which they are finished.
-    """
-    return train_packed(space, jobs, recipe, dataset, num_slots, graph=graph)

@@ -212,8 +212,8 @@ def _no_method_class(factory: Factory) -> str | None:
         return f"class {factory.__name__} has no function fit(task)"
     if inspect.isfunction(factory):
         required = [each.name for each in inspect.signature(factory).parameters.values() if each.default is each.empty]
-        if required == ["task"]:
-            return f"{factory.__name__} is a function of a task"
+        if required:
+            return f"{factory.__name__} is a function of {', '.join(required)}"
     return None
 
 

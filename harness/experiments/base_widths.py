@@ -34,6 +34,7 @@ import numpy as np
 from channel_bench.space import FloatArray, Space
 from harness.experiments.claims import Claim, paired_claim
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
+from harness.experiments.shared import average, truth_of
 from harness.experiments.weight_shared import (
     EVOLUTION_PRIOR,
     GREEDY,
@@ -46,7 +47,6 @@ from harness.experiments.weight_shared import (
     searches_of,
     seeds_in_words,
     train,
-    truth_of,
 )
 from harness.report.sheets import Sheet, decimals, giga
 from harness.searcher import BoolArray
@@ -235,18 +235,18 @@ def _sheet(found: _Found, base: int) -> Sheet:
         cells = found.cells(key, base)
         kendall = found.ranking(key, base)
         rows.append(
-            [SUPERNETS[key].name, decimals(_mean(kendall), 3)]
+            [SUPERNETS[key].name, decimals(average(kendall), 3)]
             + [decimals(float(np.std(kendall, ddof=1)), 3) if len(kendall) > 1 else "-"]
-            + [decimals(_mean(found.ranking(key, base, name)), 3) for name in ("spearman", "pearson")]
+            + [decimals(average(found.ranking(key, base, name)), 3) for name in ("spearman", "pearson")]
             + [
-                decimals(_mean([mean_within(cell["searches"][EVOLUTION_PRIOR][name]) for cell in cells]), 2)
+                decimals(average([mean_within(cell["searches"][EVOLUTION_PRIOR][name]) for cell in cells]), 2)
                 for name in QUARTILES
             ]
             + [
-                decimals(_mean(found.searched(key, base, search, "regret")), 3)
+                decimals(average(found.searched(key, base, search, "regret")), 3)
                 for search in (EVOLUTION_PRIOR, GREEDY, EXHAUSTIVE)
             ]
-            + [giga(_mean(found.ranking(key, base, "train_macs")))]
+            + [giga(average(found.ranking(key, base, "train_macs")))]
         )
     facts = found.cells("bcnet", base)[0]
     limits = ", ".join(f"{name} {limit / 1e6:,.3f}" for name, limit in facts["limits"].items())
@@ -265,10 +265,6 @@ def _sheet(found: _Found, base: int) -> Sheet:
     )
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))
-
-
 def _draw(found: _Found) -> Figure:
     """A row per base width: Kendall, and regret of what is found; a dot per seed."""
     from matplotlib.figure import Figure
@@ -283,7 +279,7 @@ def _draw(found: _Found) -> Figure:
             for axes, values in ((left, found.ranking(key, base)), (right, regret)):
                 axes.plot(values, [row] * len(values), "o", color=COLOURS[1 if "v2" in key else 0], alpha=0.5,
                           markersize=5)  # fmt: skip
-                axes.plot([_mean(values)], [row], "|", color="black", markersize=14, markeredgewidth=2)
+                axes.plot([average(values)], [row], "|", color="black", markersize=14, markeredgewidth=2)
         left.set_yticks(range(len(keys)), [SUPERNETS[key].name for key in reversed(keys)])
         left.set_ylim(-0.6, len(keys) - 0.4)
         left.set_title(f"l_s = {base}, n = {found.ranking(keys[0], base, 'n')[0]:,}", loc="left")

@@ -38,6 +38,7 @@ import numpy as np
 
 from harness.experiments.claims import Claim, paired_claim
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
+from harness.experiments.shared import average, truth_of
 from harness.experiments.weight_shared import (
     EVOLUTION,
     EVOLUTION_PRIOR,
@@ -55,7 +56,6 @@ from harness.experiments.weight_shared import (
     searches_of,
     seeds_in_words,
     train,
-    truth_of,
 )
 from harness.report.sheets import Sheet, decimals, giga
 
@@ -163,7 +163,7 @@ class _Found:
 
     def within(self, supernet: str, search: str, budget: str, key: str = "accuracy", at: int | None = None) -> float:
         """Mean over seeds and repetitions within one budget."""
-        return _mean([mean_within(cell["searches"][search][budget], key, at) for cell in self.cells(supernet)])
+        return average([mean_within(cell["searches"][search][budget], key, at) for cell in self.cells(supernet)])
 
     @property
     def best(self) -> dict[str, float]:
@@ -221,8 +221,8 @@ def _ablation_sheet(found: _Found) -> Sheet:
     rows = [
         [SUPERNETS[key].name, search]
         + [decimals(found.within(key, search, budget), 2) for budget in BUDGETS]
-        + [decimals(_mean(found.searched(key, search, "regret")), 3)]
-        + [f"{_mean(found.searched(key, search, 'num_queries')):,.0f}"]
+        + [decimals(average(found.searched(key, search, "regret")), 3)]
+        + [f"{average(found.searched(key, search, 'num_queries')):,.0f}"]
         for key in SHOWN
         for search in SEARCHES
     ]
@@ -262,18 +262,21 @@ def _update_sheet(found: _Found) -> Sheet:
 def _ranking_texts(found: _Found, supernet: str) -> list[str]:
     kendall = found.ranking(supernet, "kendall")
     return [
-        decimals(_mean(kendall), 3),
+        decimals(average(kendall), 3),
         decimals(float(np.std(kendall, ddof=1)), 3) if len(kendall) > 1 else "-",
-        decimals(_mean(found.ranking(supernet, "spearman")), 3),
-        decimals(_mean(found.ranking(supernet, "pearson")), 3),
-        giga(_mean(found.ranking(supernet, "train_macs"))),
+        decimals(average(found.ranking(supernet, "spearman")), 3),
+        decimals(average(found.ranking(supernet, "pearson")), 3),
+        giga(average(found.ranking(supernet, "train_macs"))),
     ]
 
 
 def _course_sheet(found: _Found) -> Sheet:
     """Regret of the best found so far, by number of queries, on BCNet."""
     rows = [
-        [search, *(decimals(_mean(found.searched(BCNET, search, "regret_at", at)), 3) for at in range(len(QUERIES)))]
+        [
+            search,
+            *(decimals(average(found.searched(BCNET, search, "regret_at", at)), 3) for at in range(len(QUERIES))),
+        ]
         for search in SEARCHES
         if search != GREEDY
     ]
@@ -282,8 +285,8 @@ def _course_sheet(found: _Found) -> Sheet:
         ["search", *(f"{number:,}" for number in QUERIES)],
         rows,
         [f"{found.facts} and three budgets, percentage points; greedy search ends at"
-         f" {decimals(_mean(found.searched(BCNET, GREEDY, 'regret')), 3)} after"
-         f" {_mean(found.searched(BCNET, GREEDY, 'num_queries')):,.0f} queries"],
+         f" {decimals(average(found.searched(BCNET, GREEDY, 'regret')), 3)} after"
+         f" {average(found.searched(BCNET, GREEDY, 'num_queries')):,.0f} queries"],
     )  # fmt: skip
 
 
@@ -294,17 +297,13 @@ def _start_sheet(found: _Found) -> Sheet:
         ["supernet", "start", *BUDGETS],
         [
             [SUPERNETS[key].name, start]
-            + [decimals(_mean([cell["first_generations"][start][name] for cell in found.cells(key)]), 2)
+            + [decimals(average([cell["first_generations"][start][name] for cell in found.cells(key)]), 2)
                for name in BUDGETS]
             for key in SHOWN
             for start in ("random", "prior")
         ],
         [found.facts],
     )  # fmt: skip
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -350,13 +349,13 @@ def _draw_supernets(found: _Found) -> Figure:
     for key, row in rows.items():
         kendall = found.ranking(key, "kendall")
         left.plot(kendall, [row] * len(kendall), "o", color=COLOURS[0], alpha=0.5, markersize=5)
-        left.plot([_mean(kendall)], [row], "|", color="black", markersize=16, markeredgewidth=2)
+        left.plot([average(kendall)], [row], "|", color="black", markersize=16, markeredgewidth=2)
         for number, (search, shift) in enumerate(((GREEDY, 0.15), (EVOLUTION_PRIOR, -0.15))):
             regret = found.searched(key, search, "regret")
             label = search if row == 0 else None
             right.plot(regret, [row + shift] * len(regret), "o", color=COLOURS[number], alpha=0.5, markersize=5,
                        label=label)  # fmt: skip
-            right.plot([_mean(regret)], [row + shift], "|", color=COLOURS[number], markersize=12, markeredgewidth=2)
+            right.plot([average(regret)], [row + shift], "|", color=COLOURS[number], markersize=12, markeredgewidth=2)
     left.set_yticks(list(rows.values()), [SUPERNETS[key].name for key in rows])
     left.set_xlabel("Kendall tau-b with the truth")
     right.set_xlabel("regret of what is found, percentage points")

@@ -18,7 +18,6 @@ nothing were shared between them. HTAS is left out of equal compute: without a l
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,8 +28,8 @@ from channel_bench.space import FloatArray, Space
 from channel_bench.table.ranks import ACCURACY_DECIMALS, rounded
 from harness.experiments.claims import Claim, paired_claim
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
-from harness.experiments.epochs import kendall_where_known
 from harness.experiments.rankings import leaderboard_scores
+from harness.experiments.shared import average, full_epochs, kendall_where_known, ranked_supernet, truth_of
 from harness.judge.baselines import baseline_scores
 from harness.report.sheets import Sheet, decimals
 from harness.stats.vanilla import random_choices
@@ -68,7 +67,7 @@ class Costs:
     def cells(self, setting: Setting) -> list[Cell]:
         """The trainings first, the most expensive per epoch at the front."""
         known = leaderboard_scores(setting.space)
-        epochs = equal_epochs({name: _gmac(found) for name, found in known.items()}, _full_epochs(setting))
+        epochs = equal_epochs({name: _gmac(found) for name, found in known.items()}, full_epochs(setting))
         equal = [
             Cell(f"equal-{name}-seed{seed}", {"method": name, "epochs": epochs[name], "seed": seed})
             for name in sorted(epochs, key=lambda name: epochs[name])
@@ -82,7 +81,7 @@ class Costs:
         if cell.key == BASELINES:
             return _baselines(setting)
         if "epochs" in cell.options:
-            return _equal(cell.options, setting)
+            return ranked_supernet(cell.options["method"], cell.options["seed"], cell.options["epochs"], setting)
         return _searches(cell.options["method"], setting)
 
     def outcome(self, measured: Measured, setting: Setting) -> Outcome:
@@ -136,28 +135,8 @@ def exact_uniform(space: Space, budget: float) -> tuple[int, ...]:
 # -- cells ------------------------------------------------------------------------------------------------------------
 
 
-def _full_epochs(setting: Setting) -> int:
-    from harness.task import supernet_recipe
-
-    return supernet_recipe(setting.space, setting.task.epochs).epochs
-
-
 def _gmac(found: list[Any]) -> float:
     return float(np.mean([scores.facts["train_gmac"] for scores in found]))
-
-
-def _equal(options: dict[str, Any], setting: Setting) -> dict[str, Any]:
-    from harness.methods import get_method
-    from harness.ranking.request import prepare_task
-    from harness.ranking.run import rank
-
-    task = prepare_task(dataclasses.replace(setting.task, seed=options["seed"], epochs=options["epochs"]))
-    scores = rank(options["method"], get_method(options["method"]), task)
-    return {
-        "kendall": kendall_where_known(scores.values, setting.truth().accuracies()),
-        "train_macs": scores.facts.get("train_macs"),
-        "fit_s": scores.facts["fit_s"],
-    }
 
 
 def _searches(method: str, setting: Setting) -> dict[str, Any]:
@@ -165,7 +144,7 @@ def _searches(method: str, setting: Setting) -> dict[str, Any]:
     from harness.search.run import search
     from harness.searcher import Budget
 
-    space, truth = setting.space, rounded(setting.truth().accuracies())
+    space, truth = setting.space, truth_of(setting)
     trainer, supernets = _Trainer(setting), []
     for scores in leaderboard_scores(space)[method][: setting.num_seeds]:
         seed, found = scores.facts.get("seed") or 0, {}
@@ -284,11 +263,11 @@ def _end_to_end_sheet(measured: Measured, setting: Setting) -> Sheet:
                 key.removeprefix("search-"),
                 f"{found['train_gmac']:.1f}",
                 f"{found['fit_s']:.0f}",
-                f"{_mean(each['query_flops'] for each in middle) * num_val / 1e9:.1f}",
-                f"{_mean(each['num_queries'] for each in middle):.0f}",
-                f"{_mean(each['final_macs'] for each in middle) / NUM_FINAL / 1e9:.1f}",
-                *(decimals(_mean(each[str(share)]["regret"] for each in searches), 2) for share in BUDGETS),
-                *(decimals(_mean(_mean(each[str(share)]["anew"]) for each in searches), 2) for share in BUDGETS),
+                f"{average(each['query_flops'] for each in middle) * num_val / 1e9:.1f}",
+                f"{average(each['num_queries'] for each in middle):.0f}",
+                f"{average(each['final_macs'] for each in middle) / NUM_FINAL / 1e9:.1f}",
+                *(decimals(average(each[str(share)]["regret"] for each in searches), 2) for share in BUDGETS),
+                *(decimals(average(average(each[str(share)]["anew"]) for each in searches), 2) for share in BUDGETS),
             ]
         )
     rows.sort(key=lambda row: -float(row[-2]))
@@ -297,7 +276,7 @@ def _end_to_end_sheet(measured: Measured, setting: Setting) -> Sheet:
         each = [budgets[str(share)][kind] for share in BUDGETS]
         regrets = [decimals(one["regret"], 2) if "regret" in one else "-" for one in each]
         cost = f"{each[1]['final_macs'] / NUM_FINAL / 1e9:.1f}"
-        rows.append([name, "0", "0", "0", "0", cost, *regrets, *(decimals(_mean(one["anew"]), 2) for one in each)])
+        rows.append([name, "0", "0", "0", "0", cost, *regrets, *(decimals(average(one["anew"]), 2) for one in each)])
     random = [budgets[str(share)]["random"] for share in BUDGETS]
     if all(random):
         rows.append(
@@ -327,9 +306,9 @@ def _end_to_end_sheet(measured: Measured, setting: Setting) -> Sheet:
 def _against_uniform(measured: Measured, setting: Setting, method: str, source: str) -> Claim:
     """Accuracy anew of what each supernet's searches found, less that of the uniform multiplier, mean over budgets."""
     budgets = measured[BASELINES]["budgets"]
-    uniform = float(np.mean([_mean(budgets[str(share)]["uniform"]["anew"]) for share in BUDGETS]))
+    uniform = float(np.mean([average(budgets[str(share)]["uniform"]["anew"]) for share in BUDGETS]))
     found = [
-        float(np.mean([_mean(each["searches"][str(share)]["anew"]) for share in BUDGETS]))
+        float(np.mean([average(each["searches"][str(share)]["anew"]) for share in BUDGETS]))
         for each in measured[f"search-{method}"]["supernets"]
     ]
     statement = f"a search with {method} finds a better width than the uniform multiplier of equal FLOPs"
@@ -338,7 +317,7 @@ def _against_uniform(measured: Measured, setting: Setting, method: str, source: 
 
 def _equal_sheet(measured: Measured, setting: Setting) -> Sheet:
     """Kendall at equal compute beside Kendall at equal epochs."""
-    full, rows = _full_epochs(setting), []
+    full, rows = full_epochs(setting), []
     known = leaderboard_scores(setting.space)
     epochs = equal_epochs({name: _gmac(found) for name, found in known.items()}, full)
     for name in epochs:
@@ -356,8 +335,8 @@ def _equal_sheet(measured: Measured, setting: Setting) -> Sheet:
                 decimals(float(values.mean()), 3),
                 decimals(float(values.std(ddof=1)), 3) if len(values) > 1 else "-",
                 f"{measured[f'search-{name}']['train_gmac']:.1f}",
-                decimals(_mean(before), 3),
-                f"{values.mean() - _mean(before):+.3f}",
+                decimals(average(before), 3),
+                f"{values.mean() - average(before):+.3f}",
             ]
         )
     rows.sort(key=lambda row: -float(row[3]))
@@ -367,11 +346,6 @@ def _equal_sheet(measured: Measured, setting: Setting) -> Sheet:
         rows,
         [f"mean over {len(setting.seeds)} supernets, each with a full cosine; std: over them (ddof=1)"],
     )
-
-
-def _mean(values: Any) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def _draw(measured: Measured, setting: Setting) -> Figure:
@@ -384,8 +358,8 @@ def _draw(measured: Measured, setting: Setting) -> Figure:
     for key, found in measured.items():
         if key.startswith("search-"):
             searches = [each["searches"]["0.5"] for each in found["supernets"]]
-            spent = found["train_gmac"] + _mean(each["query_flops"] for each in searches) * num_val / 1e9
-            regret = _mean(each["regret"] for each in searches)
+            spent = found["train_gmac"] + average(each["query_flops"] for each in searches) * num_val / 1e9
+            regret = average(each["regret"] for each in searches)
             left.plot(spent, regret, "o", color="C0", markersize=4)
             left.annotate(key.removeprefix("search-"), (spent, regret), (4, 3), textcoords="offset points", fontsize=8)
     middle = measured[BASELINES]["budgets"]["0.5"]
@@ -399,7 +373,7 @@ def _draw(measured: Measured, setting: Setting) -> Figure:
     left.legend(fontsize=8)
     names = [row[0] for row in _equal_sheet(measured, setting).rows]
     for place, name in enumerate(names[::-1]):
-        before = _mean(each["kendall"] for each in measured[f"search-{name}"]["supernets"])
+        before = average(each["kendall"] for each in measured[f"search-{name}"]["supernets"])
         after = [measured[f"equal-{name}-seed{seed}"]["kendall"] for seed in setting.seeds]
         right.plot([before, np.mean(after)], [place, place], color="#bbbbbb", linewidth=1)
         right.plot(before, place, "o", color="white", markeredgecolor="C0", label="equal epochs" if not place else None)

@@ -17,19 +17,17 @@ left out, because it costs as much as all its other trainings together.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from channel_bench.errors import MissingDataError
-from channel_bench.space import NUM_ARCHS, FloatArray
+from channel_bench.space import NUM_ARCHS
 from harness.experiments.claims import Claim, paired_claim
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
+from harness.experiments.shared import full_epochs, kendall_where_known, ranked_supernet
 from harness.judge.baselines import baseline_scores
 from harness.report.sheets import Sheet, decimals
-from harness.stats.metrics import kendall
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +65,10 @@ class Epochs:
 
     def measure(self, cell: Cell, setting: Setting) -> dict[str, Any]:
         """Kendall after every epoch of the curves, or of one supernet."""
-        return _of_networks(setting) if cell.key == TABLE else _of_supernet(cell.options, setting)
+        if cell.key == TABLE:
+            return _of_networks(setting)
+        epochs = max(1, round(cell.options["share"] * full_epochs(setting)))
+        return ranked_supernet(cell.options["method"], cell.options["seed"], epochs, setting)
 
     def outcome(self, measured: Measured, setting: Setting) -> Outcome:
         """Kendall by epochs and cost, for networks and supernets."""
@@ -99,31 +100,6 @@ def _of_networks(setting: Setting) -> dict[str, Any]:
         accuracy = curves["test_acc"][:, run]
         found.append([kendall_where_known(accuracy[:, epoch], others) for epoch in range(accuracy.shape[1])])
     return {"kendall": found, "free": free}
-
-
-def kendall_where_known(scores: npt.ArrayLike, truth: FloatArray) -> float:
-    """Kendall tau-b over what has both a score and a truth."""
-    values = np.asarray(scores, np.float64)
-    there = np.isfinite(values) & np.isfinite(truth)
-    return float(kendall(values[there], truth[there]))
-
-
-def _of_supernet(options: dict[str, Any], setting: Setting) -> dict[str, Any]:
-    from harness.methods import get_method
-    from harness.ranking.request import prepare_task
-    from harness.ranking.run import rank
-    from harness.task import supernet_recipe
-
-    full = supernet_recipe(setting.space, setting.task.epochs).epochs
-    epochs = max(1, round(options["share"] * full))
-    task = prepare_task(dataclasses.replace(setting.task, seed=options["seed"], epochs=epochs))
-    scores = rank(options["method"], get_method(options["method"]), task)
-    return {
-        "epochs": epochs,
-        "kendall": kendall_where_known(scores.values, setting.truth().accuracies()),
-        "train_macs": scores.facts.get("train_macs"),
-        "fit_s": scores.facts["fit_s"],
-    }
 
 
 def _seeds(measured: Measured, setting: Setting, method: str, share: float) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,9 @@ from channel_bench.errors import ArgumentError
 from channel_bench.latency.measure import load_now, measure, summary, time_rounds
 from channel_bench.latency.sweep import Curve, Sweep, sweep
 from channel_bench.space import NUM_SLOTS, FloatArray, Space, get_space
-from channel_bench.table.ranks import rounded
 from harness.experiments.claims import Claim, paired_claim
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
+from harness.experiments.shared import average, truth_of
 from harness.methods.htas_choices import PowerLaw, choice_scores, choose_widths, fit_power_law
 from harness.report.sheets import Sheet, decimals
 
@@ -366,7 +366,7 @@ def _trainer(setting: Setting) -> Callable[[Sequence[int]], float | None]:
 def _searches(seed: int, setting: Setting) -> dict[str, Any]:
     """A width for each setting, and all of them timed in both."""
     before, space = load_now(), setting.space
-    truth = rounded(setting.truth().accuracies())
+    truth = truth_of(setting)
     clocks = {batch: _stopwatch(space, batch, seed) for batch in BATCHES}
     found = {batch: _search(seed, setting, clocks[batch]) for batch in BATCHES}
     archs = list(dict.fromkeys([*(each["arch"] for each in found.values()), WIDEST, NARROWEST]))
@@ -469,15 +469,15 @@ def networks_sheet(seeds: list[dict[str, list[dict[str, Any]]]], space: Space) -
                 kind,
                 str(sum(map(len, known))),
                 *(
-                    decimals(_mean(_mean(one[name] for one in each) / scale for each in known), places)
+                    decimals(average(average(one[name] for one in each) / scale for each in known), places)
                     for name, scale, places in (("accuracy", 1, 2), ("ms", 1, 3), ("flops", 1e3, 1))
                 ),
                 *(
                     ["-", "-"]
                     if kind == SCORED
                     else [
-                        f"{_mean(accuracy_at_equal_latency(each, SCORED, kind) for each in seeds):+.2f}",
-                        f"{_mean(saved_at_equal_accuracy(each, SCORED, kind) for each in seeds):+.1f}",
+                        f"{average(accuracy_at_equal_latency(each, SCORED, kind) for each in seeds):+.2f}",
+                        f"{average(saved_at_equal_accuracy(each, SCORED, kind) for each in seeds):+.1f}",
                     ]
                 ),
             ]
@@ -519,7 +519,7 @@ def _cross_row(arch: str, searches: list[dict[str, Any]], space: Space) -> list[
         arch,
         "-" if accuracy is None else decimals(accuracy, 2),
         f"{searches[0]['flops'][arch] / space.flops(WIDEST):.2f}",
-        *(decimals(_mean(each["ms"][arch][str(batch)] for each in searches), 3) for batch in BATCHES),
+        *(decimals(average(each["ms"][arch][str(batch)] for each in searches), 3) for batch in BATCHES),
     ]
 
 
@@ -571,7 +571,7 @@ def cross_claim(searches: list[dict[str, Any]]) -> Claim:
         found = {batch: each["found"][str(batch)]["arch"] for batch in BATCHES}
         first, second = BATCHES
         effects.append(
-            _mean(
+            average(
                 100 * (1 - each["ms"][found[own]][str(own)] / each["ms"][found[other]][str(own)])
                 for own, other in ((first, second), (second, first))
             )
@@ -583,11 +583,6 @@ def cross_claim(searches: list[dict[str, Any]]) -> Claim:
         [0.0] * len(effects),
         "percent of latency",
     )
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return float(np.mean(known)) if known else math.nan
 
 
 def _draw(curves: list[list[Curve]], full: Curve, choices: list[dict[str, Any]], space: Space) -> Figure:

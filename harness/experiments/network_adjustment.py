@@ -23,6 +23,8 @@ Chosen where the paper is silent, or otherwise than there:
   ImageNet has 10 epochs too), to keep a space within 8 minutes on two cores. Judging has the full recipe.
 - Networks on the grid are trained, too, and not looked up: an accuracy of the table is a mean of three other seeds, and
   beside fresh means its own luck would count as an effect of the adjustment.
+- Probed networks are trained on whole batches only: the few images that are left over would be a batch whose statistics
+  spoil the running averages.
 - All tensors of a slot lose the same channels, because in our spaces skip lines tie them.
 """
 
@@ -43,6 +45,7 @@ from harness.experiments.adjusting import Channels, Iterate, adjust, growing, nu
 from harness.experiments.claims import Claim, paired_claim
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
 from harness.report.sheets import Sheet, decimals
+from harness.search.bill import FIRST_SEED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,8 +54,6 @@ ITERATIONS = 6
 SEARCH_EPOCHS = 10
 NUM_ANEW = 5
 """Trainings from scratch of every network on the way."""
-FIRST_SEED = 2**30
-"""Builders of tables count from 0."""
 FULL, UNIFORM, PYRAMID = "1x", "uniform", "pyramid"
 STARTS = {FULL: "1x", UNIFORM: "uniform .5x", PYRAMID: "growing, .5x"}
 FIRST_SHARE = 0.25

@@ -10,7 +10,6 @@ baselines; nothing is trained.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from channel_bench.space import FloatArray
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
 from harness.experiments.rankings import scores_at_hand
+from harness.experiments.shared import average
 from harness.judge.baselines import baseline_scores
 from harness.report.sheets import Sheet, decimals
 from harness.stats.metrics import kendall
@@ -73,8 +73,8 @@ class Regions:
         rows = []
         for name, kind in names:
             own = [each for each in found["rankings"] if each["name"] == name]
-            means = {key: [_mean(each[key][place] for each in own) for place in range(4)] for key in _SCALES}
-            rows.append((name, kind, _mean(each["whole"] for each in own), means, len(own)))
+            means = {key: [average(each[key][place] for each in own) for place in range(4)] for key in _SCALES}
+            rows.append((name, kind, average(each["whole"] for each in own), means, len(own)))
         rows.sort(key=lambda row: -row[2])
         sheets = [
             Sheet(
@@ -124,12 +124,6 @@ def _histogram(values: FloatArray) -> dict[str, Any]:
         "counts": counts.tolist(),
         "quartiles": np.quantile(values, (0.25, 0.5, 0.75)).tolist(),
     }
-
-
-def _mean(values: Any) -> float:
-    """Mean of what is known: scores that are constant within a quarter have no correlation there."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else math.nan
 
 
 def _draw(found: dict[str, Any], rows: list[Any], setting: Setting) -> Figure:

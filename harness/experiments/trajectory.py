@@ -22,6 +22,7 @@ from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray
 from channel_bench.table.ranks import ACCURACY_DECIMALS, rounded
 from harness.experiments.contract import Cell, Measured, Outcome, Setting, register_experiment
 from harness.experiments.rankings import leaderboard_scores
+from harness.experiments.shared import average, known_or_nan, truth_of
 from harness.report.sheets import Sheet, decimals
 from harness.report.verdict_sheets import short
 from harness.stats.vanilla import UNIFORM, uniform_choice
@@ -78,14 +79,14 @@ class Trajectory:
         judge, rows = _Judge(setting), []
         for name, found in measured.items():
             passes = found["passes"]
-            line = [name, str(len(passes)), decimals(_mean(each["num_tied_steps"] for each in passes), 1)]
+            line = [name, str(len(passes)), decimals(average(each["num_tied_steps"] for each in passes), 1)]
             for cost in judge.costs:
                 for share in BUDGETS:
-                    line.append(decimals(_mean(each["within"][f"{cost} {share}"]["regret"] for each in passes), 2))
-            spread = [np.std(_numbers(each["within"]["flops 0.5"]["drawn"])) for each in passes]
-            rows.append([*line, decimals(_mean(spread), 2)])
+                    line.append(decimals(average(each["within"][f"{cost} {share}"]["regret"] for each in passes), 2))
+            spread = [float(np.std(known_or_nan(each["within"]["flops 0.5"]["drawn"]))) for each in passes]
+            rows.append([*line, decimals(average(spread), 2)])
         rows.sort(key=lambda row: float(row[4]))
-        uniform = [_mean([judge.uniform_regret(cost, share)]) for cost in judge.costs for share in BUDGETS]
+        uniform = [average([judge.uniform_regret(cost, share)]) for cost in judge.costs for share in BUDGETS]
         rows.append([UNIFORM, "-", "-", *(decimals(regret, 2) for regret in uniform), "-"])
         columns = [f"{cost} {share:g}x" for cost in judge.costs for share in BUDGETS]
         sheets = [
@@ -160,7 +161,7 @@ class _Judge:
 
     def __init__(self, setting: Setting) -> None:
         self.space = setting.space
-        self.truth = rounded(setting.truth().accuracies())
+        self.truth = truth_of(setting)
         self.costs: dict[str, Any] = {cost: getattr(setting.space, cost)() for cost in COSTS}
         latencies = setting.latencies()
         if latencies is not None:
@@ -200,11 +201,6 @@ class _Judge:
         if not np.isfinite(self.truth[index]):
             return None
         return round(float(np.nanmax(self.truth[fits]) - self.truth[index]), ACCURACY_DECIMALS)
-
-
-def _mean(values: Any) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def _steps_sheet(name: str, way: dict[str, Any], setting: Setting) -> Sheet:
@@ -254,8 +250,8 @@ def _draw(measured: Measured, setting: Setting) -> Figure:
     for number, (name, found) in enumerate(measured.items()):
         passes, color = found["passes"], f"C{number}"
         first = passes[0]
-        left.plot(np.array(first["flops"]) / scale, _numbers(first["accuracy"]), color=color, linewidth=1.2)
-        regrets = np.array([_numbers(each["regret"]) for each in passes])
+        left.plot(np.array(first["flops"]) / scale, known_or_nan(first["accuracy"]), color=color, linewidth=1.2)
+        regrets = np.array([known_or_nan(each["regret"]) for each in passes])
         costs = np.array([each["flops"] for each in passes]) / scale
         right.plot(costs.mean(0), regrets.mean(0), color=color, linewidth=1.2, label=name)
     left.set_xlabel(f"FLOPs, {unit}")
@@ -268,7 +264,3 @@ def _draw(measured: Measured, setting: Setting) -> Figure:
     right.legend(fontsize=8)
     figure.suptitle(f"{setting.space.name}: greedy slimming from 4444444 to 1111111")
     return figure
-
-
-def _numbers(values: list[Any]) -> FloatArray:
-    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS, FloatArray, Space
-from channel_bench.table.ranks import ACCURACY_DECIMALS, rounded
+from channel_bench.table.ranks import ACCURACY_DECIMALS
 from harness.experiments.contract import Setting
 from harness.search.run import search
 from harness.searcher import BoolArray, Budget, Found, IntArray, Queries, Searcher
@@ -99,11 +99,6 @@ def ablation_searchers() -> dict[str, Searcher]:
         PRIOR_ONLY: Draws("prior"),
         RANDOM_ONLY: Draws(),
     }
-
-
-def truth_of(setting: Setting) -> FloatArray:
-    """True accuracies to 0.0001 points, float64 (16384,) in index order, NaN where the table has none."""
-    return rounded(setting.truth().accuracies())
 
 
 def train(method: str, options: Mapping[str, Any], setting: Setting, seed: int, among: BoolArray) -> Trained:

@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+FIRST_SEED = 2**30
+"""Of trainings from scratch that judge what was found: builders of tables count from 0."""
+
 
 @dataclass(frozen=True)
 class FinalTraining:

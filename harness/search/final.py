@@ -30,10 +30,8 @@ from channel_bench.training.evaluation import evaluate_on_device
 from channel_bench.training.models import build_model
 from channel_bench.training.run import run_generators
 from channel_bench.training.step import arithmetic, make_optimizer
-from harness.search.bill import FinalTraining
+from harness.search.bill import FIRST_SEED, FinalTraining
 
-FIRST_SEED = 2**30
-"""Builders count from 0."""
 KD_WEIGHT, KD_TEMPERATURE = 0.9, 4.0
 WIDEST = str(NUM_WIDTHS) * NUM_SLOTS
 

@@ -628,7 +628,7 @@ def stepping(returned, backward):
     ("method", "found", "remedy"),
     [
         (NoFit, "class NoFit has no function fit(task)", "make it a class with a function fit(self, task)"),
-        (of_a_task, "of_a_task is a function of a task", "make it a class with a function fit(self, task)"),
+        (of_a_task, "of_a_task is a function of task", "make it a class with a function fit(self, task)"),
         (type("Three", (), {"fit": lambda self, task: 3}), "no function score(archs)", "return an object with"),
         (
             stepping(lambda loss: None, True),

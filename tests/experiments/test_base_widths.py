@@ -18,7 +18,8 @@ from harness.experiments.base_widths import (
 )
 from harness.experiments.claims import NOT_SEEN, SEEN
 from harness.experiments.contract import Setting
-from harness.experiments.weight_shared import EVOLUTION_PRIOR, GREEDY, Trained, truth_of
+from harness.experiments.shared import truth_of
+from harness.experiments.weight_shared import EVOLUTION_PRIOR, GREEDY, Trained
 from harness.methods import get_method
 from harness.ranking.request import TaskOptions
 

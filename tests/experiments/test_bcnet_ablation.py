@@ -9,7 +9,8 @@ from harness.experiments import bcnet_ablation
 from harness.experiments.bcnet_ablation import BCNET, BUDGETS, SEARCHES, SUPERNETS, BCNetAblation
 from harness.experiments.claims import NOT_SEEN, OPEN, SEEN
 from harness.experiments.contract import Setting
-from harness.experiments.weight_shared import EVOLUTION, EVOLUTION_PRIOR, GREEDY, PRIOR_ONLY, QUERIES, Draws, truth_of
+from harness.experiments.shared import truth_of
+from harness.experiments.weight_shared import EVOLUTION, EVOLUTION_PRIOR, GREEDY, PRIOR_ONLY, QUERIES, Draws
 from harness.methods import get_method
 from harness.ranking.request import TaskOptions
 

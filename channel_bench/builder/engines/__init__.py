@@ -19,7 +19,7 @@ READY = "ready"
 """First line of a worker process that is set up."""
 TRAINER = "channel_bench.training.backends:train_jobs"
 """What workers call with (space, jobs, recipe, dataset, **options), as "module:function"."""
-PACKED_TRAINER = "channel_bench.training.backends:train_in_slots"
+PACKED_TRAINER = "channel_bench.training.run:train_packed"
 """The same for workers that train several runs at once; records come in any order."""
 MAX_RETRIES = 2
 MAX_LOST_IN_A_ROW = 10
