@@ -18,6 +18,7 @@ import contextlib
 import functools
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -82,8 +83,23 @@ def arithmetic(precision: str = "fp32") -> Iterator[None]:
             matmul.allow_tf32 = before
 
 
+@functools.cache
+def _make_first_optimizer() -> None:
+    """Make the first optimiser of this process, and throw it away.
+
+    It imports much of PyTorch, and in some versions an import that fails in there leaves a traceback behind, whose
+    frames keep alive whatever the callers hold: a network, its images and its graphs. So it is made where nobody holds
+    anything, at the bottom of the stack of another thread.
+    """
+    parameter = torch.zeros(1, requires_grad=True)
+    thread = threading.Thread(target=torch.optim.SGD, args=([parameter],), kwargs={"lr": 1.0})
+    thread.start()
+    thread.join()
+
+
 def make_optimizer(model: nn.Module, recipe: Recipe, lr: float | Tensor, fused: bool) -> torch.optim.Optimizer:
     """The recipe's SGD; fused is one kernel for all parameters, with the same arithmetic."""
+    _make_first_optimizer()
     return torch.optim.SGD(
         model.parameters(),
         lr=lr,
