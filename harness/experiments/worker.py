@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -16,8 +17,6 @@ from harness.ranking.request import TaskOptions
 
 
 def _measure(line: str) -> None:
-    from channel_bench.training.devices import use_threads
-
     request = json.loads(line)
     task = request["task"]
     if task["data_dir"] is not None:
@@ -26,7 +25,8 @@ def _measure(line: str) -> None:
     setting = Setting(task=TaskOptions(**task), **given)
     experiment = EXPERIMENTS.make(request["address"])
     cell = next(cell for cell in experiment.cells(setting) if cell.key == request["key"])
-    use_threads(setting.task.threads)
+    # What PyTorch takes when it is imported; to import it for this would cost cells that need none of it two seconds.
+    os.environ["OMP_NUM_THREADS"] = str(setting.task.threads)
     started = time.perf_counter()
     values = experiment.measure(cell, setting)
     keep_cell(Path(request["file"]), request["name"], setting, cell, values, time.perf_counter() - started)

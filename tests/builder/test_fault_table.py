@@ -373,6 +373,7 @@ def ray_workers():
     return found
 
 
+@pytest.mark.slow  # 40 s; that Ray trains, listens and ends as it should is in the default suite
 @pytest.mark.filterwarnings("ignore")
 def test_a_build_on_a_cluster_outlives_its_driver_a_worker_and_a_node(builds, cluster):
     # One test, because the start of a driver and its workers is what costs. The node comes last: it does not return.

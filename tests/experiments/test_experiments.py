@@ -57,6 +57,24 @@ def squares(tmp_path, monkeypatch):
     return f"{tmp_path}/squares.py:Squares"
 
 
+THREADS = """
+from harness.experiments.contract import Cell, Outcome
+
+class Threads:
+    def cells(self, setting):
+        return [Cell("threads")]
+
+    def measure(self, cell, setting):
+        import sys
+        before = "torch" in sys.modules
+        import torch
+        return {"threads": torch.get_num_threads(), "before": before}
+
+    def outcome(self, measured, setting):
+        return Outcome([])
+"""
+
+
 def setting_of(num_seeds=3, **task):
     return Setting(task=TaskOptions(space="resnet-mini", **task), num_seeds=num_seeds)
 
@@ -76,6 +94,13 @@ def test_cells_are_measured_once_and_more_seeds_add_only_theirs(tmp_path, square
     before = whole.read_bytes()
     again = run_experiment(squares, setting_of(), tmp_path / "out")
     assert again.measured == result.measured and measured_seeds(tmp_path) == [0, 1, 2] and whole.read_bytes() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_cell_has_its_threads_and_no_pytorch_unless_it_asks(tmp_path, threads):
+    (tmp_path / "threads.py").write_text(THREADS)
+    found = run_experiment(f"{tmp_path}/threads.py:Threads", setting_of(threads=threads), tmp_path / "out")
+    assert found.measured == {"threads": {"threads": threads, "before": False}}
 
 
 def test_a_failed_cell_is_named_and_the_others_are_kept(tmp_path, squares, monkeypatch):
