@@ -89,6 +89,43 @@ class ExperimentError(ChannelBenchError, RuntimeError):
     """Some cells of an experiment could not be measured; all others are kept."""
 
 
+EXTRAS = {
+    "PIL": "train",
+    "torch": "train",
+    "torchvision": "train",
+    "matplotlib": "report",
+    "plotly": "report",
+    "pymoo": "search",
+    "ray": "cluster",
+}
+"""Which extra of this package brings a module that reading, asking and judging do without."""
+
+
+def missing_package(what: str, module: str, reason: object, instead: str = "") -> MissingPackageError:
+    """Build the error for an optional package that cannot be imported.
+
+    Args:
+        what: What needs it: "engine ray", "a figure".
+        module: The module that could not be imported, a key of `EXTRAS`.
+        reason: Why: the ImportError, or "not installed".
+        instead: What to do without it, if anything: "use another searcher".
+
+    Returns:
+        The error, ready to raise.
+    """
+    name = {"torch": "PyTorch", "PIL": "Pillow"}.get(module, module)
+    way_out = f", or {instead}" if instead else ""
+    return MissingPackageError(
+        f"{what} needs {name} ({reason}): pip install 'channel-bench[{EXTRAS[module]}]'{way_out}"
+    )
+
+
+def absent_module(error: ImportError) -> str | None:
+    """The key of `EXTRAS` that was not found; None where something else went wrong, as in a broken installation."""
+    root = (error.name or "").partition(".")[0]
+    return root if isinstance(error, ModuleNotFoundError) and root in EXTRAS else None
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is not registered, with the closest known name.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from channel_bench.errors import ArgumentError, MethodError, unknown_name
+from channel_bench.errors import ArgumentError, MethodError, absent_module, missing_package, unknown_name
 from harness.locate import code_of, find_object
 from harness.outline import Outline, read_outline
 
@@ -134,6 +134,7 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: No plug-in has this name, or no class in that file or module.
             MissingDataError: The file does not exist.
+            MissingPackageError: It is built in, and a package that it needs is not installed.
             MethodError: An installed plug-in cannot be imported.
             ArgumentError: The module cannot be imported, the object cannot be called, or a file is given without a
                 class.
@@ -147,7 +148,13 @@ class Registry(Generic[T]):
             found = registered[0] if registered else _described(name, text, factory)
             return replace(found, code=code_of(text, factory))
         if text in self.built_in:
-            importlib.import_module(f"{self._package}.{text}")
+            try:
+                importlib.import_module(f"{self._package}.{text}")
+            except ModuleNotFoundError as error:
+                absent = absent_module(error)
+                if absent is None:
+                    raise
+                raise missing_package(f"{self.kind} {text!r}", absent, error) from None
         if text in self._known:
             return self._known[text]
         installed = dict(self._installed())

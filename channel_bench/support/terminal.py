@@ -20,7 +20,14 @@ from typing import Annotated, Any, NoReturn, Protocol
 import typer
 
 from channel_bench._version import __version__
-from channel_bench.errors import ArgumentError, ChannelBenchError, os_reason, printable
+from channel_bench.errors import (
+    ArgumentError,
+    ChannelBenchError,
+    absent_module,
+    missing_package,
+    os_reason,
+    printable,
+)
 
 # Typer carries a copy of Click since 0.26 and used the real one before; this is the base of usage errors in both.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -94,6 +101,11 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
             raise KeyboardInterrupt  # newer Typer swallows it and returns this code instead
     except ChannelBenchError as error:
         _fail(name, str(error))
+    except ImportError as error:
+        absent = absent_module(error)
+        if absent is None:
+            raise
+        _fail(name, str(missing_package("this command", absent, error)))
     except OSError as error:  # a file system that refuses where nobody expected it
         at = f": {str(error.filename)[:200]!r}" if error.filename is not None else ""
         _fail(name, f"{os_reason(error)}{at}")

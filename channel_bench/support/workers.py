@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 
-from channel_bench.errors import ChannelBenchError
+from channel_bench.errors import ChannelBenchError, absent_module, missing_package
 from channel_bench.support.terminal import EXIT_BAD_INPUT
 
 
@@ -64,6 +64,12 @@ def serve(work: Callable[[str], object]) -> None:
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         work(line)
+    except ImportError as error:
+        absent = absent_module(error)
+        if absent is None:
+            raise
+        print(missing_package("this work", absent, error), file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT) from None
     except ChannelBenchError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None

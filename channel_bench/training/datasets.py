@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,13 +30,14 @@ from channel_bench.errors import (
     DownloadError,
     MissingDataError,
     MissingPackageError,
+    missing_package,
     os_reason,
     unknown_name,
 )
 from channel_bench.recipe import Recipe
-from channel_bench.space import FloatArray, IntArray, Space
+from channel_bench.space import IntArray, Space
 from channel_bench.support.folders import default_data_dir
-from channel_bench.support.reading import check_file, is_folder, is_there
+from channel_bench.support.reading import check_file, is_folder
 from channel_bench.training.decoded import kept_or_decoded
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -47,6 +47,9 @@ MAX_IMAGES = 2**21
 MAX_EDGE = 1024
 """Bounds of a folder of Parquet files: bytes and images of a file, and pixels along an edge of an image."""
 NUM_TRAIN_DIGITS = 1200
+DIGITS_FILE = Path(__file__).with_name("digits.npz")
+"""Grey levels 0..16, uint8 (1797, 8, 8), and labels, uint8 (1797,): E. Alpaydin and C. Kaynak, *Optical Recognition of
+Handwritten Digits*, UCI Machine Learning Repository, CC BY 4.0; written by data/scripts/make_digits.py."""
 _NAMES = ("digits", "cifar10")
 
 
@@ -265,8 +268,9 @@ def normalise(
 
 
 def _digits(device: torch.device | str) -> Dataset:
-    """scikit-learn's 1,797 scanned digits: 1,200 for training and 597 for testing, 1x8x8."""
-    pixels, labels = _read_digits()
+    """The 1,797 scanned digits of UCI's test set: 1,200 for training and 597 for testing, 1x8x8."""
+    with np.load(DIGITS_FILE) as file:
+        pixels, labels = file["pixels"], file["labels"]
     # RandomState's stream is frozen for good, so this split is the same under every NumPy.
     order = np.random.RandomState(0).permutation(len(labels))
     # Grey levels of 0..16 become 0..255.
@@ -274,19 +278,6 @@ def _digits(device: torch.device | str) -> Dataset:
     labels = labels[order].astype(np.int64)
     n = NUM_TRAIN_DIGITS
     return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)
-
-
-def _read_digits() -> tuple[FloatArray, IntArray]:
-    """Grey levels (1797, 8, 8) and labels of scikit-learn's digits, from its file: importing it takes a second."""
-    package = importlib.util.find_spec("sklearn")
-    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
-    if file is None or not is_there(file):
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        return bunch.images, bunch.target
-    rows = np.loadtxt(file, delimiter=",")
-    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 
 
 def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) -> Dataset:
@@ -348,7 +339,11 @@ def _read_encoded(file: Path) -> tuple[UInt8Array, IntArray]:
     """Decode one Parquet file of encoded images to uint8 (n, channels, height, width) and int64 (n,)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from PIL import Image
+
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise missing_package("a folder of encoded images", "PIL", error) from None
 
     def decode(data: bytes) -> UInt8Array:
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from channel_bench.errors import MissingPackageError
+from channel_bench.errors import missing_package
 from channel_bench.space import NUM_WIDTHS, FloatArray
 from channel_bench.table.ranks import best_of, within
 from harness.judge.comparison import Row
@@ -101,19 +101,14 @@ def check_packages() -> None:
     """
     for name in ("matplotlib", "plotly"):
         if importlib.util.find_spec(name) is None:
-            raise MissingPackageError(
-                f"figures and page need {name}, which is not installed: pip install 'channel-bench[report]', or add"
-                " --no-figures"
-            )
+            raise missing_package("a report with figures and page", name, "not installed", "add --no-figures")
 
 
 def _matplotlib() -> Any:
     try:
         import matplotlib
-    except ImportError:
-        raise MissingPackageError(
-            "figures need matplotlib, which is not installed: pip install 'channel-bench[report]'"
-        ) from None
+    except ImportError as error:
+        raise missing_package("a figure", "matplotlib", error) from None
     return matplotlib
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from channel_bench.errors import MissingPackageError, printable
+from channel_bench.errors import missing_package, printable
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.page import assemble, common_parts, pack_array
 from channel_bench.support.terminal import finite
@@ -54,9 +54,7 @@ def report_page(report: Report, more: Sequence[Sheet] = ()) -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise MissingPackageError(
-            f"the page of a report needs plotly ({error}): pip install 'channel-bench[report]'"
-        ) from None
+        raise missing_package("the page of a report", "plotly", error) from None
     comparison = report.comparison
     data = {
         "title": f"Width search on {comparison.space}",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from channel_bench.errors import ArgumentError, MissingPackageError
+from channel_bench.errors import ArgumentError, missing_package
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from harness.searcher import Budget, FloatArray, IntArray, Queries, register_searcher
 from harness.searchers.prior import TEMPERATURE, draw, literal_distribution, mean_losses, softmax_distribution
@@ -40,9 +40,7 @@ try:
     from pymoo.operators.selection.tournament import TournamentSelection
     from pymoo.problems.static import StaticProblem
 except ImportError as error:
-    raise MissingPackageError(
-        f"searcher 'evolutionary' needs pymoo ({error}): pip install 'channel-bench[search]', or use another searcher"
-    ) from None
+    raise missing_package("searcher 'evolutionary'", "pymoo", error, "use another searcher") from None
 
 INITIAL, PRIORS = ("random", "prior"), ("softmax", "literal")
 MAX_MATINGS = 10

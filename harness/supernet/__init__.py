@@ -52,5 +52,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
+        import channel_bench.training  # noqa: F401  # says what to install where PyTorch is missing
+
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

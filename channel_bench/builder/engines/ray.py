@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from channel_bench._version import __version__
 from channel_bench.builder.engines import MAX_RETRIES, TRAINER, Attempt, Outcome, Retries, Work, look_up
 from channel_bench.builder.store import RunStore
-from channel_bench.errors import ArgumentError, BuildError, ChannelBenchError, MissingPackageError
+from channel_bench.errors import ArgumentError, BuildError, ChannelBenchError, missing_package
 from channel_bench.record import Job, RunRecord
 from channel_bench.support.processes import num_cores
 
@@ -83,7 +83,7 @@ class Cluster:
         try:
             import ray
         except ImportError as error:
-            raise MissingPackageError(f"engine ray needs Ray ({error}): pip install 'channel-bench[cluster]'") from None
+            raise missing_package("engine ray", "ray", error) from None
         self.ray = ray
         self._address = address
         self._device = device
