@@ -95,6 +95,8 @@ EXTRAS = {
     "torchvision": "train",
     "matplotlib": "report",
     "plotly": "report",
+    "optuna": "optimise",
+    "sklearn": "optimise",
     "pymoo": "search",
     "ray": "cluster",
 }
@@ -113,7 +115,7 @@ def missing_package(what: str, module: str, reason: object, instead: str = "") -
     Returns:
         The error, ready to raise.
     """
-    name = {"torch": "PyTorch", "PIL": "Pillow"}.get(module, module)
+    name = {"torch": "PyTorch", "PIL": "Pillow", "sklearn": "scikit-learn", "optuna": "Optuna"}.get(module, module)
     way_out = f", or {instead}" if instead else ""
     return MissingPackageError(
         f"{what} needs {name} ({reason}): pip install 'channel-bench[{EXTRAS[module]}]'{way_out}"

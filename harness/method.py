@@ -78,12 +78,15 @@ register = METHODS.register
 
 
 @contextlib.contextmanager
-def plugin_errors(what: str, plugin: object) -> Iterator[None]:
+def plugin_errors(
+    what: str, plugin: object, advice: str = "'channel-harness check' helps to find the cause"
+) -> Iterator[None]:
     """Turn whatever a plug-in's code raises into one line that names its kind and the plug-in's own line.
 
     Args:
         what: The call, for the message: "fit(task) of method 'my-method'".
         plugin: The object whose code runs; lines of its package are its own.
+        advice: What to do.
 
     Raises:
         MethodError: The code raised; the exception is its cause, so Python shows the whole traceback.
@@ -94,9 +97,7 @@ def plugin_errors(what: str, plugin: object) -> Iterator[None]:
         raise
     except Exception as error:
         package = type(plugin).__module__.partition(".")[0]
-        raise MethodError(
-            f"{what} raised {shown(error)}{raised_at(error, package)}: 'channel-harness check' helps to find the cause"
-        ) from error
+        raise MethodError(f"{what} raised {shown(error)}{raised_at(error, package)}: {advice}") from error
 
 
 def score_all(

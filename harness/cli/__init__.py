@@ -7,7 +7,7 @@ A file per group of commands; `options` is what they share.
 from __future__ import annotations
 
 from channel_bench.support.terminal import main_of, make_app
-from harness.cli import board, experiment, judge, rank, search
+from harness.cli import board, experiment, judge, optimise, rank, search
 
 app = make_app("channel-harness", "The judge of width-search methods: rank, score, compare with the trained truth.")
 for command in (
@@ -22,6 +22,7 @@ for command in (
     board.leaderboard,
     board.enter,
     search.search,
+    optimise.optimise,
     experiment.experiment,
 ):
     app.command()(command)
