@@ -113,7 +113,7 @@ def _space_sheet(study: Study, space: str) -> Sheet:
         rows,
         [
             f"mean over {study.num_seeds} searches, after so many {study.unit}; {study.tables[space]}",
-            "a search sees one run of each network and is judged by the mean of the others; 'seen run': by the run it saw",
+            "a search sees one run of each network and is judged by the mean of the others; seen run: by its own run",
             "all 16,384 once: the best of one run, by the others: what noise alone leaves",
         ],
     )
