@@ -14,10 +14,15 @@ blackboxes:
 - metric_elapsed_time: seconds since the training began, evaluations included; absent where the table has no times. A
   table has the time of a whole run, of which every epoch gets the same share;
 - metric_flops, metric_params: counts, the same at every epoch.
+
+Trainings of the mini tables last some tenths of a second. Syne Tune's simulator is made for hours: an epoch lasts
+0.01 s at least, a message 0.05 s, and the tuner looks every 5 s. `slowdown=1000` makes seconds of milliseconds, so that
+these delays do not decide who wins; times of a simulation divided by it are those of the table.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,28 +58,31 @@ def configuration_space(space: Space) -> dict[str, Any]:
     return {slot: ordinal(list(channels), kind="equal") for slot, channels in widths(space).items()}
 
 
-def blackbox(table: Table, *, metric: str = "best_test_acc", mean: bool = False) -> Any:
+def blackbox(table: Table, *, metric: str = "best_test_acc", mean: bool = False, slowdown: float = 1) -> Any:
     """Make a `BlackboxTabular` of a table.
 
     Args:
         table: The table. Architectures that lack a run are left out, since a blackbox knows no missing value.
         metric: "best_test_acc" (best epoch so far) or "test_acc" (that epoch).
         mean: One seed that is the mean over runs, in place of one seed per run.
+        slowdown: What metric_elapsed_time is multiplied by, > 0.
 
     Returns:
         A `syne_tune.blackbox_repository.blackbox_tabular.BlackboxTabular`; its rows are in index order.
 
     Raises:
         MissingPackageError: Syne Tune is not installed.
-        ArgumentError: No such metric.
+        ArgumentError: No such metric, or slowdown is no finite number above 0.
         MissingDataError: The table does not have the metric, or no architecture has all runs.
         CorruptFileError: The file of curves is damaged.
     """
+    if not (math.isfinite(slowdown) and slowdown > 0):
+        raise ArgumentError(f"slowdown is {slowdown!r}: allowed are finite numbers > 0")
     module = library("syne_tune.blackbox_repository.blackbox_tabular", "syne-tune")
     randint = library("syne_tune.config_space", "syne-tune").randint
     import pandas as pd
 
-    indices, epochs, objectives = _objectives(table, metric)
+    indices, epochs, objectives = _objectives(table, metric, slowdown)
     values = np.stack(list(objectives.values()), -1)
     channels = table.space.channel_counts(table.space.archs()[indices])
     return module.BlackboxTabular(
@@ -87,7 +95,9 @@ def blackbox(table: Table, *, metric: str = "best_test_acc", mean: bool = False)
     )
 
 
-def export(table: Table, folder: str | Path, *, metric: str = "best_test_acc", mean: bool = False) -> Path:
+def export(
+    table: Table, folder: str | Path, *, metric: str = "best_test_acc", mean: bool = False, slowdown: float = 1
+) -> Path:
     """Write Syne Tune's files of a blackbox, which `blackbox_tabular.deserialize` reads.
 
     The one task is named as the table's space. Syne Tune writes objectives in single precision: accuracies to about
@@ -98,6 +108,7 @@ def export(table: Table, folder: str | Path, *, metric: str = "best_test_acc", m
         folder: New or empty; folders above it are made.
         metric: As in `blackbox`.
         mean: As in `blackbox`.
+        slowdown: As in `blackbox`.
 
     Returns:
         The folder.
@@ -115,15 +126,20 @@ def export(table: Table, folder: str | Path, *, metric: str = "best_test_acc", m
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise ArgumentError(f"{str(folder)!r} holds something: give the name of a new folder")
-        facts = {"table": table.name, "metric": metric, "content_sha256": table.info.content_sha256}
-        boxes = {table.space.name: blackbox(table, metric=metric, mean=mean)}
+        facts = {
+            "table": table.name,
+            "metric": metric,
+            "slowdown": slowdown,
+            "content_sha256": table.info.content_sha256,
+        }
+        boxes = {table.space.name: blackbox(table, metric=metric, mean=mean, slowdown=slowdown)}
         module.serialize(boxes, str(folder), metadata=facts)
     except OSError as error:
         raise StorageError(f"cannot write {str(folder)!r}: {os_reason(error)}") from None
     return folder
 
 
-def _objectives(table: Table, metric: str) -> tuple[Any, Any, dict[str, FloatArray]]:
+def _objectives(table: Table, metric: str, slowdown: float) -> tuple[Any, Any, dict[str, FloatArray]]:
     """Indices (num_archs,), epochs (num_epochs,), and float64 (num_archs, num_runs, num_epochs) per objective."""
     cells = table.cells(metric)
     complete = np.asarray(np.isfinite(cells).all(1))
@@ -141,7 +157,7 @@ def _objectives(table: Table, metric: str) -> tuple[Any, Any, dict[str, FloatArr
     objectives = {"metric_accuracy": accuracy, "metric_error": 100 - accuracy}
     seconds = table.column("train_s")[indices]
     if np.isfinite(seconds).all():
-        objectives["metric_elapsed_time"] = seconds[..., None] * (epochs / epochs_of(table))
+        objectives["metric_elapsed_time"] = slowdown * seconds[..., None] * (epochs / epochs_of(table))
     for name in ("flops", "params"):
         counts = getattr(table.space, name)()[indices].astype(np.float64)
         objectives[f"metric_{name}"] = np.broadcast_to(counts[:, None, None], accuracy.shape)

@@ -59,6 +59,12 @@ def test_the_last_epoch_and_the_mean_are_to_be_had(table):
     assert found[-1] == pytest.approx(table.accuracy("4344424", metric="test_acc"), abs=1e-12)
 
 
+@pytest.mark.parametrize("slowdown", [0, -1, float("nan"), float("inf")])
+def test_time_runs_forward(table, slowdown):
+    with pytest.raises(ArgumentError, match=f"slowdown is {slowdown}: allowed are finite numbers > 0"):
+        blackbox(table, slowdown=slowdown)
+
+
 def test_rows_are_all_architectures_in_index_order(table, box):
     assert len(box.hyperparameters) == 16384 and box.num_seeds == 3 and list(box.fidelity_values) == list(range(1, 21))
     frame = table.frame()[[f"slot{slot}" for slot in range(7)]]
@@ -100,9 +106,10 @@ def test_asha_and_random_search_report_what_the_table_says(table, box, tmp_path,
         "random": (RandomSearch(space, metrics=["metric_error"], random_seed=0), {"max_num_trials_completed": 8}),
         "asha": (asha, {"max_num_trials_started": 40}),
     }
-    lengths = {}
+    lengths, busy = {}, {}
+    slow = blackbox(table, slowdown=1000)
     for name, (scheduler, stop) in searches.items():
-        log = tuned(box, scheduler, tmp_path / name, monkeypatch, **stop)
+        log = tuned(slow, scheduler, tmp_path / name, monkeypatch, **stop)
         assert len(log) > 20
         for _, row in log.iterrows():
             arch = arch_of(table.space, {f"slot{slot}": int(row[f"config_slot{slot}"]) for slot in range(7)})
@@ -110,9 +117,16 @@ def test_asha_and_random_search_report_what_the_table_says(table, box, tmp_path,
             assert np.abs(best - row["metric_accuracy"]).min() < 1e-5  # of one of the runs
             assert row["metric_error"] == pytest.approx(100 - row["metric_accuracy"])
             assert row["metric_flops"] == table.space.flops(arch)
+        seconds = table.column("train_s")
+        for number, trial in log.groupby("trial_id"):
+            arch = arch_of(table.space, {f"slot{slot}": int(trial[f"config_slot{slot}"].iloc[0]) for slot in range(7)})
+            shares = 1000 * seconds[table.space.index(arch)] * trial["epoch"].max() / 20
+            assert np.abs(shares - trial["metric_elapsed_time"].max()).min() < 1e-6, f"time of trial {number}"
+        busy[name] = log["st_tuner_time"].max() / log["trial_id"].nunique()
         lengths[name] = log.groupby("trial_id")["epoch"].max()
     assert (lengths["random"] == 20).sum() >= 8
     assert (lengths["asha"] < 20).sum() > 20  # most trials were stopped early
+    assert busy["asha"] < busy["random"] / 2
 
 
 def test_files_are_read_by_syne_tune(table, box, tmp_path):
