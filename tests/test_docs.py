@@ -263,6 +263,8 @@ def test_what_a_page_does_works_and_gives_what_it_shows(page, place, capfd, monk
         for begin in OTHERS_WARN:
             warnings.filterwarnings("ignore", begin)
         monkeypatch.setenv("SYNETUNE_FOLDER", "syne-tune")  # the page sets it, this restores it
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setenv("HF_HOME", str(place / "hub"))
     run_page(page, place, capfd)
     if page.name == "authors.md":
         assert json.loads((place / "report" / "report.json").read_text())

@@ -57,6 +57,16 @@ def test_the_card_names_the_shipped_tables_and_a_licence():
     assert card["pretty_name"] and card["size_categories"] == ["10K<n<100K"]
 
 
+def test_the_citation_has_what_its_format_requires():
+    yaml = pytest.importorskip("yaml", reason="no PyYAML here: pip install 'channel-bench[docs]'")
+    citation = yaml.safe_load((DATA.parent / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys() and citation["license"] == "Apache-2.0"
+    assert all({"type", "title", "authors"} <= reference.keys() for reference in citation["references"])
+    assert {"Optical Recognition of Handwritten Digits", "BCNetV2"} <= {
+        each["title"] for each in citation["references"]
+    }
+
+
 def test_the_datasheet_answers_the_usual_questions_and_states_licences():
     text = (DATA / "README.md").read_text()
     questions = ("Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance")
