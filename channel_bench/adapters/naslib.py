@@ -62,6 +62,13 @@ _KEYS = {
     "TRAIN_TIME": "train-all-time",
 }
 """Metrics that every epoch has, as the facade of NATS-Bench calls them."""
+_CURVES = {
+    "TRAIN_ACCURACY": "train_acc",
+    "TEST_ACCURACY": "test_acc",
+    "TRAIN_LOSS": "train_loss",
+    "TEST_LOSS": "test_loss",
+}
+"""Which of them have a learning curve in the table; the time of an epoch is a share of the whole."""
 _COSTS = {"FLOPS": "flops", "PARAMETERS": "params", "LATENCY": "latency"}
 
 
@@ -196,14 +203,24 @@ class SearchSpace:
             return costs if name == "HP" else costs[_COSTS[name]]
         if not full_lc:
             return self._api.get_more_info(index, dataset, None if epoch == -1 else epoch, hp, is_random)[_KEYS[name]]
-        if is_random is True:  # one run for the whole curve
-            is_random = random.choice(
-                np.flatnonzero(np.isfinite(self.table.cells(self._options["metric"])[index])).tolist()
-            )
-        return [
-            self._api.get_more_info(index, dataset, number, hp, is_random)[_KEYS[name]]
-            for number in range(epochs_of(self.table))
-        ]
+        return self._curve(name, index, dataset, hp, is_random)
+
+    def _curve(self, name: str, index: int, dataset: str | None, hp: int | str | None, is_random: bool | int) -> Any:
+        """A metric after every epoch, of one run or the mean over those that are there."""
+        runs = np.flatnonzero(np.isfinite(self.table.cells(self._options["metric"])[index])).tolist()
+        if not runs:
+            self.table.accuracy(index, metric=self._options["metric"])  # which raises
+        if isinstance(is_random, (bool, np.bool_)):
+            runs = [random.choice(runs)] if is_random else runs
+            is_random = runs[0] if is_random else False
+        else:
+            runs = [is_random]
+        epochs = epochs_of(self.table)
+        # asked first, because it refuses what is not there
+        last = self._api.get_more_info(index, dataset, epochs - 1, hp, is_random)[_KEYS[name]]
+        if name == "TRAIN_TIME":
+            return [last * number / epochs for number in range(1, epochs + 1)]
+        return self.table.curves(index)[_CURVES[name]][runs].mean(0, dtype=np.float64).tolist()
 
     def _name(self, metric: Any) -> str:
         """Name of a metric that has an answer."""

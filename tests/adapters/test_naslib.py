@@ -5,10 +5,12 @@ import random
 
 import numpy as np
 import pytest
+from conftest import make_info, make_rows, write_table
 
 import channel_bench as cb
 from channel_bench.adapters.naslib import Metric, SearchSpace
 from channel_bench.errors import ArgumentError, MissingDataError, UnknownNameError
+from channel_bench.table import Table
 
 DATASET = "digits"
 
@@ -120,6 +122,23 @@ def test_neighbours_answer_as_their_parent_does(table):
 def test_what_a_table_does_not_hold_says_why(graph, arguments, error, message):
     with pytest.raises(error, match=message):
         graph.query(*arguments)
+
+
+@pytest.mark.parametrize("options", [{}, {"is_random": True}, {"full_lc": True}, {"full_lc": True, "is_random": True}])
+def test_an_architecture_that_was_not_trained_says_so(tmp_path, options):
+    space = cb.get_space("resnet-mini")
+    small = Table.read(write_table(tmp_path / "t.parquet", make_rows(space, 64, 2), make_info(space)))
+    with pytest.raises(MissingDataError, match="no finished run of architecture 1111112"):
+        SearchSpace(small, "1111112").query("TEST_ACCURACY", **options)
+    with pytest.raises(MissingDataError, match="no learning curves"):
+        SearchSpace(small, "1111111").query("TEST_ACCURACY", full_lc=True)
+
+
+@pytest.mark.parametrize("run", [3, -1, 1.5])
+def test_a_run_that_is_not_there_says_so(graph, run):
+    for full_lc in (False, True):
+        with pytest.raises(ArgumentError, match="is_random is .*: allowed are False, True and the runs"):
+            graph.query("TEST_LOSS", DATASET, None, 3, full_lc, is_random=run)
 
 
 def test_a_search_may_see_the_test_images_where_it_is_told_to(table):
