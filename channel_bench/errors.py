@@ -90,6 +90,10 @@ class ExperimentError(ChannelBenchError, RuntimeError):
 
 
 EXTRAS = {
+    "ConfigSpace": "adapters",
+    "fastparquet": "adapters",
+    "optuna": "adapters",
+    "syne_tune": "adapters",
     "PIL": "train",
     "torch": "train",
     "torchvision": "train",
@@ -113,7 +117,7 @@ def missing_package(what: str, module: str, reason: object, instead: str = "") -
     Returns:
         The error, ready to raise.
     """
-    name = {"torch": "PyTorch", "PIL": "Pillow"}.get(module, module)
+    name = {"torch": "PyTorch", "PIL": "Pillow", "syne_tune": "Syne Tune"}.get(module, module)
     way_out = f", or {instead}" if instead else ""
     return MissingPackageError(
         f"{what} needs {name} ({reason}): pip install 'channel-bench[{EXTRAS[module]}]'{way_out}"

@@ -30,7 +30,7 @@ def configuration_space(space: Space, seed: int | None = None) -> Any:
     Raises:
         MissingPackageError: ConfigSpace is not installed.
     """
-    module = library("ConfigSpace", "ConfigSpace")
+    module = library("ConfigSpace")
     configs = module.ConfigurationSpace(name=space.name, seed=seed)
     for slot, channels in widths(space).items():
         configs.add(module.OrdinalHyperparameter(slot, channels, default_value=channels[-1]))
@@ -50,7 +50,7 @@ def configuration_of(space: Space, arch: Any, configs: Any = None) -> Any:
         ArchError: Not an architecture of the space.
         ArgumentError: The configuration space is that of another space.
     """
-    module = library("ConfigSpace", "ConfigSpace")
+    module = library("ConfigSpace")
     values = config_of(space, arch)
     if configs is None:
         configs = configuration_space(space)

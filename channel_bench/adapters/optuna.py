@@ -31,7 +31,7 @@ def optuna_space(space: Space) -> dict[str, Any]:
     Raises:
         MissingPackageError: Optuna is not installed.
     """
-    distribution = library("optuna.distributions", "optuna").IntDistribution
+    distribution = library("optuna.distributions").IntDistribution
     return {slot: distribution(channels[0], channels[-1], step=channels[0]) for slot, channels in widths(space).items()}
 
 
@@ -71,7 +71,7 @@ def objective(
         MissingDataError: The table does not have the metric, or with prune, no learning curves. The function raises it
             where the table lacks the architecture.
     """
-    optuna = library("optuna", "optuna")
+    optuna = library("optuna")
     if cost is not None and (cost not in COSTS or prune):
         raise ArgumentError(
             f"cost is {cost!r}, prune {prune!r}: allowed are {' and '.join(COSTS)}, without prune, or None"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from channel_bench.errors import ArchError, MissingPackageError
+from channel_bench.errors import ArchError, missing_package
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, FloatArray, Space
 from channel_bench.table import Table
 
@@ -20,22 +20,19 @@ SLOTS = tuple(f"slot{slot}" for slot in range(NUM_SLOTS))
 """Names of the widths, those of the columns of `Table.frame`."""
 
 
-def library(module: str, package: str) -> Any:
+def library(module: str) -> Any:
     """Import a module of another library.
 
     Args:
-        module: The module.
-        package: Name of the library, as one installs it.
+        module: The module, of a library that `errors.EXTRAS` knows.
 
     Raises:
-        MissingPackageError: It is not installed.
+        MissingPackageError: It is not installed, or not whole.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingPackageError(
-            f"this adapter needs {package} ({error}): pip install 'channel-bench[adapters]'"
-        ) from None
+        raise missing_package("this adapter", module.partition(".")[0], error) from None
 
 
 def widths(space: Space) -> dict[str, tuple[int, ...]]:

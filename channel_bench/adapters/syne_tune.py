@@ -54,7 +54,7 @@ def configuration_space(space: Space) -> dict[str, Any]:
     Raises:
         MissingPackageError: Syne Tune is not installed.
     """
-    ordinal = library("syne_tune.config_space", "syne-tune").ordinal
+    ordinal = library("syne_tune.config_space").ordinal
     return {slot: ordinal(list(channels), kind="equal") for slot, channels in widths(space).items()}
 
 
@@ -78,8 +78,8 @@ def blackbox(table: Table, *, metric: str = "best_test_acc", mean: bool = False,
     """
     if not (math.isfinite(slowdown) and slowdown > 0):
         raise ArgumentError(f"slowdown is {slowdown!r}: allowed are finite numbers > 0")
-    module = library("syne_tune.blackbox_repository.blackbox_tabular", "syne-tune")
-    randint = library("syne_tune.config_space", "syne-tune").randint
+    module = library("syne_tune.blackbox_repository.blackbox_tabular")
+    randint = library("syne_tune.config_space").randint
     import pandas as pd
 
     indices, epochs, objectives = _objectives(table, metric, slowdown)
@@ -119,8 +119,8 @@ def export(
         MissingPackageError: Syne Tune or fastparquet, which it writes with, is not installed.
         MissingDataError: As `blackbox`.
     """
-    module = library("syne_tune.blackbox_repository.blackbox_tabular", "syne-tune")
-    library("fastparquet", "fastparquet")
+    module = library("syne_tune.blackbox_repository.blackbox_tabular")
+    library("fastparquet")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

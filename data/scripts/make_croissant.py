@@ -68,8 +68,8 @@ RESPONSIBLE = {
     ),
     "rai:dataCollectionType": ["Experiments"],
     "rai:dataCollectionRawData": (
-        "1,797 scanned digits of UCI's Optical Recognition of Handwritten Digits (CC BY 4.0), 8x8 pixels; the images"
-        " are not part of this data set."
+        "The 1,797 scanned digits, 8x8 pixels, of the test set of UCI's Optical Recognition of Handwritten Digits"
+        " (CC BY 4.0); the images are not part of this data set."
     ),
     "rai:dataCollectionMissingData": "None: no training diverged, and no cell is empty.",
     "rai:dataCollectionTimeFrame": [f"{DATE}T00:00:00"],

@@ -19,10 +19,10 @@ SPACE = cb.get_space("resnet-mini")
         ("optuna", "optuna", lambda: optuna.objective(cb.load("resnet-mini"))),
         ("optuna.distributions", "optuna", lambda: optuna.optuna_space(SPACE)),
         ("ConfigSpace", "ConfigSpace", lambda: configspace.configuration_space(SPACE)),
-        ("syne_tune.config_space", "syne-tune", lambda: syne_tune.configuration_space(SPACE)),
+        ("syne_tune.config_space", "Syne Tune", lambda: syne_tune.configuration_space(SPACE)),
         (
             "syne_tune.blackbox_repository.blackbox_tabular",
-            "syne-tune",
+            "Syne Tune",
             lambda: syne_tune.blackbox(cb.load("resnet-mini")),
         ),
     ],
