@@ -90,6 +90,9 @@ class ExperimentError(ChannelBenchError, RuntimeError):
 
 
 EXTRAS = {
+    "ConfigSpace": "adapters",
+    "fastparquet": "adapters",
+    "syne_tune": "adapters",
     "PIL": "train",
     "torch": "train",
     "torchvision": "train",
@@ -115,7 +118,14 @@ def missing_package(what: str, module: str, reason: object, instead: str = "") -
     Returns:
         The error, ready to raise.
     """
-    name = {"torch": "PyTorch", "PIL": "Pillow", "sklearn": "scikit-learn", "optuna": "Optuna"}.get(module, module)
+    names = {
+        "PIL": "Pillow",
+        "optuna": "Optuna",
+        "sklearn": "scikit-learn",
+        "syne_tune": "Syne Tune",
+        "torch": "PyTorch",
+    }
+    name = names.get(module, module)
     way_out = f", or {instead}" if instead else ""
     return MissingPackageError(
         f"{what} needs {name} ({reason}): pip install 'channel-bench[{EXTRAS[module]}]'{way_out}"

@@ -2,7 +2,8 @@
 
 A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` for the help of every command,
 ``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports,
-``<!-- results of the experiments -->`` for the pages of data/experiments.
+``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- the data sheet -->`` for
+data/README.md without the front matter that dataset hubs read.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         ("<!-- columns of a table -->", columns),
         ("<!-- rooms -->", rooms),
         ("<!-- results of the experiments -->", experiments),
+        ("<!-- the data sheet -->", data_sheet),
     ):
         if marker in markdown:
             markdown = markdown.replace(marker, content())
@@ -55,6 +57,12 @@ def columns() -> str:
 def experiments() -> str:
     """The pages of all experiments, their titles one level down."""
     return "\n".join(f"#{path.read_text()}" for path in sorted(EXPERIMENTS.glob("*.md")))
+
+
+def data_sheet() -> str:
+    """data/README.md without its front matter."""
+    text = (ROOT / "data" / "README.md").read_text()
+    return re.sub(r"\A---\n.*?\n---\n+", "", text, flags=re.DOTALL)
 
 
 def rooms() -> str:

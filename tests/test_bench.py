@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import load_script
+from optional import needs
 from torch.utils.flop_counter import FlopCounterMode
 
 import channel_bench as cb
@@ -66,3 +67,12 @@ def test_the_benchmark_runs():
     assert [cell["name"] for cell in found["cells"]] == 3 * ["usual", "single", "packed"]
     assert all(cell["run_s"] > 0 and 0 < cell["share_of_peak"] < 1 for cell in found["cells"])
     assert np.isclose(found["cells"][0]["times_usual"], 1)
+
+
+@pytest.mark.slow
+@needs("nats_bench")
+@needs("syne_tune")
+def test_both_sides_of_every_look_up_give_the_same():
+    command = [sys.executable, PERF / "bench_adapters.py", "--archs", "17", "--rounds", "1", "--json"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 12 and all(line["us"] > 0 and line["other_us"] > 0 for line in found)

@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -242,12 +243,28 @@ RUN = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and re.searc
 
 
 # These start many processes. What labs do is tested in the rooms, too; what authors do, below in short.
-LONG = ("authors.md", "labs.md")
+LONG = ("authors.md", "ecosystem.md", "labs.md")
 RUN_PAGES = [pytest.param(page, marks=pytest.mark.slow if page.name in LONG else ()) for page in RUN]
+OTHERS_WARN = (
+    "The inplace keyword in DataFrame",
+    "The 'fastparquet' engine is deprecated",
+    "The 'future.infer_string' option",
+    "ConjunctiveGraph is deprecated",
+)
+"""How warnings begin that the libraries of ecosystem.md cause in each other."""
 
 
 @pytest.mark.parametrize("page", RUN_PAGES, ids=[name_of(page) for page in RUN])
-def test_what_a_page_does_works_and_gives_what_it_shows(page, place, capfd):
+def test_what_a_page_does_works_and_gives_what_it_shows(page, place, capfd, monkeypatch):
+    if page.name == "ecosystem.md":
+        for module in ("optuna", "syne_tune", "ConfigSpace", "datasets", "mlcroissant"):
+            if importlib.util.find_spec(module) is None:
+                pytest.skip(f"no {module} here: pip install 'channel-bench[adapters]'")
+        for begin in OTHERS_WARN:
+            warnings.filterwarnings("ignore", begin)
+        monkeypatch.setenv("SYNETUNE_FOLDER", "syne-tune")  # the page sets it, this restores it
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setenv("HF_HOME", str(place / "hub"))
     run_page(page, place, capfd)
     if page.name == "authors.md":
         assert json.loads((place / "report" / "report.json").read_text())

@@ -82,7 +82,7 @@ def test_the_core_is_what_reading_and_judging_need():
     required = {line.partition(">")[0] for line in config["options"]["install_requires"].split()}
     assert required == CORE
     extras = config["options.extras_require"]
-    names = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    names = {"PIL": "pillow", "sklearn": "scikit-learn", "syne_tune": "syne-tune"}
     for module, extra in EXTRAS.items():
         assert any(line.startswith(names.get(module, module) + ">") for line in extras[extra].split()), module
 

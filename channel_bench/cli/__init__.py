@@ -6,7 +6,7 @@ torch is imported only by the commands that train. A file per group of commands;
 
 from __future__ import annotations
 
-from channel_bench.cli import ask, audit, latency, make
+from channel_bench.cli import ask, audit, export, latency, make
 from channel_bench.support.terminal import main_of, make_app
 
 app = make_app("channel-bench", "Tables of Channel-Bench-Macro: download, query, build and verify them.")
@@ -23,6 +23,7 @@ for command in (
     audit.compare,
     latency.latency,
     ask.explore,
+    export.export,
 ):
     app.command()(command)
 

@@ -2,6 +2,7 @@
 
 channel-bench build resnet-mini --out runs/resnet-mini && channel-bench build mobilenet-mini --out runs/mobilenet-mini
 python data/scripts/ship.py runs/resnet-mini runs/mobilenet-mini
+python data/scripts/make_croissant.py                  # describes what was written
 """
 
 from __future__ import annotations

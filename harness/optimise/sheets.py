@@ -45,7 +45,7 @@ class Study:
     @property
     def measure(self) -> str:
         """What a value is."""
-        return "regret, percentage points" if self.second is None else "share of the hypervolume, percent"
+        return "regret, percentage points" if self.second is None else "hypervolume, percent of the true front's"
 
     @property
     def spaces(self) -> list[str]:
@@ -155,13 +155,20 @@ def draw_curves(study: Study) -> Figure:
     colours = _colours(study)
     for axes, space in zip(panels, study.spaces, strict=False):
         for each in study.of(space):
-            mean, half = each.mean(), np.nan_to_num(each.half_width())
+            scale = 1.0 if study.second is None else 100.0
+            mean, half = each.mean() * scale, np.nan_to_num(each.half_width()) * scale
             axes.plot(each.budgets, mean, color=colours[each.optimiser], linewidth=1.4, label=each.optimiser)
             axes.fill_between(each.budgets, mean - half, mean + half, color=colours[each.optimiser], alpha=0.12, lw=0)
-        axes.axhline(study.floors[space], color=GREY, linewidth=1, linestyle=(0, (4, 2)), label="all 16,384 once")
+        axes.axhline(
+            study.floors[space] * (1 if study.second is None else 100),
+            color=GREY,
+            linewidth=1,
+            linestyle=(0, (4, 2)),
+            label="all 16,384 once",
+        )
         axes.set_title(space)
         axes.set_xlabel(study.unit)
-        axes.set_ylabel(study.measure.replace(", percent", ""))
+        axes.set_ylabel(study.measure)
         if study.second is None:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
@@ -193,10 +200,7 @@ def draw_ranks(study: Study, groups: Groups) -> Figure:
     axes.set_yticks(range(count), groups.names)
     axes.set_ylim(count - 0.2 + 0.35 * len(groups.cliques), -0.6)
     axes.set_xlim(1, max(groups.mean_ranks) + 0.3)
-    axes.set_xlabel(
-        f"mean rank over {len(study.spaces)} spaces and {study.num_seeds} searches; bars: cannot be told apart"
-        f" (critical difference {groups.critical_difference:.2f})"
-    )
+    axes.set_xlabel(f"mean rank; bars: cannot be told apart (critical difference {groups.critical_difference:.2f})")
     return figure
 
 
