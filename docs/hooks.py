@@ -2,7 +2,8 @@
 
 A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` for the help of every command,
 ``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports,
-``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- the data sheet -->`` for
+``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- results of the optimisers -->`` for that of
+data/optimisers, ``<!-- the data sheet -->`` for
 data/README.md without the front matter that dataset hubs read.
 """
 
@@ -18,12 +19,14 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "data" / "experiments"
+OPTIMISERS = ROOT / "data" / "optimisers"
 MARKER = re.compile(r"<!-- commands of (channel-\w+) -->")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the figures of the leaderboard and of the experiments."""
-    for figure in [ROOT / "data" / "leaderboard" / "kendall.png", *sorted(EXPERIMENTS.glob("*.png"))]:
+    """Add the figures of the leaderboard, of the experiments and of the optimisers."""
+    board = ROOT / "data" / "leaderboard" / "kendall.png"
+    for figure in [board, *sorted(EXPERIMENTS.glob("*.png")), *sorted(OPTIMISERS.glob("*.png"))]:
         files.append(File.generated(config, f"explanation/{figure.name}", abs_src_path=str(figure)))
     return files
 
@@ -35,6 +38,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         ("<!-- columns of a table -->", columns),
         ("<!-- rooms -->", rooms),
         ("<!-- results of the experiments -->", experiments),
+        ("<!-- results of the optimisers -->", optimisers),
         ("<!-- the data sheet -->", data_sheet),
     ):
         if marker in markdown:
@@ -57,6 +61,11 @@ def columns() -> str:
 def experiments() -> str:
     """The pages of all experiments, their titles one level down."""
     return "\n".join(f"#{path.read_text()}" for path in sorted(EXPERIMENTS.glob("*.md")))
+
+
+def optimisers() -> str:
+    """The page of the optimisers without its title."""
+    return (OPTIMISERS / "optimisers.md").read_text().partition("\n")[2]
 
 
 def data_sheet() -> str:
