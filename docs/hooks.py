@@ -2,9 +2,8 @@
 
 A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` for the help of every command,
 ``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports,
-``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- results of the optimisers -->`` for that of
-data/optimisers, ``<!-- the data sheet -->`` for
-data/README.md without the front matter that dataset hubs read.
+``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- results of the optimisers -->`` for
+that of data/optimisers, ``<!-- the data sheet -->`` for data/README.md without the front matter that dataset hubs read.
 """
 
 from __future__ import annotations

@@ -355,13 +355,18 @@ def _draw(measured: Measured, setting: Setting) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     num_val = measured[BASELINES]["num_val_images"]
+    places: dict[tuple[float, float], list[str]] = {}  # one for methods whose supernets are the same
     for key, found in measured.items():
         if key.startswith("search-"):
             searches = [each["searches"]["0.5"] for each in found["supernets"]]
             spent = found["train_gmac"] + average(each["query_flops"] for each in searches) * num_val / 1e9
             regret = average(each["regret"] for each in searches)
-            left.plot(spent, regret, "o", color="C0", markersize=4)
-            left.annotate(key.removeprefix("search-"), (spent, regret), (4, 3), textcoords="offset points", fontsize=8)
+            places.setdefault((round(spent, 1), round(regret, 3)), []).append(key.removeprefix("search-"))
+    for place, names in places.items():
+        left.plot(*place, "o", color="C0", markersize=4)
+        side, shift = ("right", -4) if len(names) > 1 else ("left", 4)  # two names are long, and others lie beside them
+        left.annotate(", ".join(names), place, (shift, 3), textcoords="offset points", fontsize=8, ha=side)
+    left.margins(x=0.12)
     middle = measured[BASELINES]["budgets"]["0.5"]
     if middle["free"]["regret"] is not None:
         left.axhline(middle["free"]["regret"], color="black", linestyle=":", linewidth=0.8, label=f"{FREE}, free")
@@ -370,16 +375,15 @@ def _draw(measured: Measured, setting: Setting) -> Figure:
     left.set_ylim(bottom=0)
     left.set_xlabel("supernet and questions, GMAC")
     left.set_ylabel("regret at .5x FLOPs, percentage points")
-    left.legend(fontsize=8)
     names = [row[0] for row in _equal_sheet(measured, setting).rows]
-    for place, name in enumerate(names[::-1]):
+    for height, name in enumerate(names[::-1]):
         before = average(each["kendall"] for each in measured[f"search-{name}"]["supernets"])
         after = [measured[f"equal-{name}-seed{seed}"]["kendall"] for seed in setting.seeds]
-        right.plot([before, np.mean(after)], [place, place], color="#bbbbbb", linewidth=1)
-        right.plot(before, place, "o", color="white", markeredgecolor="C0", label="equal epochs" if not place else None)
-        right.plot(np.mean(after), place, "o", color="C0", label="equal compute" if not place else None)
+        right.plot([before, np.mean(after)], [height, height], color="#bbbbbb", linewidth=1)
+        right.plot(before, height, "o", color="white", markeredgecolor="C0", label=None if height else "equal epochs")
+        right.plot(np.mean(after), height, "o", color="C0", label=None if height else "equal compute")
     right.set_yticks(range(len(names)), names[::-1])
     right.set_xlabel("Kendall tau-b with the truth")
-    right.legend(fontsize=8, loc="lower left")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=4)
     figure.suptitle(f"{setting.space.name}: what is spent and what it gives")
     return figure
