@@ -27,7 +27,11 @@ def deep(image_size):
     """Two convolutions a slot: the second one reads the slot that it writes, and is not depthwise."""
     return chain(
         image_size,
-        [(f"conv{slot}.{2 * n}", slot, HALF if slot in (2, 5) and not n else THREE) for slot in range(7) for n in (0, 1)],
+        [
+            (f"conv{slot}.{2 * n}", slot, HALF if slot in (2, 5) and not n else THREE)
+            for slot in range(7)
+            for n in (0, 1)
+        ],
     )
 
 

@@ -11,7 +11,15 @@ data, `families` those of others, `cost` FLOPs and parameters in closed form.
 from __future__ import annotations
 
 from channel_bench.space.families import register_family
-from channel_bench.space.own import get_space, list_spaces, load_space, register_space
+from channel_bench.space.own import (
+    get_space,
+    is_own,
+    known_space,
+    list_spaces,
+    load_space,
+    register_space,
+    space_of_file,
+)
 from channel_bench.space.space import (
     NUM_ARCHS,
     NUM_SLOTS,
@@ -37,8 +45,11 @@ __all__ = [
     "Space",
     "get_space",
     "is_batch",
+    "is_own",
+    "known_space",
     "list_spaces",
     "load_space",
     "register_family",
     "register_space",
+    "space_of_file",
 ]

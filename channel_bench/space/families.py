@@ -125,7 +125,9 @@ def check_layers(family: str, layers: Any, image_size: tuple[int, int]) -> tuple
     except TypeError:
         layers = ()
     if not 2 <= len(layers) <= MAX_LAYERS or not all(isinstance(layer, Layer) for layer in layers):
-        raise ArgumentError(f"family {family!r} gives no layers: allowed are 2 to {MAX_LAYERS} of channel_bench's Layer")
+        raise ArgumentError(
+            f"family {family!r} gives no layers: allowed are 2 to {MAX_LAYERS} of channel_bench's Layer"
+        )
     written: list[int] = []
     seen: set[str] = set()
     slot, size, block, position, entry = IMAGE, tuple(image_size), "", 0, (IMAGE, tuple(image_size))
@@ -158,7 +160,9 @@ def check_layers(family: str, layers: Any, image_size: tuple[int, int]) -> tuple
         position = int(name[2])
         if layer.writes not in written:
             if layer.writes != len(written):
-                raise fail(f"it writes slot {layer.writes} before slot {len(written)}: number slots as they are written")
+                raise fail(
+                    f"it writes slot {layer.writes} before slot {len(written)}: number slots as they are written"
+                )
             written.append(layer.writes)
         if layer.depthwise and layer.reads != layer.writes:
             raise fail(f"it is depthwise, but reads {_named(layer.reads)} and writes slot {layer.writes}")

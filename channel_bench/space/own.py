@@ -256,11 +256,29 @@ def _dataset(text: str, folder: Path) -> str:
 # -- spaces of files and of other processes ---------------------------------------------------------------------------
 
 
-def space_of_file(what: str, name: str, fingerprint: str) -> Space:
+def is_own(space: Space) -> bool:
+    """Whether a space is not one of this package."""
+    return space.name not in BUILT_IN
+
+
+def known_space(space: str | Path | Space) -> Space:
+    """`get_space`; a space of one's own that is passed as an object is registered, so that its files can be read."""
+    if isinstance(space, Space) and is_own(space) and get_registered(space.name) != space:
+        return register_space(space)
+    return get_space(space)
+
+
+def get_registered(name: str) -> Space | None:
+    """The space that is registered in this process under a name, None if there is none."""
+    return _registered[name][0] if name in _registered else None
+
+
+def space_of_file(what: str, made: str, name: str, fingerprint: str) -> Space:
     """The space that a file names.
 
     Args:
         what: The file, for messages: "table 'mine.parquet'".
+        made: How it was made, for messages: "trained with".
         name: Name of the space that it was made in.
         fingerprint: Of that space.
 
@@ -269,26 +287,29 @@ def space_of_file(what: str, name: str, fingerprint: str) -> Space:
         CorruptFileError: The space of that name has other networks here.
     """
     try:
-        space = get_space(name if not name.endswith(".toml") else "")
+        # A name in a file never makes this process read another file.
+        space = get_space("" if str(name).endswith(".toml") else name)
     except UnknownNameError:
         raise UnknownNameError(
-            f"{what} is of space {name[:60]!r}, which is not known here: pass its TOML file with --space, or in Python"
-            " call channel_bench.space.load_space(FILE) or register_space(SPACE) first"
+            f"{what} is of space {str(name)[:60]!r}, which is not known here: pass its TOML file with --space; in"
+            " Python, call channel_bench.load_space(FILE) or channel_bench.register_space(SPACE) first"
         ) from None
     if space.fingerprint != fingerprint:
-        own = "; its TOML file or its family was changed since" if space.name in _registered else ""
-        raise CorruptFileError(f"{what} was made with other networks under the name {name!r}{own}")
+        changed = ": its TOML file or its family is not as it was" if is_own(space) else ""
+        raise CorruptFileError(f"{what} was {made} other networks under the name {name!r}{changed}")
     return space
 
 
-def to_json(space: Space) -> str:
-    """A space with its layers, for a worker process."""
-    return json.dumps(dataclasses.asdict(space))
+def for_worker(space: Space) -> str:
+    """A space as text for another process: its name, or all of it where only this process knows it."""
+    return json.dumps(dataclasses.asdict(space)) if is_own(space) else space.name
 
 
-def from_json(text: str) -> Space:
-    """The space that `to_json` wrote."""
+def in_worker(text: str) -> Space:
+    """The space that `for_worker` wrote, known in this process, too."""
+    if not text.startswith("{"):
+        return get_space(text)
     facts = json.loads(text)
     layers = tuple(Layer(**{**each, "input_size": tuple(each["input_size"])}) for each in facts["own_layers"])
     shapes = {key: tuple(facts[key]) for key in ("max_channels", "input_shape")}
-    return Space(**{**facts, **shapes, "own_layers": layers})
+    return register_space(Space(**{**facts, **shapes, "own_layers": layers}))

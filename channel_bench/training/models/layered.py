@@ -26,9 +26,7 @@ class LayerNetwork(nn.Module):
         num_classes: Outputs of the linear layer.
     """
 
-    def __init__(
-        self, layers: Sequence[Layer], channels: Sequence[int], input_channels: int, num_classes: int
-    ) -> None:
+    def __init__(self, layers: Sequence[Layer], channels: Sequence[int], input_channels: int, num_classes: int) -> None:
         """Build the layers; weights are PyTorch's defaults until `initialise`."""
         super().__init__()
         widths = (*channels, input_channels, num_classes)
@@ -38,9 +36,7 @@ class LayerNetwork(nn.Module):
             for layer in block:
                 inputs, outputs = widths[layer.reads], widths[layer.writes]
                 kind, groups = (DepthwiseConv2d, outputs) if layer.depthwise else (nn.Conv2d, 1)
-                conv = kind(
-                    inputs, outputs, layer.kernel, layer.stride, layer.kernel // 2, groups=groups, bias=False
-                )
+                conv = kind(inputs, outputs, layer.kernel, layer.stride, layer.kernel // 2, groups=groups, bias=False)
                 modules[layer.name.partition(".")[2]] = conv
                 modules[layer.norm.partition(".")[2]] = nn.BatchNorm2d(outputs)
             self.add_module(block[0].block, nn.Sequential(modules))
