@@ -20,7 +20,19 @@ from channel_bench.space import Space, get_space, list_spaces, load_space, regis
 if TYPE_CHECKING:
     from channel_bench.table import Result, Table, load
 
-__all__ = ["ChannelBenchError", "Result", "Space", "Table", "__version__", "get_space", "list_spaces", "load"]
+__all__ = [
+    "ChannelBenchError",
+    "Result",
+    "Space",
+    "Table",
+    "__version__",
+    "get_space",
+    "list_spaces",
+    "load",
+    "load_space",
+    "register_family",
+    "register_space",
+]
 
 
 def __getattr__(name: str) -> Any:

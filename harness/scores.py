@@ -201,8 +201,8 @@ class _File:
             raise ArgumentError(f"{str(path)!r} holds scores of space {facts['space']!r}, not {space.name!r}")
         if facts.get("space_fingerprint", space.fingerprint) != space.fingerprint:
             raise ArgumentError(
-                f"{str(path)!r} holds scores of other networks under the name {space.name!r}: the TOML file of the space"
-                " or its family is not as it was"
+                f"{str(path)!r} holds scores of other networks under the name {space.name!r}: the TOML file of the"
+                " space or its family is not as it was"
             )
         arch_name, score_name = self._names(arch_column, score_column)
         sign = -1.0 if score_column is not None and score_column.startswith("-") else 1.0

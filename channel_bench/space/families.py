@@ -2,7 +2,8 @@
 
     >>> @register_family("plain")
     ... def plain(image_size):
-    ...     return (Layer("conv0.0", IMAGE, 0, image_size, kernel=3), ..., Layer("classifier", 6, CLASSES, size, relu=False))
+    ...     stem = Layer("stem.0", IMAGE, 0, image_size, kernel=3, stride=2)
+    ...     return (stem, ..., Layer("classifier", 6, CLASSES, size, relu=False))
 
 A family is one function from the size of an image to the layers as data. All else follows from them: costs, latencies,
 the networks in PyTorch (training/models/layered.py), the compiled trainer where it can, and the weight-shared network.
@@ -22,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from channel_bench.errors import ArgumentError, ChannelBenchError, unknown_name
-from channel_bench.space.layers import CLASSES, IMAGE, NUM_SLOTS, Layer, mobilenet_layers, resnet_layers
+from channel_bench.space.layers import CLASSES, IMAGE, NUM_SLOTS, Layer, blocks_of, mobilenet_layers, resnet_layers
 from channel_bench.support.reading import MIB, read_file
 
 LayersOf = Callable[[tuple[int, int]], Sequence[Layer]]
@@ -121,67 +122,41 @@ def check_layers(family: str, layers: Any, image_size: tuple[int, int]) -> tuple
         ArgumentError: The first thing that is wrong.
     """
     try:
-        layers = tuple(layers)
+        found = tuple(layers)
     except TypeError:
-        layers = ()
-    if not 2 <= len(layers) <= MAX_LAYERS or not all(isinstance(layer, Layer) for layer in layers):
+        found = ()
+    if not 2 <= len(found) <= MAX_LAYERS or not all(isinstance(layer, Layer) for layer in found):
         raise ArgumentError(
             f"family {family!r} gives no layers: allowed are 2 to {MAX_LAYERS} of channel_bench's Layer"
         )
-    written: list[int] = []
-    seen: set[str] = set()
-    slot, size, block, position, entry = IMAGE, tuple(image_size), "", 0, (IMAGE, tuple(image_size))
-    for number, layer in enumerate(layers):
-        is_last = number == len(layers) - 1
-
-        def fail(what: str, layer: Layer = layer) -> ArgumentError:
-            return ArgumentError(f"family {family!r}, layer {str(layer.name)[:60]!r}: {what}")
-
-        _check_types(layer, fail)
-        if layer.reads != slot or layer.input_size != size:
-            raise fail(
-                f"it reads {_named(layer.reads)} of {layer.input_size} pixels, the layer before it writes"
-                f" {_named(slot)} of {size}"
-            )
-        if is_last:
-            if layer != Layer("classifier", slot, CLASSES, layer.input_size, relu=False):
-                raise fail("the last layer must be Layer('classifier', SLOT, CLASSES, SIZE, relu=False)")
-            break
-        name = _LAYER_NAME.fullmatch(layer.name)
-        if name is None:
-            raise fail("allowed are names BLOCK.POSITION, with a block 'stem', 'out' or such as 'conv3'")
-        if name[1] != block:
-            if name[1] in seen:
-                raise fail(f"the layers of block {name[1]!r} do not follow each other")
-            block, position, entry = name[1], -2, (slot, size)
-            seen.add(block)
-        if int(name[2]) < position + 2:
-            raise fail("positions within a block must be two apart: the normalisation has the next one")
-        position = int(name[2])
-        if layer.writes not in written:
-            if layer.writes != len(written):
-                raise fail(
-                    f"it writes slot {layer.writes} before slot {len(written)}: number slots as they are written"
-                )
-            written.append(layer.writes)
-        if layer.depthwise and layer.reads != layer.writes:
-            raise fail(f"it is depthwise, but reads {_named(layer.reads)} and writes slot {layer.writes}")
-        slot, size = layer.writes, layer.output_size
-        ends_block = layers[number + 1].name.partition(".")[0] != block if number + 1 < len(layers) else True
-        if layer.skip and (not ends_block or entry != (slot, size) or entry[0] == IMAGE):
-            raise fail("a skip line ends at the last layer of its block, with the slot and size that the block reads")
-    if len(written) != NUM_SLOTS:
-        raise ArgumentError(f"family {family!r} writes {len(written)} slots: allowed are {NUM_SLOTS}, 0 to 6")
-    return layers
+    try:
+        for layer in found:
+            _check_types(layer)
+        _check_chain(found, image_size)
+        _check_names(found[:-1])
+        _check_slots(found[:-1])
+        for block in blocks_of(found):
+            _check_skip(block)
+    except _WrongLayer as error:
+        layer, what = error.args
+        raise ArgumentError(f"family {family!r}, layer {str(layer.name)[:60]!r}: {what}") from None
+    num_slots = len({layer.writes for layer in found[:-1]})
+    if num_slots != NUM_SLOTS:
+        raise ArgumentError(f"family {family!r} writes {num_slots} slots: allowed are {NUM_SLOTS}, 0 to 6")
+    return found
 
 
-def _check_types(layer: Layer, fail: Callable[[str], ArgumentError]) -> None:
-    """Refuse a layer whose fields are of other types, or out of range."""
+class _WrongLayer(Exception):
+    """A layer, and what is wrong with it."""
+
+
+def _check_types(layer: Layer) -> None:
+    """The fields of a layer are of the right types, and in range."""
     if not isinstance(layer.name, str):
-        raise fail("its name is no text")
-    sizes = layer.input_size
-    if not (isinstance(sizes, tuple) and len(sizes) == 2 and all(type(edge) is int and edge >= 1 for edge in sizes)):
-        raise fail(f"input_size is {str(sizes)[:60]}: allowed are two whole numbers >= 1, (height, width)")
+        raise _WrongLayer(layer, "its name is no text")
+    size = layer.input_size
+    if not (isinstance(size, tuple) and len(size) == 2 and all(type(edge) is int and edge >= 1 for edge in size)):
+        raise _WrongLayer(layer, f"input_size is {str(size)[:60]}: allowed are two whole numbers >= 1, (height, width)")
     for name, allowed, what in (
         ("reads", (*range(NUM_SLOTS), IMAGE), "slots 0..6, or IMAGE"),
         ("writes", (*range(NUM_SLOTS), CLASSES), "slots 0..6, or CLASSES for the classifier"),
@@ -190,12 +165,70 @@ def _check_types(layer: Layer, fail: Callable[[str], ArgumentError]) -> None:
     ):
         value = getattr(layer, name)
         if type(value) is not int or value not in allowed:
-            raise fail(f"{name} is {str(value)[:60]!r}: allowed are {what}")
+            raise _WrongLayer(layer, f"{name} is {str(value)[:60]!r}: allowed are {what}")
     for name in ("depthwise", "relu", "skip"):
         if type(getattr(layer, name)) is not bool:
-            raise fail(f"{name} is {str(getattr(layer, name))[:60]!r}: allowed are True and False")
-    if layer.writes == CLASSES and layer.name != "classifier":
-        raise fail("only the last layer, 'classifier', writes CLASSES")
+            raise _WrongLayer(layer, f"{name} is {str(getattr(layer, name))[:60]!r}: allowed are True and False")
+
+
+def _check_chain(layers: Sequence[Layer], image_size: tuple[int, int]) -> None:
+    """Each layer reads what the one before it writes, and the last one is the classifier."""
+    slot, size = IMAGE, image_size
+    for layer in layers:
+        if layer.writes == CLASSES and layer is not layers[-1]:
+            raise _WrongLayer(layer, "only the last layer, 'classifier', writes CLASSES")
+        if (layer.reads, layer.input_size) != (slot, size):
+            raise _WrongLayer(
+                layer,
+                f"it reads {_named(layer.reads)} of {layer.input_size} pixels, the layer before it writes"
+                f" {_named(slot)} of {size}",
+            )
+        if layer.depthwise and layer.reads != layer.writes:
+            raise _WrongLayer(
+                layer, f"it is depthwise, but reads {_named(layer.reads)} and writes {_named(layer.writes)}"
+            )
+        slot, size = layer.writes, layer.output_size
+    last = layers[-1]
+    if last != Layer("classifier", last.reads, CLASSES, last.input_size, relu=False):
+        raise _WrongLayer(last, "the last layer must be Layer('classifier', SLOT, CLASSES, SIZE, relu=False)")
+
+
+def _check_names(layers: Sequence[Layer]) -> None:
+    """Convolutions have names of blocks and positions that leave room for their normalisations."""
+    last: dict[str, int] = {}
+    for layer in layers:
+        name = _LAYER_NAME.fullmatch(layer.name)
+        if name is None:
+            raise _WrongLayer(layer, "allowed are names BLOCK.POSITION, with a block 'stem', 'out' or such as 'conv3'")
+        block, position = name[1], int(name[2])
+        if block in last and block != next(reversed(last)):
+            raise _WrongLayer(layer, f"the layers of block {block!r} do not follow each other")
+        if position < last.get(block, -2) + 2:
+            raise _WrongLayer(layer, "positions within a block must be two apart: the normalisation has the next one")
+        last[block] = position
+
+
+def _check_slots(layers: Sequence[Layer]) -> None:
+    """Slots have their numbers in the order in which they are first written: `harness.supernet` decides them so."""
+    num_written = 0
+    for layer in layers:
+        if layer.writes > num_written:
+            raise _WrongLayer(
+                layer, f"it writes slot {layer.writes} before slot {num_written}: number slots as they are written"
+            )
+        num_written = max(num_written, layer.writes + 1)
+
+
+def _check_skip(block: Sequence[Layer]) -> None:
+    """A skip line joins the input of a block to its output."""
+    first, last = block[0], block[-1]
+    joins = first.reads == last.writes and first.input_size == last.output_size
+    for layer in block:
+        if layer.skip and not (layer is last and joins):
+            raise _WrongLayer(
+                layer,
+                "a skip line ends at the last layer of its block, with the slot and the size that the block reads",
+            )
 
 
 def _named(slot: int) -> str:
@@ -219,7 +252,8 @@ def _find(family: str, folder: Path) -> LayersOf:
         raise ArgumentError(f"family {family!r} is a file: add the function that gives its layers, {family}:FUNCTION")
     installed = installed_in(GROUP)
     if family in installed:
-        return load_installed("family", family, installed[family])  # type: ignore[no-any-return]
+        their_layers: LayersOf = load_installed("family", family, installed[family])
+        return their_layers
     known = [*list_families(), *installed, "file.py:function", "module:function"]
     raise unknown_name("family", family, known)
 

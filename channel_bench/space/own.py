@@ -50,7 +50,7 @@ MAX_CHANNELS, MAX_EDGE, MAX_CLASSES = 2**14, 1024, 2**16
 MAX_TEXT = 1000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
-_TYPES = {
+_TYPES: dict[str, type] = {
     "name": str,
     "family": str,
     "max_channels": list,
@@ -236,7 +236,7 @@ def _check_values(values: dict[str, Any], shown: str) -> None:
             if key in _OPTIONAL:
                 continue
             raise ArgumentError(f"space file {shown!r} has no {key}: its keys are {keys}")
-        value = values[key]
+        value: Any = values[key]
         if type(value) is not kind:
             words = {str: "text", list: "a list of whole numbers", int: "a whole number"}[kind]
             raise ArgumentError(f"space file {shown!r}: {key} is {str(value)[:60]!r}, allowed is {words}")

@@ -57,9 +57,13 @@ def test_costs_are_those_of_the_modules(space):
     for arch in ARCHS:
         model = build_model(space, arch, torch.Generator())
         macs = []
+
+        def count(module, _, y, macs=macs):
+            macs.append(module.weight[0].numel() * y[0].numel())
+
         for module in model.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                module.register_forward_hook(lambda module, _, y: macs.append(module.weight[0].numel() * y[0].numel()))
+                module.register_forward_hook(count)
         model.eval()(torch.zeros(1, *space.input_shape))
         assert space.flops(arch) == sum(macs)
         assert space.params(arch) == sum(parameter.numel() for parameter in model.parameters())

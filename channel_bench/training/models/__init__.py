@@ -2,8 +2,8 @@
 
     >>> model = build_model(get_space("resnet"), "4344424", torch.Generator().manual_seed(0))
 
-Both built-in families fix the same facts: 3x3 stride-2 stem, two stages at a half and a quarter of the input's size, batch
-normalisation after every convolution, no bias but in the linear layer. A skip connection joins equal widths only,
+Both built-in families fix the same facts: 3x3 stride-2 stem, two stages at a half and a quarter of the input's size,
+batch normalisation after every convolution, no bias but in the linear layer. A skip connection joins equal widths only,
 because the slots tie them; nothing is padded or projected. Networks of other families are made by layered.py.
 """
 
