@@ -240,7 +240,7 @@ def _check_values(values: dict[str, Any], shown: str) -> None:
         if type(value) is not kind:
             words = {str: "text", list: "a list of whole numbers", int: "a whole number"}[kind]
             raise ArgumentError(f"space file {shown!r}: {key} is {str(value)[:60]!r}, allowed is {words}")
-        if kind is str and not (0 < len(value) <= MAX_TEXT and value.isprintable()):
+        if isinstance(value, str) and not (0 < len(value) <= MAX_TEXT and value.isprintable()):
             raise ArgumentError(
                 f"space file {shown!r}: {key} is {value[:60]!r}, allowed is text of 1 to {MAX_TEXT:,} printable"
                 " characters"
