@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import start_cli
+from conftest import make_info, make_rows, start_cli, write_table
 
 import channel_bench as cb
 from channel_bench.errors import MissingDataError
-from channel_bench.space import own
+from channel_bench.space import NUM_ARCHS, own
+from harness.scores import make_scores, write_scores
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_space"
 BENCH, HARNESS = "channel-bench", "channel-harness"
@@ -61,45 +62,48 @@ def run(capfd, monkeypatch, program, *arguments):
     return code, *capfd.readouterr()
 
 
-def test_from_a_toml_file_to_a_row_of_a_leaderboard(place, capfd, monkeypatch):
+@pytest.fixture
+def do(place, capfd, monkeypatch):
+    """Run a command that must succeed, and return what it prints."""
+
     def do(program, *arguments):
         code, output, errors = run(capfd, monkeypatch, program, *arguments)
         assert code == 0, errors
         return output
 
+    return do
+
+
+@pytest.fixture
+def refused(place, capfd, monkeypatch):
+    """Run a command that must be refused in one line, and return that."""
+
     def refused(program, *arguments):
         code, _, errors = run(capfd, monkeypatch, program, *arguments)
-        assert code == 2 and len(errors.splitlines()) == 1
+        assert code == 2 and len(errors.splitlines()) == 1, errors
         return errors
 
-    # Before there is a table, everything that asks for one says how it comes to be.
-    message = refused(HARNESS, "noise", "--space", "shapes.toml")
-    assert "shapes.parquet' of space 'shapes' is not there: build it ('channel-bench build shapes.toml" in message
+    return refused
 
-    do(
-        *(BENCH, "build", "shapes.toml", "--archs", "12", "--runs", "2", "--epochs", "3", "--out", "runs"),
-        *("--workers", "1", "--backend", "torch", "--device", "cpu"),
+
+CHANGED = "with other networks under the name 'shapes': its TOML file or its family is not as it was"
+
+
+def check_files(do, refused, scores):
+    """Ask the table of 12 architectures x 2 runs, and judge a file of scores by it."""
+    assert "is of space 'shapes', which is not known here: pass its TOML file" in refused(
+        BENCH, "verify", "shapes.parquet"
     )
-    for command in (("status", "runs"), ("collect", "runs", "-o", "shapes.parquet")):
-        assert "is of space 'shapes', which is not known here: pass its TOML file" in refused(BENCH, *command)
-        do(BENCH, *command, "--space", "shapes.toml")
-    assert "which is not known here" in refused(BENCH, "verify", "shapes.parquet")
     assert "12 architectures x 2 runs" in do(BENCH, "verify", "shapes.parquet", "--space", "shapes.toml")
     assert "intact" in do(BENCH, "verify", "shapes.toml")  # the default table of the file
-    do(BENCH, "compare", "shapes.parquet", "shapes.toml", "--space", "shapes.toml")
     top = json.loads(do(BENCH, "top", "shapes.toml", "-k", "1", "--json"))
     assert top["space"] == "shapes" and 100 / 3 < top["results"][0]["mean"] <= 100
     do(BENCH, "explore", "shapes.toml", "-o", "shapes.html")
-    assert "output of conv3.0" in (place / "shapes.html").read_text()
+    assert "output of conv3.0" in Path("shapes.html").read_text()
 
-    do(
-        *(HARNESS, "rank", "uniform", "--space", "shapes.toml", "--epochs", "2", "--num-val", "4"),
-        *("-o", "uniform.parquet", "--device", "cpu"),
-    )
-    rows = json.loads(do(HARNESS, "score", "uniform.parquet", "--space", "shapes.toml", "--draws", "0", "--json"))
+    rows = json.loads(do(HARNESS, "score", scores, "--space", "shapes.toml", "--draws", "0", "--json"))
     assert rows["rows"][0]["n"] == 12 and rows["space"] == "shapes"
-    do(HARNESS, "report", "uniform.parquet", "--space", "shapes.toml", "--replicates", "5", "--draws", "0")
-    do(HARNESS, "enter", "mine", "uniform.parquet", "--space", "shapes.toml", "--entries", "board")
+    do(HARNESS, "enter", "mine", scores, "--space", "shapes.toml", "--entries", "board")
     board = (HARNESS, "leaderboard", "--entries", "board", "--replicates", "5")
     (found,) = json.loads(do(*board, "--space", "shapes.toml", "--json"))
     assert found["space"] == "shapes" and found["absent"] == {}
@@ -107,17 +111,58 @@ def test_from_a_toml_file_to_a_row_of_a_leaderboard(place, capfd, monkeypatch):
     assert row["n"] == 12 and row["kendall"] == pytest.approx(rows["rows"][0]["kendall"])
     assert "unknown space in entry 'board/mine.json' 'shapes'" in refused(*board)
 
-    # Another number of channels, or another family, is another space: no file of the old one is taken for it.
+
+def check_changes(place, refused, scores):
+    """Other channels, or other layers, make another space: no file of the old one is taken for it."""
     text = (place / "shapes.toml").read_text()
     (place / "shapes.toml").write_text(text.replace("[4, 4,", "[8, 4,"))
-    changed = "with other networks under the name 'shapes': its TOML file or its family is not as it was"
-    assert changed in refused(BENCH, "verify", "shapes.parquet", "--space", "shapes.toml")
-    assert changed in refused(BENCH, "status", "runs", "--space", "shapes.toml")
-    score = (HARNESS, "score", "uniform.parquet", "--space", "shapes.toml")
-    assert "holds scores of other networks under the name 'shapes'" in refused(*score)
+    assert CHANGED in refused(BENCH, "verify", "shapes.parquet", "--space", "shapes.toml")
+    for command in ("score", scores), ("enter", "again", scores, "--entries", "board"):
+        message = refused(HARNESS, *command, "--space", "shapes.toml")
+        assert "holds scores of other networks under the name 'shapes'" in message
     (place / "shapes.toml").write_text(text)
     (place / "plain.py").write_text((place / "plain.py").read_text().replace("(1, 2, 1, 1,", "(1, 1, 2, 1,"))
-    assert changed in refused(BENCH, "verify", "shapes.toml")
+    assert CHANGED in refused(BENCH, "verify", "shapes.toml")
+
+
+def test_tables_scores_and_the_leaderboard_of_a_space_of_ones_own(place, do, refused):
+    """With a made-up table; the next test makes one."""
+    # Before there is a table, everything that asks for one says how it comes to be.
+    message = refused(HARNESS, "noise", "--space", "shapes.toml")
+    assert "shapes.parquet' of space 'shapes' is not there: build it ('channel-bench build shapes.toml" in message
+    space = cb.get_space("shapes.toml")
+    write_table(place / "shapes.parquet", make_rows(space, 12, 2), make_info(space))
+    write_scores(make_scores("somebody", space, np.arange(NUM_ARCHS), space.params()), place / "scores.parquet")
+    check_files(do, refused, "scores.parquet")
+    check_changes(place, refused, "scores.parquet")
+
+
+def test_one_network_is_trained_by_both_programs_on_images_of_an_npz_file(do):
+    for backend in ("torch", "auto"):
+        line = (BENCH, "train", "shapes.toml", "4321234", "--epochs", "2", "--device", "cpu", "--json")
+        record = json.loads(do(*line, "--backend", backend))
+        assert (record["space"], record["dataset"], record["status"]) == ("shapes", "shapes", "ok")
+        assert record["params"] == cb.get_space("shapes.toml").params("4321234")
+
+
+@pytest.mark.slow
+def test_from_a_toml_file_to_a_row_of_a_leaderboard(place, do, refused):
+    do(
+        *(BENCH, "build", "shapes.toml", "--archs", "12", "--runs", "2", "--epochs", "3", "--out", "runs"),
+        *("--workers", "1", "--backend", "torch", "--device", "cpu"),
+    )
+    for command in (("status", "runs"), ("collect", "runs", "-o", "shapes.parquet")):
+        assert "is of space 'shapes', which is not known here: pass its TOML file" in refused(BENCH, *command)
+        do(BENCH, *command, "--space", "shapes.toml")
+    do(BENCH, "compare", "shapes.parquet", "shapes.toml", "--space", "shapes.toml")
+    do(
+        *(HARNESS, "rank", "uniform", "--space", "shapes.toml", "--epochs", "2", "--num-val", "4"),
+        *("-o", "uniform.parquet", "--device", "cpu"),
+    )
+    do(HARNESS, "report", "uniform.parquet", "--space", "shapes.toml", "--replicates", "5", "--draws", "0")
+    check_files(do, refused, "uniform.parquet")
+    check_changes(place, refused, "uniform.parquet")
+    assert CHANGED in refused(BENCH, "status", "runs", "--space", "shapes.toml")
 
 
 def test_load_says_what_to_do_for_a_space_without_a_table(place):
@@ -137,8 +182,6 @@ def test_load_says_what_to_do_for_a_space_without_a_table(place):
 
 
 def test_a_space_that_is_passed_as_an_object_needs_no_registration(place, monkeypatch, tmp_path):
-    from conftest import make_info, make_rows, write_table
-
     space = cb.load_space("shapes.toml")
     write_table(tmp_path / "made-up.parquet", make_rows(space, 16, 2), make_info(space))
     own._registered.clear()
