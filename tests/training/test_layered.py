@@ -19,6 +19,9 @@ from channel_bench.training.backends import pick_backend
 from channel_bench.training.datasets import make_dataset
 from channel_bench.training.models import build_model
 from channel_bench.training.models.stacked import StackedModel
+from harness.check.checker import check_method
+from harness.judge.baselines import num_paths
+from harness.method import METHODS
 
 ARCHS = ["4444444", "1111111", "1413214", "3142341"]
 SPACES = [space_of(family) for family in FAMILIES]
@@ -141,3 +144,30 @@ def test_bfloat16_and_a_skip_line_run_through_the_network():
     loss = functional.cross_entropy(model(images), torch.zeros(8, dtype=torch.int64))
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_paths_are_what_a_network_of_ones_gives(space):
+    net = build_model(space, "3142341", torch.Generator()).double()
+    for name, module in list(net.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            parent, _, own = name.rpartition(".")
+            setattr(net.get_submodule(parent), own, nn.Identity())
+        elif isinstance(module, nn.Conv2d):
+            module.padding_mode = "circular"  # an image without a border
+            module._reversed_padding_repeated_twice = [part for part in module.padding for _ in range(2)]
+            nn.init.ones_(module.weight)
+        elif isinstance(module, nn.Linear):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    logits = net.eval()(torch.ones(1, *space.input_shape, dtype=torch.float64))
+    count = num_paths(space)[space.index("3142341")]
+    assert logits[0].tolist() == pytest.approx([float(count)] * 10, rel=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+@pytest.mark.parametrize("method", METHODS.built_in)
+def test_every_method_keeps_its_contract_on_families_that_it_does_not_know(method, space):
+    failed = [finding for finding in check_method(method, space) if finding.failed]
+    assert failed == []
