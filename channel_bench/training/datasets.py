@@ -353,7 +353,8 @@ def _arrays_file(file: Path, device: torch.device | str) -> Dataset:
     """
     check_file(file, "file of images", MAX_FILE_BYTES)
     try:
-        with np.load(file, allow_pickle=False) as content:
+        # Opened here, because NumPy leaves a file open that turns out to be no archive.
+        with open(file, "rb") as source, np.load(source, allow_pickle=False) as content:
             _check_members(content)
             parts = [content[name] for name in ARRAYS]
     except (
