@@ -15,12 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 from channel_bench._version import __version__
 from channel_bench.errors import ChannelBenchError
-from channel_bench.space import Space, get_space, list_spaces
+from channel_bench.space import Space, get_space, list_spaces, load_space, register_family, register_space
 
 if TYPE_CHECKING:
     from channel_bench.table import Result, Table, load
 
-__all__ = ["ChannelBenchError", "Result", "Space", "Table", "__version__", "get_space", "list_spaces", "load"]
+__all__ = [
+    "ChannelBenchError",
+    "Result",
+    "Space",
+    "Table",
+    "__version__",
+    "get_space",
+    "list_spaces",
+    "load",
+    "load_space",
+    "register_family",
+    "register_space",
+]
 
 
 def __getattr__(name: str) -> Any:

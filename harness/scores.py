@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArchError, ArgumentError
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, RATIOS, Space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, RATIOS, Space, is_own
 from channel_bench.support.durable import write_atomic
 from harness.score_formats import (
     ARCH_COLUMNS,
@@ -115,8 +115,13 @@ def write_scores(scores: Scores, path: Path) -> None:
     if path.suffix != ".parquet":
         raise ArgumentError(f"score file {str(path)!r} must end in .parquet")
     texts = [scores.space.text(int(index)) for index in scores.indices]
-    facts = {"method": scores.method, "space": scores.space.name, **scores.facts}
+    facts = {"method": scores.method, **space_facts(scores.space), **scores.facts}
     write_atomic((path, parquet_of({"arch": texts, "score": scores.values, **scores.columns}, facts)))
+
+
+def space_facts(space: Space) -> dict[str, str]:
+    """What a score file says of its space: its name, and of a space of one's own the fingerprint of its networks."""
+    return {"space": space.name} | ({"space_fingerprint": space.fingerprint} if is_own(space) else {})
 
 
 def read_scores(path: Path, space: Space, *, arch_column: str | None = None, score_column: str | None = None) -> Scores:
@@ -194,6 +199,11 @@ class _File:
         path, space, facts = self.path, self.space, dict(self.content.facts)
         if facts.get("space", space.name) != space.name:
             raise ArgumentError(f"{str(path)!r} holds scores of space {facts['space']!r}, not {space.name!r}")
+        if facts.get("space_fingerprint", space.fingerprint) != space.fingerprint:
+            raise ArgumentError(
+                f"{str(path)!r} holds scores of other networks under the name {space.name!r}: the TOML file of the"
+                " space or its family is not as it was"
+            )
         arch_name, score_name = self._names(arch_column, score_column)
         sign = -1.0 if score_column is not None and score_column.startswith("-") else 1.0
         archs = self._column(arch_name)

@@ -185,12 +185,14 @@ SHORTER = {
 
 def forget_plugins() -> None:
     """As if the next command were a process of its own: the pages' plug-ins are unknown."""
+    from channel_bench.space import own
     from harness import method
 
     for module in [name for name in sys.modules if name.startswith("my_")]:
         del sys.modules[module]
     for name in [name for name in method.METHODS._known if name.startswith("my-")]:
         del method.METHODS._known[name]
+    own._registered.clear()
 
 
 def run_line(line: str, capfd) -> str:
@@ -243,7 +245,7 @@ RUN = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and re.searc
 
 
 # These start many processes. What labs do is tested in the rooms, too; what authors do, below in short.
-LONG = ("authors.md", "ecosystem.md", "labs.md")
+LONG = ("authors.md", "ecosystem.md", "labs.md", "own-spaces.md")
 RUN_PAGES = [pytest.param(page, marks=pytest.mark.slow if page.name in LONG else ()) for page in RUN]
 OTHERS_WARN = (
     "The inplace keyword in DataFrame",

@@ -31,7 +31,7 @@ from channel_bench.builder.leases import Leases, RunKey
 from channel_bench.errors import ChannelBenchError, CorruptFileError, MissingDataError, StorageError, os_reason
 from channel_bench.recipe import Recipe
 from channel_bench.record import MAX_NUMBER, RunRecord
-from channel_bench.space import Space, get_space
+from channel_bench.space import Space, known_space, space_of_file
 from channel_bench.support.durable import make_folder, publish_once, sync_folder, write_atomic
 from channel_bench.support.fields import differing
 from channel_bench.support.reading import MIB, parse_json, read_file
@@ -110,6 +110,7 @@ class RunStore:
             StorageError: The folder cannot be written, or it holds runs of another kind.
             CorruptFileError: Its store.json is unreadable.
         """
+        space = known_space(space)
         info = StoreInfo(
             space=space.name,
             space_fingerprint=space.fingerprint,
@@ -162,15 +163,10 @@ class RunStore:
         """The space of all runs.
 
         Raises:
-            CorruptFileError: This version's space of that name has other networks.
+            CorruptFileError: The space of that name has other networks here.
+            UnknownNameError: The space is not known here.
         """
-        space = get_space(self.info.space)
-        if space.fingerprint != self.info.space_fingerprint:
-            raise CorruptFileError(
-                f"{str(self.folder)!r} was built with other networks under the name {space.name!r}"
-                f" (fingerprint {self.info.space_fingerprint}, here {space.fingerprint})"
-            )
-        return space
+        return space_of_file(f"folder {str(self.folder)!r}", "built with", self.info.space, self.info.space_fingerprint)
 
     def path(self, key: RunKey) -> Path:
         """File of a run; 16 folders by the first two digits keep listings short."""

@@ -13,9 +13,11 @@ from channel_bench.cli.options import (
     DeviceOption,
     JsonOption,
     MetricOption,
+    OwnSpaceOption,
     PrecisionOption,
     ThreadsOption,
     decimals,
+    know_space,
     table_counts,
     table_file,
 )
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 def verify(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="Table file, or a space for its default table.")],
+    space: OwnSpaceOption = None,
     retrain: Annotated[int | None, typer.Option(help="Retrain this many of its architectures, with new seeds.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which architectures are retrained, and their new seeds.")] = 0,
     precision: PrecisionOption = None,
@@ -47,6 +50,7 @@ def verify(
     """
     from channel_bench.table.verify import verify as run_verify
 
+    know_space(space)
     path = table_file(table, data_dir)
     facts = run_verify(path)
     if not json_output:
@@ -128,6 +132,7 @@ def _print_audit(result: Audit) -> None:
 def compare(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="Table file, or a space for its default table.")],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="Table file, or a space for its default table.")],
+    space: OwnSpaceOption = None,
     metric: MetricOption = "best_test_acc",
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
@@ -140,6 +145,7 @@ def compare(
     from channel_bench.table import Table
     from channel_bench.table.compare import compare_tables
 
+    know_space(space)
     tables = [Table.read(table_file(text, data_dir)) for text in (first, second)]
     agreement = compare_tables(tables[0], tables[1], metric)
     if json_output:

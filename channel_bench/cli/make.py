@@ -21,11 +21,13 @@ from channel_bench.cli.options import (
     EpochsOption,
     JsonOption,
     NoGraphOption,
+    OwnSpaceOption,
     PrecisionOption,
     RecipeOption,
     SpaceArgument,
     ThreadsOption,
     count_or_auto,
+    know_space,
     table_counts,
 )
 from channel_bench.space import get_space
@@ -279,6 +281,7 @@ def _print_build(report: BuildReport, out: Path) -> None:
 
 def status(
     runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder that 'channel-bench build' fills.")],
+    space: OwnSpaceOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Show the progress of a build.
@@ -288,6 +291,7 @@ def status(
     from channel_bench.builder.status import status as run_status
     from channel_bench.builder.store import RunStore
 
+    know_space(space)
     state = run_status(RunStore.open(runs))
     if json_output:
         print_json(dataclasses.asdict(state))
@@ -320,6 +324,7 @@ def status(
 def collect(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders that 'channel-bench build' filled.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Table file to write (.parquet).")],
+    space: OwnSpaceOption = None,
 ) -> None:
     """Write folders of runs as one table file.
 
@@ -329,6 +334,7 @@ def collect(
     from channel_bench.builder.collect import collect as run_collect
     from channel_bench.table.verify import verify as run_verify
 
+    know_space(space)
     run_collect(runs, out, on_note=say)
     facts = run_verify(out)
     show(f"wrote {out} and {out.with_suffix('.h5')}: {table_counts(facts)}")

@@ -12,7 +12,7 @@ import typer
 
 from channel_bench.errors import ArchError, ArgumentError, CorruptFileError
 from channel_bench.recipe import list_recipes
-from channel_bench.space import NUM_SLOTS, Space, list_spaces
+from channel_bench.space import NUM_SLOTS, Space, get_space, list_spaces
 from channel_bench.support.reading import MIB, is_there, read_file
 from channel_bench.support.terminal import parse_quantity
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 MAX_ARCHS_BYTES = 4 * MIB
 """Of a list of architectures: all 16,384 of them as ratios have less than 1 MiB."""
 
-SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help=f"One of {', '.join(list_spaces())}.")]
+SPACES_HELP = f"One of {', '.join(list_spaces())}, or the TOML file of another space."
+SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help=SPACES_HELP)]
+OwnSpaceOption = Annotated[
+    str | None,
+    typer.Option("--space", metavar="FILE.toml", help="TOML file of the space, where it is not one of this package."),
+]
 ArchArgument = Annotated[
     str,
     typer.Argument(metavar="ARCH", help="7 digits 1..4, or 7 channels or width ratios separated by commas or dashes."),
@@ -47,7 +52,10 @@ RecipeOption = Annotated[
 ]
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", help="Images: digits, cifar10, or a folder of Parquet files [default: the space's own]."),
+    typer.Option(
+        "--dataset",
+        help="Images: digits, cifar10, a folder of Parquet files, or an .npz file [default: the space's own].",
+    ),
 ]
 BackendOption = Annotated[
     str,
@@ -169,7 +177,14 @@ def table_file(text: str, data_dir: Path | None) -> Path:
     """A table file, or the file of a space's default table."""
     from channel_bench.table import find_table
 
-    return Path(text) if Path(text).suffix or is_there(text) else find_table(text, None, data_dir)
+    is_file = not text.endswith(".toml") and (Path(text).suffix or is_there(text))
+    return Path(text) if is_file else find_table(text, None, data_dir)
+
+
+def know_space(space: str | None) -> None:
+    """Register the space of --space, so that files of it can be read."""
+    if space is not None:
+        get_space(space)
 
 
 def load_table(space: str, table: str | None, data_dir: Path | None) -> Table:

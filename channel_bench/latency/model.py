@@ -24,7 +24,7 @@ import numpy as np
 
 from channel_bench._version import __version__
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
-from channel_bench.space import NUM_WIDTHS, FloatArray, Space, get_space, is_batch
+from channel_bench.space import NUM_WIDTHS, FloatArray, Space, get_space, is_batch, space_of_file
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.fields import check_fields
 from channel_bench.support.reading import MIB, is_there, parse_json, read_file
@@ -208,20 +208,19 @@ def load_latency(path: str | Path, space: str | Space | None = None) -> LatencyM
     if _hash(facts) != stated:
         raise CorruptFileError(f"latency file {shown} was changed after it was written: its hash differs")
     try:
-        model = _from_facts(facts)
-        same = model.space.fingerprint == facts["space_fingerprint"]
+        measured = space_of_file(f"latency file {shown}", "measured on", facts["space"], facts["space_fingerprint"])
+    except (KeyError, TypeError):
+        raise CorruptFileError(f"latency file {shown} names no space") from None
+    try:
+        model = _from_facts(facts, measured)
     except (ChannelBenchError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CorruptFileError(f"latency file {shown} cannot be read by this version: {error}") from None
-    if not same:
-        raise CorruptFileError(
-            f"latency file {shown} was measured on other networks under the name {model.space.name!r}"
-        )
     if space is not None and model.space != get_space(space):
         raise ArgumentError(f"latency file {shown} is for space {model.space.name!r}, not {get_space(space).name!r}")
     return model
 
 
-def _from_facts(facts: dict[str, Any]) -> LatencyModel:
+def _from_facts(facts: dict[str, Any], space: Space) -> LatencyModel:
     """The model of a file whose hash is right; whoever made it, its values have to be of the types that are used."""
     check_fields(Conditions, facts["conditions"], "conditions")
     conditions = {**facts["conditions"], "input_shape": tuple(facts["conditions"]["input_shape"])}
@@ -235,7 +234,7 @@ def _from_facts(facts: dict[str, Any]) -> LatencyModel:
         if isinstance(facts[name], bool) or not isinstance(facts[name], (int, float)):
             raise CorruptFileError(f"{name} is {str(facts[name])[:60]!r}: allowed are numbers")
     return LatencyModel(
-        get_space(facts["space"]),
+        space,
         {name: np.array(values, np.float64) for name, values in facts["layers_ms"].items()},
         Conditions(**conditions),
         check,

@@ -3,9 +3,10 @@
     >>> [layer.name for layer in get_space("resnet").layers if layer.stride == 2]
     ['stem.0', 'block3.0']
 
-The one description of both skeletons. From it follow the costs (cost.py), the look-up tables of latency (latency/), the
+The one description of a skeleton. From it follow the costs (cost.py), the look-up tables of latency (latency/), the
 memory of a run (builder/packing.py), the compiled trainer (training/native/) and the weight-shared network
-(harness/supernet). training/models writes the same networks out as PyTorch modules; tests compare the two.
+(harness/supernet). Here are the layers of both built-in families, which training/models also writes out as PyTorch
+modules; tests compare the two. families.py finds and checks those of other families.
 
 A network is a chain of blocks: the stem, four or five blocks of two or three convolutions, in MobileNet an output
 convolution, then the classifier. Every convolution is without bias and has a batch normalisation behind it.
@@ -18,6 +19,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+NUM_SLOTS = 7
 IMAGE, CLASSES = 7, 8
 """Stand for the image and the classes where a layer names a slot. They go on behind the seven slots, so that a list of
 nine numbers of channels needs no cases, and a list of seven digits refuses them."""
@@ -82,26 +84,14 @@ class Layer:
         return self.name.replace(".", "_")
 
 
-@functools.cache
-def layers_of(family: str, image_size: tuple[int, int]) -> tuple[Layer, ...]:
-    """The layers of a family's networks; `Space.layers` has those of a space.
-
-    Args:
-        family: "resnet" or "mobilenet".
-        image_size: Height and width of an image.
-
-    Returns:
-        Layers in the order of the forward pass; the last one is the classifier.
-    """
-    return {"resnet": _resnet, "mobilenet": _mobilenet}[family](image_size)
-
-
 def blocks_of(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], ...]:
     """Group all layers but the last one, the classifier, by block; `Space.blocks` has those of a space."""
     return tuple(tuple(block) for _, block in itertools.groupby(layers[:-1], lambda layer: layer.block))
 
 
-def _resnet(image_size: tuple[int, int]) -> tuple[Layer, ...]:
+@functools.cache
+def resnet_layers(image_size: tuple[int, int]) -> tuple[Layer, ...]:
+    """The layers of a ResNet for images of (height, width), in the order of the forward pass."""
     stem = Layer("stem.0", IMAGE, 0, image_size, kernel=3, stride=2)
     half = stem.output_size
     stage1 = _basic_block(1, 0, 1, 0, half) + _basic_block(2, 0, 2, 0, half)
@@ -111,7 +101,9 @@ def _resnet(image_size: tuple[int, int]) -> tuple[Layer, ...]:
     return (stem, *stage1, *down, *stage2, Layer("classifier", 4, CLASSES, quarter, relu=False))
 
 
-def _mobilenet(image_size: tuple[int, int]) -> tuple[Layer, ...]:
+@functools.cache
+def mobilenet_layers(image_size: tuple[int, int]) -> tuple[Layer, ...]:
+    """The layers of a MobileNet; argument and result as `resnet_layers`."""
     stem = Layer("stem.0", IMAGE, 0, image_size, kernel=3, stride=2)
     half = stem.output_size
     stage1 = _inverted_block(1, 0, 1, 0, half) + _inverted_block(2, 0, 2, 0, half)

@@ -45,16 +45,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from channel_bench.errors import ArchError, ArgumentError, unknown_name
+from channel_bench.errors import ArchError, ArgumentError
 from channel_bench.space import cost
-from channel_bench.space.layers import Layer, blocks_of, layers_of
+from channel_bench.space.families import is_built_in, layers_of
+from channel_bench.space.layers import NUM_SLOTS, Layer, blocks_of
 
 Arch = tuple[int, ...]
 FloatArray = npt.NDArray[np.float64]
 Int8Array = npt.NDArray[np.int8]
 IntArray = npt.NDArray[np.int64]
 
-NUM_SLOTS = 7
 NUM_WIDTHS = 4
 NUM_ARCHS = NUM_WIDTHS**NUM_SLOTS
 RATIOS = (0.25, 0.5, 0.75, 1.0)
@@ -73,12 +73,12 @@ _ENCODINGS = "7 digits 1..4, 7 width ratios, 7 channel counts, or an index"
 
 @dataclass(frozen=True)
 class Space:
-    """One search space; get it by name from `get_space`."""
+    """One search space; get it by name from `get_space`, or make one of your own (own.py)."""
 
     name: str
     """Unique name, also in file metadata."""
     family: str
-    """Skeleton of the network: "resnet" or "mobilenet" (channel_bench/training/models)."""
+    """Skeleton of the network: "resnet", "mobilenet", or another one (families.py)."""
     max_channels: tuple[int, ...]
     """Channels of each slot at digit 4; all divisible by 4."""
     input_shape: tuple[int, int, int]
@@ -89,6 +89,16 @@ class Space:
     """Name of the recipe that its ground truth is trained with (channel_bench/recipe.py)."""
     num_classes: int = 10
     """Outputs of the linear layer."""
+    table: str | None = None
+    """File of the default table of a space of one's own; None where there is none, or where the package knows it."""
+    own_layers: tuple[Layer, ...] = dataclasses.field(default=(), repr=False)
+    """Layers of a family that is not built in, so that they are there in every process; found where they are empty."""
+
+    def __post_init__(self) -> None:
+        """Find the layers of a family that is not built in."""
+        image_size = self.input_shape[1:]
+        if not is_built_in(self.family) and (not self.own_layers or self.own_layers[0].input_size != image_size):
+            object.__setattr__(self, "own_layers", layers_of(self.family, image_size))
 
     # -- one architecture, in and out ---------------------------------------------------------------------------
 
@@ -263,7 +273,7 @@ class Space:
     def layers(self) -> tuple[Layer, ...]:
         """The layers of its networks, in the order of the forward pass; the last one is the classifier."""
         _, height, width = self.input_shape
-        return layers_of(self.family, (height, width))
+        return self.own_layers or layers_of(self.family, (height, width))
 
     @functools.cached_property
     def blocks(self) -> tuple[tuple[Layer, ...], ...]:
@@ -299,7 +309,9 @@ class Space:
     @property
     def fingerprint(self) -> str:
         """16 hex digits of everything that defines the networks; two spaces with the same one are the same."""
-        facts = [self.family, self.max_channels, self.input_shape, self.num_classes]
+        # The name of a family that is not built in says nothing about its layers.
+        family: Any = [dataclasses.astuple(layer) for layer in self.own_layers] or self.family
+        facts = [family, self.max_channels, self.input_shape, self.num_classes]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @property
@@ -526,7 +538,7 @@ def _all_costs(space: Space, name: str) -> IntArray:
 
 # The full spaces are those of Channel-Bench-Macro (Su et al., BCNetV2); what each slot is stands in models/.
 # The mini spaces have the same skeletons, for 8x8 grey images; data/README.md says why these maxima.
-_SPACES = {
+BUILT_IN = {
     space.name: space
     for space in (
         Space("resnet", "resnet", (256, 256, 256, 512, 512, 512, 512), (3, 32, 32), "cifar10", "paper"),
@@ -535,21 +547,3 @@ _SPACES = {
         Space("mobilenet-mini", "mobilenet", (8, 24, 24, 24, 12, 48, 32), (1, 8, 8), "digits", "mini"),
     )
 }
-
-
-def list_spaces() -> list[str]:
-    """Names of all spaces."""
-    return list(_SPACES)
-
-
-def get_space(name: str | Space) -> Space:
-    """Find a space by name; a Space is passed through.
-
-    Raises:
-        UnknownNameError: No space has this name.
-    """
-    if isinstance(name, Space):
-        return name
-    if not isinstance(name, str) or name not in _SPACES:
-        raise unknown_name("space", name, _SPACES)
-    return _SPACES[name]

@@ -25,7 +25,7 @@ import numpy as np
 
 from channel_bench._version import __version__
 from channel_bench.errors import MissingDataError, printable
-from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
+from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray, Space
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.page import assemble, check_page_path, common_parts, pack_array
 from channel_bench.table import published, shipped
@@ -40,7 +40,7 @@ CURVE_UNIT = 0.01
 """Percentage points per step of a learning curve: what one of 10,000 test images is worth."""
 MISSING_STEP = 2**16 - 1
 
-ROLES = {
+_ROLES = {
     "resnet": (
         "stem, skip line of stage 1",
         "hidden, block 1",
@@ -60,7 +60,17 @@ ROLES = {
         "1x1 output convolution, classifier input",
     ),
 }
-"""What each slot is, per family; channel_bench/models builds it."""
+"""What each slot is, per built-in family; training/models builds it."""
+
+
+def roles_of(space: Space) -> tuple[str, ...]:
+    """What each slot of a space is, in words; of a family that is not built in, the layers that write it."""
+    if not space.own_layers:
+        return _ROLES[space.family]
+    writers: list[list[str]] = [[] for _ in space.max_channels]
+    for layer in space.layers[:-1]:
+        writers[layer.writes].append(layer.name)
+    return tuple(f"output of {names[0]}{' ...' if len(names) > 1 else ''}" for names in writers)
 
 
 def write_explorer(table: Table, path: Path, metric: str = "best_test_acc") -> int:
@@ -130,7 +140,7 @@ def _facts(table: Table, metric: str) -> dict[str, Any]:
         "run_std": run_std,
         "slots": [
             {"role": role, "channels": column}
-            for role, column in zip(ROLES[space.family], channels.T.tolist(), strict=True)
+            for role, column in zip(roles_of(space), channels.T.tolist(), strict=True)
         ],
         "code": _code(table, metric),
         "about": (

@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, printable
 from channel_bench.record import ACCURACY_METRICS, TableInfo, column_values, valid_rows
-from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray, IntArray, Space, get_space
+from channel_bench.space import NUM_ARCHS, NUM_SLOTS, NUM_WIDTHS, FloatArray, IntArray, Space, space_of_file
 from channel_bench.table import shipped
 from channel_bench.table.curves import Curves, read_curves
 from channel_bench.table.file import read_table_file
@@ -110,14 +110,13 @@ class Table:
         Raises:
             CorruptFileError: Rows are duplicate, out of order or not architectures of the space, or the space is
                 another.
+            UnknownNameError: The space is not known here.
         """
-        self.space: Space = get_space(info.space)
         self.info = info
         self.path = path
         self.arrow = arrow
         shown = str(path or info.name)
-        if self.space.fingerprint != info.space_fingerprint:
-            raise CorruptFileError(f"table {shown!r} was trained with other networks under the name {info.space!r}")
+        self.space: Space = space_of_file(f"table {shown!r}", "trained with", info.space, info.space_fingerprint)
         try:
             self._rows = self.space.index(_texts(arrow.column("arch")))
         except ArgumentError as error:

@@ -1,4 +1,4 @@
-"""The images: CIFAR-10 from its archive or from Parquet files, and the embedded digits, as tensors on the device.
+"""The images: CIFAR-10, the embedded digits, or those of a folder or file of one's own, as tensors on the device.
 
     >>> data = load_dataset("digits")
     >>> data.train_images.shape, data.train_images.dtype
@@ -13,6 +13,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +47,9 @@ UInt8Array = npt.NDArray[np.uint8]
 MAX_FILE_BYTES = 2**34
 MAX_IMAGES = 2**21
 MAX_EDGE = 1024
-"""Bounds of a folder of Parquet files: bytes and images of a file, and pixels along an edge of an image."""
+"""Bounds of images of one's own: bytes and images of a file, and pixels along an edge of an image."""
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+"""Names of the arrays of an .npz file."""
 NUM_TRAIN_DIGITS = 1200
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
 """Grey levels 0..16, uint8 (1797, 8, 8), and labels, uint8 (1797,): E. Alpaydin and C. Kaynak, *Optical Recognition of
@@ -157,18 +161,21 @@ def make_dataset(
 def load_dataset(
     source: str | Path, *, data_dir: Path | None = None, download: bool = False, device: torch.device | str = "cpu"
 ) -> Dataset:
-    """Load a data set by name, or from a folder of Parquet files.
+    """Load a data set by name, from a folder of Parquet files, or from an .npz file of arrays.
 
     Args:
         source: "digits" (embedded), "cifar10" (torchvision's archive under data_dir), or a folder whose Parquet files
             have the columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; each file's name says its
-            split (train*, test*), and the data set is named after the folder.
+            split (train*, test*), and the data set is named after the folder; or a file that ends in .npz, as
+            `numpy.savez` writes it, with the arrays of `Dataset`: ``train_images`` uint8 (n, channels, height, width)
+            or (n, height, width), ``train_labels`` whole numbers (n,), ``test_images`` and ``test_labels``; the data
+            set is named after the file.
         data_dir: Folder of the archive of "cifar10"; default the user's data folder.
         download: Download the archive of "cifar10" where it is missing.
         device: Where the tensors go.
 
     Raises:
-        UnknownNameError: Neither a name nor a folder.
+        UnknownNameError: Neither a name nor a folder nor a file.
         MissingDataError: The data is not there.
         CorruptFileError: A file cannot be read or decoded.
         DownloadError: The archive could not be fetched.
@@ -179,9 +186,11 @@ def load_dataset(
         return _cifar10(data_dir, download, device)
     if is_folder(source):
         return _parquet_folder(Path(source), data_dir, device)
+    if Path(source).suffix == ".npz":
+        return _arrays_file(Path(source), device)
     if Path(source).suffix or len(Path(source).parts) > 1:
         raise MissingDataError(f"data set folder {str(source)!r} does not exist or is not a folder")
-    raise unknown_name("data set", str(source), [*_NAMES, "a folder of Parquet files"])
+    raise unknown_name("data set", str(source), [*_NAMES, "a folder of Parquet files", "an .npz file"])
 
 
 @dataclass(frozen=True)
@@ -316,10 +325,74 @@ def _parquet_folder(folder: Path, data_dir: Path | None, device: torch.device | 
         arrays: Sequence[npt.NDArray[Any]] = decode()
     else:
         arrays = kept_or_decoded([*files["train"], *files["test"]], f"train {len(files['train'])}", decode, cache)
-    name = folder.resolve().name.replace("_", "-")
-    # What comes from a folder never carries the name of the official archive or of the embedded data.
-    name = f"{name}-parquet" if name in _NAMES else name
+    name = _name_of(folder.resolve().name, "parquet")
     return make_dataset(name, (arrays[0], arrays[1]), (arrays[2], arrays[3]), device)
+
+
+def _name_of(name: str, kind: str) -> str:
+    """Name of a data set of one's own, which is never that of the official archive or of the embedded data."""
+    name = name.replace("_", "-")
+    return f"{name}-{kind}" if name in _NAMES else name
+
+
+def _arrays_file(file: Path, device: torch.device | str) -> Dataset:
+    """The arrays of an .npz file.
+
+    Raises:
+        MissingDataError: There is no such file.
+        CorruptFileError: It is no such file, or an array is missing or none of images or labels.
+    """
+    check_file(file, "file of images", MAX_FILE_BYTES)
+    try:
+        # Opened here, because NumPy leaves a file open that turns out to be no archive.
+        with open(file, "rb") as source, np.load(source, allow_pickle=False) as content:
+            _check_members(content)
+            parts = [content[name] for name in ARRAYS]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(f"cannot read images from {str(file)!r}: {reason or type(error).__name__}") from None
+    splits = []
+    for name, images, labels in (("train", *parts[:2]), ("test", *parts[2:])):
+        images = images[:, None] if images.ndim == 3 else images
+        if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= len(images) <= MAX_IMAGES or 0 in images.shape:
+            raise CorruptFileError(
+                f"{name}_images in {str(file)!r} are {images.dtype} {images.shape}: allowed are uint8"
+                f" (n, channels, height, width) or (n, height, width), n at most {MAX_IMAGES:,}"
+            )
+        if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+            raise CorruptFileError(
+                f"{name}_labels in {str(file)!r} are {labels.dtype} {labels.shape}: allowed are whole numbers, one for"
+                f" each of the {len(images):,} images"
+            )
+        splits.append((np.ascontiguousarray(images), labels.astype(np.int64)))
+    if splits[0][0].shape[1:] != splits[1][0].shape[1:]:
+        raise CorruptFileError(f"training and test images in {str(file)!r} have different sizes")
+    return make_dataset(_name_of(file.resolve().stem, "npz"), splits[0], splits[1], device)
+
+
+def _check_members(content: Any) -> None:
+    """Refuse an archive that lacks an array, or promises more bytes than it may.
+
+    Raises:
+        ValueError: It does.
+    """
+    missing = [name for name in ARRAYS if name not in content.files]
+    if missing:
+        raise ValueError(f"it has no {', '.join(missing)}; its arrays are {', '.join(content.files)[:200] or 'none'}")
+    num_bytes = sum(member.file_size for member in content.zip.infolist())
+    if num_bytes > MAX_FILE_BYTES:
+        raise ValueError(f"its arrays have {num_bytes:,} bytes: allowed are at most {MAX_FILE_BYTES:,}")
 
 
 def _decode_splits(folder: Path, files: dict[str, list[Path]]) -> list[npt.NDArray[Any]]:

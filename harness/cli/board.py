@@ -29,7 +29,8 @@ NUM_REPLICATES = 1000
 
 def leaderboard(
     spaces: Annotated[
-        list[str] | None, typer.Option("--space", help="Spaces to show [default: all]; repeatable.")
+        list[str] | None,
+        typer.Option("--space", help="Spaces to show, or TOML files of others [default: all]; repeatable."),
     ] = None,
     entries: Annotated[
         Path | None, typer.Option("--entries", help="Folder of entries [default: the entries of the package].")
@@ -65,8 +66,8 @@ def leaderboard(
     from harness.leaderboard.sheets import sheets_of
     from harness.report.sheets import print_sheet
 
-    found = read_entries(entries or entries_dir(), _say_broken)
     names = [get_space(name).name for name in spaces or list_spaces()]
+    found = read_entries(entries or entries_dir(), _say_broken)
     if out is not None:
         check_before(out, figures)
         if readme is not None:

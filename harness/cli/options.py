@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from channel_bench.cli.options import SPACES_HELP
 from channel_bench.errors import ArgumentError
-from channel_bench.space import list_spaces
 from channel_bench.support.durable import check_writable
 
 ValidateOnOption = Annotated[
@@ -20,7 +20,7 @@ ValidateOnOption = Annotated[
         help="Images to score on: a part held out of the training images (holdout), or the test images (test).",
     ),
 ]
-SpaceOption = Annotated[str, typer.Option("--space", help=f"One of {', '.join(list_spaces())}.")]
+SpaceOption = Annotated[str, typer.Option("--space", help=SPACES_HELP)]
 RunOption = Annotated[
     int | None, typer.Option("--run", help="Take one run of each network as the truth [default: the mean over runs].")
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from channel_bench.cli.options import (
+    SPACES_HELP,
     DataDirOption,
     DatasetOption,
     DeviceOption,
@@ -24,7 +25,7 @@ from channel_bench.cli.options import (
     ThreadsOption,
 )
 from channel_bench.errors import ArgumentError
-from channel_bench.space import get_space, list_spaces
+from channel_bench.space import get_space
 from channel_bench.support.durable import check_writable
 from channel_bench.support.processes import num_cores
 from channel_bench.support.terminal import print_json, print_table, progress, resumable, say, show
@@ -210,7 +211,7 @@ def _requests(
 
     several = len(methods) > 1 or seeds > 1
     if several:
-        out = out or Path(f"scores-{options.space}")
+        out = out or Path(f"scores-{get_space(options.space).name}")
     elif out is not None and out.suffix != ".parquet":
         raise ArgumentError(f"score file {str(out)!r} must end in .parquet")
     elif no_truth and out is None:
@@ -266,9 +267,7 @@ def check(
     ],
     space: Annotated[
         str,
-        typer.Option(
-            "--space", help=f"One of {', '.join(list_spaces())}; the mini spaces take seconds, others longer."
-        ),
+        typer.Option("--space", help=f"{SPACES_HELP[:-1]}; the mini spaces take seconds, others longer."),
     ] = "resnet-mini",
     option: Annotated[
         list[str] | None, typer.Option("--option", help="Option of the method, NAME=VALUE; repeatable.")

@@ -95,6 +95,11 @@ class Hardware:
 
     def cells(self, setting: Setting) -> list[Cell]:
         """The trainings first."""
+        if setting.space.own_layers:
+            raise ArgumentError(
+                f"experiment 'hardware' also times a full space of the family, {setting.space.family!r} has none: take"
+                " a space of family 'resnet' or 'mobilenet'"
+            )
         return [
             *(Cell(f"search-seed{seed}", {"seed": seed}) for seed in setting.seeds),
             *(Cell(f"choices-seed{seed}", {"seed": seed}) for seed in setting.seeds),

@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
-from channel_bench.space import NUM_ARCHS, Space
+from channel_bench.space import NUM_ARCHS, Space, is_own
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.reading import MIB, is_file, is_there, parse_json, read_file
 from channel_bench.table import shipped
 from harness.judge.groups import check_name, numbered
 from harness.leaderboard.keys import ENTRY_KEYS, check_entry, check_url
 from harness.score_formats import MAX_SCORE_BYTES, parquet_of
-from harness.scores import Scores, read_scores
+from harness.scores import Scores, read_scores, space_facts
 
 MIN_SHARE = 0.99
 """Share of the architectures that an entry has to score."""
@@ -224,7 +224,7 @@ def make_entry(
     columns = [f"seed{seed}" for seed in seeds] if len(rankings) > 1 else ["score"]
     texts = [space.text(int(index)) for index in indices]
     values = {column: each.values for column, each in zip(columns, rankings, strict=True)}
-    data = parquet_of({"arch": texts, **values})
+    data = parquet_of({"arch": texts, **values}, space_facts(space) if is_own(space) else None)
     slug = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in method)
     file = f"{slug}.{space.name}.parquet"
     result = {

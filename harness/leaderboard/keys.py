@@ -114,7 +114,9 @@ class _Check:
     def result(self, space: str, value: Any, is_baseline: bool) -> None:
         """What an entry says of one space."""
         if space not in list_spaces():
-            raise unknown_name(f"space in entry {str(self._path)!r}", space, list_spaces())
+            raise unknown_name(
+                f"space in entry {str(self._path)!r}", space, [*list_spaces(), "those of --space FILE.toml"]
+            )
         self.keys(f"results of {space}", value, RESULT_KEYS)
         if value["scores"] is not None:
             self.scores(space, value["scores"])

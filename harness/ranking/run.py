@@ -35,7 +35,7 @@ from channel_bench.training.step import arithmetic
 from harness.method import Evaluator, Method, plugin_errors, score_all
 from harness.methods import find_method, get_method
 from harness.ranking.request import RankRequest
-from harness.scores import Scores, make_scores, write_scores
+from harness.scores import Scores, make_scores, space_facts, write_scores
 from harness.task import Task
 
 Columns = dict[str, FloatArray]
@@ -207,7 +207,7 @@ def rank_to_file(
             during the ranking.
         StorageError: A file cannot be written.
     """
-    identity = {"method": name, "space": task.space.name, **settings(task, options, code)}
+    identity = {"method": name, **space_facts(task.space), **settings(task, options, code)}
     place = Workplace(path.with_name(path.name + ".partial"), identity)
     scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, code, place, show=True)
     if scores.facts.get("options_sha256") != identity.get("options_sha256"):

@@ -27,7 +27,7 @@ from channel_bench.errors import missing_package, printable
 from channel_bench.space import NUM_ARCHS, NUM_WIDTHS, FloatArray
 from channel_bench.support.page import assemble, common_parts, pack_array
 from channel_bench.support.terminal import finite
-from channel_bench.table.explore import ROLES
+from channel_bench.table.explore import roles_of
 from channel_bench.table.ranks import ACCURACY_DECIMALS
 from harness.judge.comparison import Row
 from harness.judge.details import Detail
@@ -256,7 +256,7 @@ def _true_effects(report: Report) -> list[list[float]] | None:
 def _slots(report: Report) -> list[dict[str, Any]]:
     space = report.arrays.space
     channels = space.channel_counts([(digit,) * len(space.max_channels) for digit in range(1, NUM_WIDTHS + 1)])
-    roles = ROLES[space.family]
+    roles = roles_of(space)
     return [{"role": role, "channels": column} for role, column in zip(roles, channels.T.tolist(), strict=True)]
 
 

@@ -272,9 +272,9 @@ class Walk:
         layer = position.layer
         if layer is position.block[0]:
             at = at._replace(skip=at.x if position.block[-1].skip else None)
-        # Does the layer read a slot whose width is not decided yet? A depthwise layer (it reads the slot that it
-        # writes) keeps that slot open, because it acts on each channel alone.
-        branches = layer.reads not in (IMAGE, layer.writes) and layer.reads not in at.digits
+        # Does the layer read a slot whose width is not decided yet? A depthwise layer keeps that slot open, because it
+        # acts on each channel alone.
+        branches = layer.reads != IMAGE and not layer.depthwise and layer.reads not in at.digits
         # Does it write one? Then it is run once, at the largest width that is still to come.
         opens = layer.writes not in at.digits and layer.reads != layer.writes
         digit_out = self._digit_out(layer, at, opens)
@@ -291,8 +291,8 @@ class Walk:
         """Width at which a layer is run: the largest to come of a slot that it opens, else that of the closed slot."""
         if opens:
             return max(node.most(layer.writes) for node in at.nodes)
-        # The slot of a depthwise layer may still be open; then it is as wide as what the layer reads.
-        return self._width(at.x, layer.writes) if layer.depthwise else at.digits[layer.writes]
+        # A layer that writes the slot that it reads is as wide as that, whether the slot is open or closed.
+        return self._width(at.x, layer.writes) if layer.reads == layer.writes else at.digits[layer.writes]
 
     def _branch(self, position: _Position, at: _Waiting, digit_out: int, opens: bool) -> None:
         """Run a layer that reads an open slot at every digit of it that is below, for the price of the widest."""
@@ -309,10 +309,13 @@ class Walk:
         for place, digit in enumerate(chosen):
             after = at._replace(x=y[:, place], nodes=[node[digit] for node in at.nodes])
             if not position.free:
-                # A later layer asks for the width: the slot closes here, and so does the block's input where that is
-                # of the same slot.
-                cut = None if at.skip is None else self._narrow(at.skip, slot, digit)
-                after = after._replace(skip=cut, digits=at.digits | {slot: digit})
+                # A later layer asks for the width: the slot closes here, and so do the block's input and what the layer
+                # writes where they are of the same slot.
+                if at.skip is not None and position.block[0].reads == slot:
+                    after = after._replace(skip=self._narrow(at.skip, slot, digit))
+                if position.layer.writes == slot:
+                    after = after._replace(x=self._narrow(after.x, slot, digit))
+                after = after._replace(digits=at.digits | {slot: digit})
             self._wait(after, opens)
 
     def _wait(self, at: _Waiting, opens: bool) -> None:

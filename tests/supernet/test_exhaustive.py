@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standalone import cut_out
@@ -69,6 +70,23 @@ def test_siblings_give_the_same_together_as_alone(name, bundle_elements):
     for path in PATHS:
         found = all_logits(net, pixels(5), archs, path, bundle_elements=bundle_elements)
         assert (found - one_by_one(net, pixels(5), archs, path)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
+@pytest.mark.parametrize(("path", "num_groups", "norm_per_width"), [("left", 4, False), ("right", 5, True)])
+def test_sub_networks_of_a_family_of_ones_own_equal_those_run_one_by_one(family, path, num_groups, norm_per_width):
+    space = space_of(family)
+    net = Supernet(space, torch.Generator().manual_seed(0), num_groups, norm_per_width).double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in (*net.scales.values(), *net.shifts.values()):
+            parameter.add_(torch.rand(parameter.shape, generator=generator, dtype=torch.float64))
+    archs = space.sample(50, np.random.default_rng(0))
+    exact = one_by_one(net, pixels(5), archs, path)
+    for bundle_elements in (1, 3000, 2**40):
+        found = all_logits(net, pixels(5), archs, path, bundle_elements=bundle_elements)
+        assert (found - exact).abs().max() < 1e-9
+    assert len(torch.unique(exact.argmax(2))) > 2
 
 
 ANY_ARCHS = st.lists(st.tuples(*[st.integers(1, 4)] * 7), min_size=1, max_size=12, unique=True)

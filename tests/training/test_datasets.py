@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -241,3 +242,74 @@ def test_cifar10_is_read_through_torchvision(tmp_path, monkeypatch):
     assert data.name == "cifar10"
     assert (data.train_images.numpy() == train["data"].reshape(-1, 3, 32, 32)).all()
     assert data.test_labels.tolist() == test["labels"]
+
+
+def arrays(**changes):
+    """What an .npz file of images holds; None leaves an array out."""
+    rng = np.random.default_rng(0)
+    made = {
+        "train_images": rng.integers(0, 256, (12, 3, 8, 6), np.uint8),
+        "train_labels": np.arange(12, dtype=np.int32) % 4,
+        "test_images": rng.integers(0, 256, (5, 3, 8, 6), np.uint8),
+        "test_labels": np.arange(5, dtype=np.uint8) % 4,
+    }
+    return {name: array for name, array in (made | changes).items() if array is not None}
+
+
+def test_arrays_of_a_file_are_the_images(tmp_path):
+    made = arrays()
+    np.savez_compressed(tmp_path / "my_photos.npz", **made)
+    data = load_dataset(str(tmp_path / "my_photos.npz"))
+    assert (data.name, data.image_shape) == ("my-photos", (3, 8, 6))
+    for name, array in made.items():
+        assert np.array_equal(getattr(data, name).numpy(), array)
+    assert (data.train_images.dtype, data.test_labels.dtype) == (torch.uint8, torch.int64)
+    np.savez(
+        tmp_path / "digits.npz",
+        **arrays(train_images=made["train_images"][:, 0], test_images=made["test_images"][:, 0]),
+    )
+    grey = load_dataset(tmp_path / "digits.npz")
+    assert (grey.name, grey.image_shape) == ("digits-npz", (1, 8, 6))
+    assert grey.digest != data.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_labels": None}, "it has no test_labels; its arrays are train_images, train_labels, test_images"),
+        ({"train_images": np.zeros((12, 3, 8, 6))}, "train_images in .* are float64 .12, 3, 8, 6.: allowed are uint8"),
+        ({"train_images": np.zeros(12, np.uint8)}, "train_images in .* are uint8 .12,.: allowed are uint8"),
+        ({"test_images": np.zeros((0, 3, 8, 6), np.uint8)}, "test_images in .* are uint8 .0, 3, 8, 6."),
+        (
+            {"train_labels": np.zeros(11, np.int64)},
+            "train_labels in .* are int64 .11,.: allowed are whole numbers, one",
+        ),
+        ({"train_labels": np.zeros(12)}, "train_labels in .* are float64"),
+        ({"train_labels": np.array([None] * 12)}, "cannot read images from .*: Object arrays cannot be loaded"),
+        ({"test_images": np.zeros((5, 3, 8, 8), np.uint8)}, "training and test images in .* have different sizes"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_arrays_is_named(changes, message, tmp_path):
+    np.savez(tmp_path / "wrong.npz", **arrays(**changes))
+    with pytest.raises(CorruptFileError, match=message):
+        load_dataset(tmp_path / "wrong.npz")
+
+
+def test_a_file_that_holds_no_arrays_is_refused(tmp_path):
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "folder.npz").mkdir()
+    os.mkfifo(tmp_path / "pipe.npz")
+    np.savez(tmp_path / "whole.npz", **arrays())
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-200])
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:  # a header that promises more than any memory
+        for name in arrays():
+            header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2000000, 1000, 100000, 100), }"
+            padded = header.ljust(118 - 1) + b"\n"
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded)
+    for name in ("text", "pipe", "cut", "bomb"):
+        with pytest.raises(CorruptFileError):
+            load_dataset(tmp_path / f"{name}.npz")
+    with pytest.raises(MissingDataError, match="has no file train"):  # any folder may be one of Parquet files
+        load_dataset(tmp_path / "folder.npz")
+    with pytest.raises(MissingDataError, match="does not exist"):
+        load_dataset(tmp_path / "none.npz")

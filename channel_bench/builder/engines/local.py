@@ -24,6 +24,7 @@ from channel_bench.builder.engines import MAX_RETRIES, READY, TRAINER, Attempt, 
 from channel_bench.builder.store import RunStore
 from channel_bench.errors import BuildError
 from channel_bench.record import Job
+from channel_bench.space.own import for_worker
 
 IDLE_S = 0.2
 """How often a worker without a job asks for one, while other builders still hold some."""
@@ -69,6 +70,7 @@ class LocalEngine:
         self._command = [sys.executable, "-m", "channel_bench.builder.engines.worker", "--store", str(store.folder)]
         self._command += ["--dataset", dataset, "--threads", str(threads)]
         self._command += ["--trainer", trainer, "--options", json.dumps(options or {})]
+        self._command += ["--space", for_worker(store.space)]
         if data_dir is not None:
             self._command += ["--data-dir", str(data_dir)]
         # Workers find the package where this process found it, installed or not.

@@ -31,6 +31,7 @@ from channel_bench.builder.engines import MAX_RETRIES, TRAINER, Attempt, Outcome
 from channel_bench.builder.store import RunStore
 from channel_bench.errors import ArgumentError, BuildError, ChannelBenchError, missing_package
 from channel_bench.record import Job, RunRecord
+from channel_bench.space.own import for_worker
 from channel_bench.support.processes import num_cores
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class _Setup:
     token: Path
     """A file in the folder that no other folder has."""
     space: str
+    """As `channel_bench.space.own.for_worker` writes it."""
     recipe: dict[str, Any]
     on_gpu: bool
     threads: int
@@ -193,13 +195,13 @@ class Worker:
 
         from channel_bench.builder.engines.trainer import JobTrainer
         from channel_bench.recipe import Recipe
-        from channel_bench.space import get_space
+        from channel_bench.space.own import in_worker
 
         torch.set_num_threads(setup.threads)
         self._sees_folder = setup.token.exists()
         store = RunStore.open(setup.folder) if self._sees_folder else None
         images = dataset.to("cuda" if setup.on_gpu else "cpu")
-        space, recipe = get_space(setup.space), Recipe.from_dict(setup.recipe)
+        space, recipe = in_worker(setup.space), Recipe.from_dict(setup.recipe)
         self._trainer = JobTrainer(space, recipe, images, store, setup.trainer, setup.options)
 
     def version(self) -> str:
@@ -246,7 +248,7 @@ class RayEngine:
         self._setup = _Setup(
             folder=folder,
             token=folder / token.relative_to(store.folder),
-            space=store.info.space,
+            space=for_worker(store.space),
             recipe=store.info.recipe,
             on_gpu=cluster.on_gpu,
             threads=threads,

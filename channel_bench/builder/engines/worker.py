@@ -21,6 +21,7 @@ from channel_bench.builder.engines import READY
 from channel_bench.builder.engines.trainer import JobTrainer
 from channel_bench.builder.store import RunStore
 from channel_bench.record import Job
+from channel_bench.space.own import in_worker
 from channel_bench.training.datasets import load_dataset
 from channel_bench.training.devices import pick_device
 
@@ -29,6 +30,7 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--space", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--device", required=True)
@@ -43,11 +45,12 @@ def main() -> None:
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
 
     torch.set_num_threads(arguments.threads)
+    space = in_worker(arguments.space)
     store = RunStore.open(arguments.store)
     device = pick_device(arguments.device)
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, device=device)
     assert dataset.digest == store.info.dataset_digest
-    trainer = JobTrainer(store.space, store.recipe, dataset, store, arguments.trainer, arguments.options)
+    trainer = JobTrainer(space, store.recipe, dataset, store, arguments.trainer, arguments.options)
     print(READY, file=answers)
     while True:
         stack = [Job(**fields) for fields in json.loads(jobs.get())]

@@ -1,10 +1,10 @@
-"""The networks of the table: one family per file, built for a width tuple and initialised from a generator.
+"""The networks: a built-in family per file, others from their layers; built for widths, drawn from a generator.
 
     >>> model = build_model(get_space("resnet"), "4344424", torch.Generator().manual_seed(0))
 
-Both families fix the same facts: 3x3 stride-2 stem, two stages at a half and a quarter of the input's size, batch
-normalisation after every convolution, no bias but in the linear layer. A skip connection joins equal widths only,
-because the slots tie them; nothing is padded or projected.
+Both built-in families fix the same facts: 3x3 stride-2 stem, two stages at a half and a quarter of the input's size,
+batch normalisation after every convolution, no bias but in the linear layer. A skip connection joins equal widths only,
+because the slots tie them; nothing is padded or projected. Networks of other families are made by layered.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from channel_bench.space import Space
+from channel_bench.training.models.layered import LayerNetwork
 from channel_bench.training.models.mobilenet import MobileNet
 from channel_bench.training.models.resnet import ResNet
 
@@ -42,9 +43,11 @@ def build_model(space: Space, arch: Any, generator: torch.Generator) -> nn.Modul
     return model
 
 
-def blank_model(space: Space, channels: Sequence[int]) -> ResNet | MobileNet:
+def blank_model(space: Space, channels: Sequence[int]) -> ResNet | MobileNet | LayerNetwork:
     """A network of these channels on the meta device: shapes without memory, and nothing drawn from a generator."""
     with torch.device("meta"):
+        if space.own_layers:
+            return LayerNetwork(space.own_layers, channels, space.input_shape[0], space.num_classes)
         return _FAMILIES[space.family](channels, space.input_shape[0], space.num_classes)
 
 

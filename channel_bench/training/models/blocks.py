@@ -1,4 +1,4 @@
-"""Layers as the networks of both families put them together, by PyTorch's operations or by fused kernels.
+"""Layers as the networks of all families put them together, by PyTorch's operations or by fused kernels.
 
 A convolution is followed by its batch normalisation, then by a sum with a skip connection, a ReLU, both or neither.
 """
@@ -32,6 +32,16 @@ def run_block(block: nn.Sequential, x: Tensor, skip: Tensor | None = None, *, re
         elif not isinstance(module, nn.ReLU):
             x = module(x)
     return x
+
+
+def run_layer(conv: nn.Module, norm: nn.BatchNorm2d, x: Tensor, skip: Tensor | None = None, *, relu: bool) -> Tensor:
+    """A convolution, its normalisation, a sum with a skip connection where there is one, and a ReLU where asked."""
+    y: Tensor = conv(x)
+    if norm.training and is_wanted(x):
+        return _fused(norm, y, skip, relu)
+    y = norm(y)
+    y = y if skip is None else skip + y
+    return functional.relu(y) if relu else y
 
 
 def _fused(norm: nn.BatchNorm2d, x: Tensor, skip: Tensor | None, relu: bool) -> Tensor:

@@ -94,29 +94,17 @@ class StackedModel(nn.Module):
             (batch, S, num_classes).
         """
         x = images.flatten(1, 2).contiguous(memory_format=torch.channels_last)
-        x = self._sequence(x, "stem.0", activate_last=True)
-        if self.space.family == "resnet":
-            for block in range(1, 6):
-                y = self._sequence(x, f"block{block}.0", f"block{block}.3")
-                x = functional.relu(y if block == 3 else x + y)
-        else:
-            for block in range(1, 5):
-                y = self._sequence(x, f"block{block}.0", f"block{block}.3", f"block{block}.6")
-                x = y if block == 3 else x + y
-            x = self._sequence(x, "out.0", activate_last=True)
+        for block in self.space.blocks:
+            y = x
+            for layer in block:
+                y = self.layers[_key(layer.norm)](self.layers[layer.key](y))
+                y = x + y if layer.skip else y
+                y = functional.relu(y) if layer.relu else y
+            x = y
         with no_autocast(x):
             features = pool_in_fp32(x).view(len(x), self.num_nets, -1)
             logits = torch.einsum("bsf,sfc->bsc", features, self.classifier_weight)
             return logits + self.classifier_bias
-
-    def _sequence(self, x: Tensor, *convs: str, activate_last: bool = False) -> Tensor:
-        """Convolution and normalisation of each name, with an activation after each but the last."""
-        for conv in convs:
-            parent, _, position = conv.rpartition(".")
-            x = self.layers[_key(f"{parent}.{int(position) + 1}")](self.layers[_key(conv)](x))
-            if activate_last or conv != convs[-1]:
-                x = functional.relu(x)
-        return x
 
 
 def _key(name: str) -> str:

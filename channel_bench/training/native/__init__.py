@@ -29,6 +29,7 @@ from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
 from channel_bench.space import Space
+from channel_bench.space.layers import Layer
 from channel_bench.support.compiled import load_library
 from channel_bench.training.datasets import Dataset, TrainLoader, normalise
 from channel_bench.training.run import make_record, run_generators
@@ -100,11 +101,23 @@ def reason_not(space: Space, recipe: Recipe, dataset: Dataset, device: torch.dev
     height, width = dataset.image_shape[1:]
     if height != width or height % 4:
         return f"images of {height}x{width} are not square with an edge divisible by 4"
+    for layer in space.own_layers[:-1]:
+        if not _has_kernel_for(layer):
+            return (
+                f"layer {layer.name!r} of family {space.family!r} is a {layer.kernel}x{layer.kernel} convolution of"
+                f" stride {layer.stride}: the native trainer has 3x3 of stride 1 and 2, 1x1 of stride 1"
+            )
     try:
         _library()
     except ArgumentError as error:
         return str(error)
     return None
+
+
+def _has_kernel_for(layer: Layer) -> bool:
+    """Whether the program has a convolution for a layer; a stride of 2 halves a size, so the size is even."""
+    is_halved = layer.stride == 2 and layer.kernel == 3 and layer.input_size[0] % 2 == 0
+    return is_halved or (layer.stride == 1 and layer.kernel in ((3,) if layer.depthwise else (1, 3)))
 
 
 def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
