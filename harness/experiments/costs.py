@@ -364,8 +364,9 @@ def _draw(measured: Measured, setting: Setting) -> Figure:
             places.setdefault((round(spent, 1), round(regret, 3)), []).append(key.removeprefix("search-"))
     for place, names in places.items():
         left.plot(*place, "o", color="C0", markersize=4)
-        side, shift = ("right", -4) if len(names) > 1 else ("left", 4)  # two names are long, and others lie beside them
-        left.annotate(", ".join(names), place, (shift, 3), textcoords="offset points", fontsize=8, ha=side)
+        # Two names are long, and the room above is for those of the neighbours.
+        shift, side = (-3, "top") if len(names) > 1 else (3, "bottom")
+        left.annotate(", ".join(names), place, (4, shift), textcoords="offset points", fontsize=8, va=side)
     left.margins(x=0.12)
     middle = measured[BASELINES]["budgets"]["0.5"]
     if middle["free"]["regret"] is not None:
