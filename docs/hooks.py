@@ -2,13 +2,15 @@
 
 A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` for the help of every command,
 ``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports,
-``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- results of the optimisers -->`` for
-that of data/optimisers, ``<!-- the data sheet -->`` for data/README.md without the front matter that dataset hubs read.
+``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- claims of the papers -->`` for what
+they conclude, ``<!-- results of the optimisers -->`` for the page of data/optimisers, ``<!-- the data sheet -->`` for
+data/README.md without the front matter that dataset hubs read.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -37,6 +39,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         ("<!-- columns of a table -->", columns),
         ("<!-- rooms -->", rooms),
         ("<!-- results of the experiments -->", experiments),
+        ("<!-- claims of the papers -->", claims),
         ("<!-- results of the optimisers -->", optimisers),
         ("<!-- the data sheet -->", data_sheet),
     ):
@@ -60,6 +63,26 @@ def columns() -> str:
 def experiments() -> str:
     """The pages of all experiments, their titles one level down."""
     return "\n".join(f"#{path.read_text()}" for path in sorted(EXPERIMENTS.glob("*.md")))
+
+
+def claims() -> str:
+    """Every claim of every experiment, a row each, with what each space says of it."""
+    spaces = ("resnet-mini", "mobilenet-mini")
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for path in sorted(EXPERIMENTS.glob("*.json")):
+        result = json.loads(path.read_text())
+        for claim in result["claims"]:
+            row = found.setdefault((result["experiment"], claim["statement"]), {"unit": claim["unit"]})
+            interval = "" if claim["low"] is None else f" ({claim['low']:+.2f} to {claim['high']:+.2f})"
+            is_open = claim["verdict"] == "cannot be told"
+            row[result["space"]] = f"{claim['effect']:+.2f}{interval}" + (
+                "" if is_open else f", **{claim['verdict']}**"
+            )
+    lines = [f"| experiment | claim | {' | '.join(spaces)} | unit |", "|---" * (3 + len(spaces)) + "|"]
+    for (experiment, statement), row in found.items():
+        effects = " | ".join(row.get(space, "-") for space in spaces)
+        lines.append(f"| `{experiment}` | {statement} | {effects} | {row['unit']} |")
+    return "\n".join(lines)
 
 
 def optimisers() -> str:
