@@ -1,6 +1,9 @@
 """Optimisers on the table: replay against hand-made tables, judging by hand, ranks against scipy, the command."""
 
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -297,6 +300,29 @@ def test_searches_are_kept_and_go_on(table, tmp_path):
     path.write_bytes(kept[: len(kept) // 2])
     with pytest.raises(CorruptFileError, match="holds no searches .*delete it to search again"):
         run_searches("random_search", replay, 3, tmp_path)
+
+
+def test_a_killed_study_keeps_its_searches(table, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; import channel_bench as cb, harness.optimise.run as run\n"
+        "from harness.optimise.replay import Replay; run.CHUNK_S = 0.02\n"
+        "run.run_searches('random_search', Replay(cb.load('resnet-mini'), 30.0), 10**6, Path(sys.argv[1]))\n"
+    )
+    path = tmp_path / "random_search.resnet-mini.parquet"
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path])
+    try:
+        for _ in range(600):
+            if path.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    replay, counts = Replay(table, 30.0), []
+    found = run_searches("random_search", replay, 5, tmp_path, on_done=counts.append)
+    assert counts[0] >= 1
+    fresh = run_searches("random_search", replay, 5)
+    assert [trace.indices.tolist() for trace in found] == [trace.indices.tolist() for trace in fresh]
 
 
 def test_processes_find_what_one_process_finds(table):
