@@ -190,8 +190,8 @@ def test_tests_between_methods(report):
     assert [report.paired(*each).p_adjusted for each in shown] == expected
     back = report.paired("shuffled", "good")
     assert back.difference.interval.high == -pair.difference.interval.low and back.p_adjusted == pair.p_adjusted
-    with pytest.raises(UnknownNameError, match="does not compare 'flops' with 'params'"):
-        report.paired("flops", "params")
+    with pytest.raises(UnknownNameError, match="does not compare 'flops' with 'flosp'"):
+        report.paired("flops", "flosp")
 
 
 def test_holm_by_hand():
