@@ -40,15 +40,18 @@ def overview_sheet(boards: Sequence[Board]) -> Sheet:
     ]
     ceilings = [None if board.report is None else board.report.comparison.ceiling for board in boards]
     lines.append(["noise ceiling", *("-" if each is None else decimals(each.kendall, 3) for each in ceilings)])
+    marks = ["#: rank, shared by rows not significantly worse than its first"] * any(
+        any(board.ranks.values()) for board in boards
+    )
+    marks += [_SINGLE] * any(len(row.rankings) == 1 for report in reports for row in report.comparison.methods)
     level = f"; in brackets the {reports[0].level:.0%} interval" if reports and reports[0].num_replicates else ""
     return Sheet(
         f"Kendall tau-b with trained accuracy{level}",
         ["method", *(board.space for board in boards)],
         lines,
         [
-            *[f"#: {_RANKS}"] * any(any(board.ranks.values()) for board in boards),
             "reported: a number of a paper, without scores to recompute it from; free: needs no training",
-            *[_SINGLE] * any(len(row.rankings) == 1 for report in reports for row in report.comparison.methods),
+            *["; ".join(marks)] * bool(marks),
         ],
     )
 
@@ -122,7 +125,7 @@ def _single(row: Row) -> str:
     return " *" if len(row.rankings) == 1 else ""
 
 
-_SINGLE = "*: one supernet only, so that the interval says nothing of other seeds"
+_SINGLE = "*: one supernet, so the interval is not over seeds"
 
 
 def _gmac(kind: str, compute: Mapping[str, Any]) -> str:
