@@ -4,7 +4,7 @@ A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` 
 ``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports,
 ``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- results of the optimisers -->`` for
 that of data/optimisers, ``<!-- the data sheet -->`` for data/README.md without the front matter that dataset hubs read,
-``<!-- pages of the site -->`` for links to the interactive pages that data/scripts/site.py puts beside the documentation.
+``<!-- pages of the site -->`` for links to the pages that data/scripts/site.py puts beside the documentation.
 """
 
 from __future__ import annotations

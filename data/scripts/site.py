@@ -73,7 +73,16 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pages = write_pages(Path(folder), arguments.replicates)
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", arguments.out.resolve()]
+        command = [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--quiet",
+            "--site-dir",
+            arguments.out.resolve(),
+        ]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, PAGES: folder}).returncode
     if code == 0:
         print(f"wrote {arguments.out}: the documentation, and {', '.join(path.name for path in pages)}")
