@@ -13,7 +13,6 @@ import numpy as np
 from harness.judge.comparison import Row
 from harness.judge.verdict import Report
 from harness.leaderboard.board import Board
-from harness.leaderboard.entries import Entry
 from harness.leaderboard.keys import REPORTED_KEYS
 from harness.report.sheets import Sheet, decimals
 from harness.report.verdict_sheets import interval_text, interval_words
@@ -109,7 +108,7 @@ def _board_line(row: Row, board: Board) -> list[str]:
         _shown_name(entry.method, row.kind == "baseline"),
         str(len(row.rankings) or "-"),
         decimals(row.kendall, 3),
-        interval_text(board.report and board.report.interval(row.name)) + _single(row),
+        interval_text(None if board.report is None else board.report.interval(row.name)) + _single(row),
         decimals(row.spearman, 3),
         decimals(row.pearson, 3),
         "-" if row.of_ceiling is None else decimals(row.of_ceiling.kendall, 3),
@@ -135,8 +134,8 @@ def _gmac(kind: str, compute: Mapping[str, Any]) -> str:
 
 
 _RANKS = (
-    "rank in the space, shared by rows that tests cannot tell apart; a row that is significantly worse than the first of"
-    " the rank above begins a new one (paired tests of all pairs, after Holm)"
+    "rank in the space, shared by rows that tests cannot tell apart; a row that is significantly worse than the first"
+    " of the rank above begins a new one (paired tests of all pairs, after Holm)"
 )
 
 

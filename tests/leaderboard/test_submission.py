@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -109,8 +110,6 @@ def test_what_is_wrong_is_one_line_whichever_entry_is_asked_for(change, message,
     change(folder)
     code, output, errors = run_cli("channel-harness", "check-entry", folder / "bad.json", "--replicates", 2)
     assert (code, output, errors.count("\n")) == (2, "", 1)
-    import re
-
     assert re.search(message, errors), errors
 
 
