@@ -124,7 +124,7 @@ def _single(row: Row) -> str:
     return " *" if len(row.rankings) == 1 else ""
 
 
-_SINGLE = "*: one supernet, so the interval is not over seeds"
+_SINGLE = "*: one supernet, no interval over seeds"
 
 
 def _gmac(kind: str, compute: Mapping[str, Any]) -> str:
