@@ -4,13 +4,15 @@ A page asks for it by a line of its own: ``<!-- commands of channel-bench -->`` 
 ``<!-- columns of a table -->`` for the schema, ``<!-- rooms -->`` for the sub-packages in the order of their imports,
 ``<!-- results of the experiments -->`` for the pages of data/experiments, ``<!-- claims of the papers -->`` for what
 they conclude, ``<!-- results of the optimisers -->`` for the page of data/optimisers, ``<!-- the data sheet -->`` for
-data/README.md without the front matter that dataset hubs read.
+data/README.md without the front matter that dataset hubs read, ``<!-- pages of the site -->`` for links to the pages
+that data/scripts/site.py puts beside the documentation.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -21,14 +23,18 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "data" / "experiments"
 OPTIMISERS = ROOT / "data" / "optimisers"
+PAGES = "CHANNEL_BENCH_PAGES"
+"""Environment variable by which data/scripts/site.py names a folder of pages; without it the site has none."""
 MARKER = re.compile(r"<!-- commands of (channel-\w+) -->")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the figures of the leaderboard, of the experiments and of the optimisers."""
+    """Add the figures of the leaderboard, of the experiments and of the optimisers, and the interactive pages."""
     board = ROOT / "data" / "leaderboard" / "kendall.png"
     for figure in [board, *sorted(EXPERIMENTS.glob("*.png")), *sorted(OPTIMISERS.glob("*.png"))]:
         files.append(File.generated(config, f"explanation/{figure.name}", abs_src_path=str(figure)))
+    for page in pages():
+        files.append(File.generated(config, page.name, abs_src_path=str(page)))
     return files
 
 
@@ -42,6 +48,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         ("<!-- claims of the papers -->", claims),
         ("<!-- results of the optimisers -->", optimisers),
         ("<!-- the data sheet -->", data_sheet),
+        ("<!-- pages of the site -->", page_links),
     ):
         if marker in markdown:
             markdown = markdown.replace(marker, content())
@@ -88,6 +95,23 @@ def claims() -> str:
 def optimisers() -> str:
     """The page of the optimisers without its title."""
     return (OPTIMISERS / "optimisers.md").read_text().partition("\n")[2]
+
+
+def pages() -> list[Path]:
+    """The interactive pages, where data/scripts/site.py builds the site."""
+    return sorted(Path(os.environ[PAGES]).glob("*.html")) if os.environ.get(PAGES) else []
+
+
+def page_links() -> str:
+    """Links to the interactive pages, or how they are made."""
+    kinds = {"explore": "the table of", "report": "every entry of the leaderboard, judged on"}
+    lines = []
+    for page in pages():
+        kind, _, space = page.stem.partition("-")
+        lines.append(f"- [{kinds[kind]} {space}]({page.name})" if space else f"- [the {kind}]({page.name})")
+    if not lines:
+        return "`python data/scripts/site.py --out site` builds this site with them."
+    return "\n".join(["They work in your browser and load nothing:", "", *lines])
 
 
 def data_sheet() -> str:

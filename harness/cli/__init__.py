@@ -21,6 +21,7 @@ for command in (
     judge.report,
     board.leaderboard,
     board.enter,
+    board.check_entry,
     search.search,
     optimise.optimise,
     experiment.experiment,

@@ -1,4 +1,4 @@
-"""Commands of the leaderboard: leaderboard, enter."""
+"""Commands of the leaderboard: leaderboard, enter, check-entry."""
 
 from __future__ import annotations
 
@@ -139,3 +139,34 @@ def enter(
     made = make_entry(rankings, method=method, paper=paper, url=url, code=code, notes=notes)
     written = write_entry(made, entries)
     say(f"wrote {', '.join(map(str, written))}; see 'channel-harness leaderboard --entries {entries}'")
+
+
+def check_entry(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Entries (.json) whose rows to recompute.")
+    ] = None,
+    entries: Annotated[
+        Path | None, typer.Option("--entries", help="Folder of all entries [default: that of the first FILE].")
+    ] = None,
+    external: Annotated[
+        Path | None,
+        typer.Option("--external", help="Folder of score files that are not public."),
+    ] = None,
+    replicates: ReplicatesOption = NUM_REPLICATES,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Check entries as a pull request is checked.
+
+    Reads every entry of the folder, holds every score file against its SHA-256, and prints the recomputed rows of
+    FILE in Markdown, with their ranks among all entries. The first thing that is wrong is one line and exit code 2.
+    A space whose table is not here is named and left out.
+    """
+    from harness.leaderboard.submission import check_folder, chosen_entries, submission_markdown
+
+    if entries is None and not files:
+        raise ArgumentError("nothing to check: give the file of an entry, or --entries FOLDER")
+    found = check_folder(entries or (files or [])[0].parent)
+    chosen = chosen_entries(found, files or [])
+    spaces = dict.fromkeys(space for entry in chosen for space in entry.results)
+    boards = [_board(found, space, external, replicates, data_dir) for space in spaces]
+    print(submission_markdown(chosen, len(found), boards), end="")

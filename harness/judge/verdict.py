@@ -82,7 +82,7 @@ class Report:
     details: list[Detail]
     """In the order of the comparison's rows."""
     differences: list[Paired]
-    """Of all pairs with a method in them, in the order of the rows; [] without replicates."""
+    """Of all pairs, in the order of the rows; [] without replicates."""
     noise: NoiseReport | None
     """None where no architecture has two runs."""
     table_sha256: str | None
@@ -248,7 +248,7 @@ def _arrays(evidence: Evidence, comparison: Comparison) -> Arrays:
 
 
 def _differences(comparison: Comparison, found: Bootstrap, level: float) -> list[Paired]:
-    pairs = [(a.name, b.name) for a, b in combinations(comparison.rows, 2) if "method" in (a.kind, b.kind)]
+    pairs = [(a.name, b.name) for a, b in combinations(comparison.rows, 2)]
     differences = {pair: found.difference(*pair, level=level) for pair in pairs}
     shown = shown_pairs(comparison)
     adjusted = dict(zip(shown, holm([differences[pair].p_value for pair in shown]), strict=True))

@@ -17,6 +17,7 @@ from typing import Any
 from channel_bench.errors import ChannelBenchError, MissingDataError
 from channel_bench.space import Space, get_space
 from channel_bench.table import Table
+from harness.judge.tiers import tiers
 from harness.judge.verdict import Report, make_report
 from harness.leaderboard.entries import Entry, read_entry_scores
 from harness.scores import Scores
@@ -35,6 +36,8 @@ class Board:
     """Those that report numbers of this space."""
     absent: dict[str, str] = field(default_factory=dict)
     """Entries whose scores are not here, and why."""
+    ranks: dict[str, int | None] = field(default_factory=dict)
+    """By the name of the row, shared where tests cannot tell rows apart (`harness.judge.tiers`); None untested."""
 
 
 def make_board(
@@ -44,6 +47,7 @@ def make_board(
     *,
     external_dir: Path | None = None,
     num_replicates: int = 1000,
+    budgets: Sequence[float] | None = (),
     on_step: Callable[[], object] | None = None,
     on_broken: Callable[[ChannelBenchError], object] | None = None,
 ) -> Board:
@@ -54,7 +58,8 @@ def make_board(
         space: Its name.
         table: Its truth; None where it is missing, so that only reported numbers are shown.
         external_dir: Folder of score files that are not public.
-        num_replicates: Of the bootstrap.
+        num_replicates: Of the bootstrap; 0 for no intervals, tests and ranks.
+        budgets: FLOPs within which the report shows choices, as `make_report`; the board itself needs none.
         on_step: As `make_report`.
         on_broken: Called with the error of each entry whose scores cannot be used; its row is left out and named in
             `absent`. Without it, such an error is raised.
@@ -71,8 +76,10 @@ def make_board(
         absent = dict.fromkeys((entry.method for entry in scored), "its table is not here")
     report = None
     if table is not None and rows.keys() - absent.keys():
-        report = make_report(groups, table, num_replicates=num_replicates, budgets=[], on_step=on_step)
-    return Board(space, report, rows, reported, absent)
+        report = make_report(groups, table, num_replicates=num_replicates, budgets=budgets, on_step=on_step)
+    ranked = [] if report is None else [row.name for row in report.comparison.rows if row.name in rows]
+    ranks = {} if report is None else tiers(report, ranked)
+    return Board(space, report, rows, reported, absent, ranks)
 
 
 def _scores_of(
@@ -107,5 +114,6 @@ def to_json(boards: Sequence[Board]) -> list[dict[str, Any]]:
         if report is not None:
             report.pop("details")
         reported = {entry.method: entry.results[board.space].reported for entry in board.reported}
-        found.append({"space": board.space, "report": report, "reported": reported, "absent": board.absent})
+        ranked = {"space": board.space, "ranks": board.ranks, "report": report}
+        found.append({**ranked, "reported": reported, "absent": board.absent})
     return found

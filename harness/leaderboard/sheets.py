@@ -13,7 +13,6 @@ import numpy as np
 from harness.judge.comparison import Row
 from harness.judge.verdict import Report
 from harness.leaderboard.board import Board
-from harness.leaderboard.entries import Entry
 from harness.leaderboard.keys import REPORTED_KEYS
 from harness.report.sheets import Sheet, decimals
 from harness.report.verdict_sheets import interval_text, interval_words
@@ -40,6 +39,10 @@ def overview_sheet(boards: Sequence[Board]) -> Sheet:
     ]
     ceilings = [None if board.report is None else board.report.comparison.ceiling for board in boards]
     lines.append(["noise ceiling", *("-" if each is None else decimals(each.kendall, 3) for each in ceilings)])
+    marks = ["#: rank, shared by rows not significantly worse than its first"] * any(
+        any(board.ranks.values()) for board in boards
+    )
+    marks += [_SINGLE] * any(len(row.rankings) == 1 for report in reports for row in report.comparison.methods)
     level = f"; in brackets the {reports[0].level:.0%} interval" if reports and reports[0].num_replicates else ""
     return Sheet(
         f"Kendall tau-b with trained accuracy{level}",
@@ -47,7 +50,7 @@ def overview_sheet(boards: Sequence[Board]) -> Sheet:
         lines,
         [
             "reported: a number of a paper, without scores to recompute it from; free: needs no training",
-            *[_SINGLE] * any(len(row.rankings) == 1 for report in reports for row in report.comparison.methods),
+            *["; ".join(marks)] * bool(marks),
         ],
     )
 
@@ -73,7 +76,9 @@ def _overview_cell(board: Board, name: str) -> str:
     row = next((row for row in rows if row.name == name and name in board.entries), None)
     if row is not None and board.report is not None:
         interval = interval_text(board.report.interval(name))
-        return decimals(row.kendall, 3) + (f" ({interval}){_single(row)}" if interval != "-" else "")
+        rank = board.ranks.get(name)
+        shown = decimals(row.kendall, 3) + (f" ({interval}){_single(row)}" if interval != "-" else "")
+        return shown if rank is None else f"#{rank} {shown}"
     entry = next((entry for entry in board.reported if entry.method == name), None)
     reported = (entry.results[board.space].reported or {}) if entry is not None else {}
     return "-" if reported.get("kendall") is None else f"reported {reported['kendall']:.3f}"
@@ -81,27 +86,29 @@ def _overview_cell(board: Board, name: str) -> str:
 
 def board_sheet(board: Board) -> Sheet:
     """Everything recomputed, by falling Kendall, baselines among the methods."""
-    columns = ["method", "seeds", "Kendall", "interval", "Spearman", "Pearson", "of ceiling", "equal FLOPs", "worth"]
+    columns = ["rank", "method", "seeds", "Kendall", "interval", "Spearman", "Pearson", "of ceiling", "equal FLOPs"]
     lines, notes = [], []
     if board.report is not None:
         shown = [row for row in board.report.comparison.rows if row.name in board.entries]
         shown.sort(key=lambda row: -np.nan_to_num(row.kendall, nan=-2))
-        lines = [_board_line(row, board.entries[row.name], board.report) for row in shown]
-        notes = _board_notes(board.report)
+        lines = [_board_line(row, board) for row in shown]
+        notes = _board_notes(board.report, any(board.ranks.values()))
     notes += [f"{name}: {why}" for name, why in board.absent.items()]
     links = {entry.paper: entry.url for entry in board.entries.values() if entry.paper and entry.url}
     links |= {entry.method: entry.code for entry in board.entries.values() if entry.code}
-    return Sheet(f"{board.space}: recomputed from scores", [*columns, "GMAC", "paper"], lines, notes, links)
+    return Sheet(f"{board.space}: recomputed from scores", [*columns, "worth", "GMAC", "paper"], lines, notes, links)
 
 
-def _board_line(row: Row, entry: Entry, report: Report) -> list[str]:
+def _board_line(row: Row, board: Board) -> list[str]:
     """One entry as text, in the order of the columns."""
-    compute = entry.results[report.comparison.space].compute or {}
+    entry, rank = board.entries[row.name], board.ranks.get(row.name)
+    compute = entry.results[board.space].compute or {}
     return [
+        "-" if rank is None else str(rank),
         _shown_name(entry.method, row.kind == "baseline"),
         str(len(row.rankings) or "-"),
         decimals(row.kendall, 3),
-        interval_text(report.interval(row.name)) + _single(row),
+        interval_text(None if board.report is None else board.report.interval(row.name)) + _single(row),
         decimals(row.spearman, 3),
         decimals(row.pearson, 3),
         "-" if row.of_ceiling is None else decimals(row.of_ceiling.kendall, 3),
@@ -117,7 +124,7 @@ def _single(row: Row) -> str:
     return " *" if len(row.rankings) == 1 else ""
 
 
-_SINGLE = "*: one supernet only, so that the interval says nothing of other seeds"
+_SINGLE = "*: one supernet, no interval over seeds"
 
 
 def _gmac(kind: str, compute: Mapping[str, Any]) -> str:
@@ -126,13 +133,21 @@ def _gmac(kind: str, compute: Mapping[str, Any]) -> str:
     return "-" if compute.get("train_gmac") is None else f"{compute['train_gmac']:,.0f}"
 
 
-def _board_notes(report: Report) -> list[str]:
+_RANKS = (
+    "rank in the space, shared by rows that tests cannot tell apart; a row that is significantly worse than the first"
+    " of the rank above begins a new one (paired tests of all pairs, after Holm)"
+)
+
+
+def _board_notes(report: Report, ranked: bool) -> list[str]:
     comparison = report.comparison
     notes = [f"truth: table {comparison.table}, {comparison.truth}; n = {comparison.rows[0].n:,} architectures"]
     if comparison.ceiling is not None:
         notes.append(f"noise ceiling, what a perfect predictor would reach: Kendall {comparison.ceiling.kendall:.3f}")
     if any(len(row.rankings) == 1 for row in comparison.methods):
         notes.append(_SINGLE)
+    if ranked:
+        notes.append(_RANKS)
     return [
         *notes,
         f"interval: {report.level:.0%}, {interval_words(report, report.over)}",

@@ -32,7 +32,7 @@ _OVER = {"archs": "architectures", "runs": "runs of the table"}
 def report_sheets(report: Report) -> list[Sheet]:
     """Correlations with intervals, tests, the top and the choices within budgets, then equal FLOPs."""
     sheets = [verdict_sheet(report)]
-    if report.differences:
+    if report.differences and report.comparison.methods:
         sheets.append(test_sheet(report))
     sheets.append(top_sheet(report))
     if report.budgets:
