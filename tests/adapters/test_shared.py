@@ -16,8 +16,8 @@ SPACE = cb.get_space("resnet-mini")
 @pytest.mark.parametrize(
     ("module", "package", "call"),
     [
-        ("optuna", "optuna", lambda: optuna.objective(cb.load("resnet-mini"))),
-        ("optuna.distributions", "optuna", lambda: optuna.optuna_space(SPACE)),
+        ("optuna", "Optuna", lambda: optuna.objective(cb.load("resnet-mini"))),
+        ("optuna.distributions", "Optuna", lambda: optuna.optuna_space(SPACE)),
         ("ConfigSpace", "ConfigSpace", lambda: configspace.configuration_space(SPACE)),
         ("syne_tune.config_space", "Syne Tune", lambda: syne_tune.configuration_space(SPACE)),
         (
@@ -29,7 +29,7 @@ SPACE = cb.get_space("resnet-mini")
 )
 def test_a_missing_library_says_what_to_install(monkeypatch, module, package, call):
     monkeypatch.setitem(sys.modules, module, None)  # Python's own way to say that it cannot be imported
-    with pytest.raises(MissingPackageError, match=rf"needs {package} .*pip install 'channel-bench\[adapters\]'"):
+    with pytest.raises(MissingPackageError, match=rf"needs {package} .*pip install 'channel-bench\[(adapters|optimise)\]'"):
         call()
 
 

@@ -48,8 +48,8 @@ def test_bf16_logits_are_those_of_fp32_but_for_rounding_and_never_tie(name):
         exact, rounded = fp32(pixels(256), arch), bf16(pixels(256), arch)
         error = (exact - rounded).abs().max() / exact.std()
         assert rounded.dtype == torch.float32 and 1e-4 < error < 0.3
-        # In bfloat16, some of 2,560 numbers of one size would be equal.
-        assert len(rounded.unique()) == rounded.numel()
+        # In bfloat16, hundreds of 2,560 numbers of one size would be equal; in fp32, one or two are by chance.
+        assert len(rounded.unique()) > 0.99 * rounded.numel() > len(rounded.bfloat16().unique())
 
 
 @pytest.mark.parametrize("name", MINI)
