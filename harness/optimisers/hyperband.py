@@ -10,37 +10,23 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS
-from harness.optimiser import Domain, Trial, register_optimiser
-from harness.optimisers.successive_halving import Bracket, check_curves, rungs
+from harness.optimiser import Domain, register_optimiser
+from harness.optimisers.successive_halving import Bracket, SuccessiveHalving, rungs
 
 
 @register_optimiser(
     "hyperband", paper="Li et al., JMLR 2018", summary="successive halving from every first rung in turn"
 )
 @dataclass
-class Hyperband:
-    """Rounds of brackets, the most hurried first.
+class Hyperband(SuccessiveHalving):
+    """Rounds of brackets, the most hurried first; `first` is the first rung of that one."""
 
-    Raises:
-        ArgumentError: eta < 2 or first < 1.
-    """
-
-    eta: int = 3
-    """One in so many goes on, for so many times the epochs."""
-    first: int = 2
-    """Epochs of the first rung of the most hurried bracket."""
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if self.eta < 2:
-            raise ArgumentError(f"eta is {self.eta}: allowed are 2 and above")
-        if self.first < 1:
-            raise ArgumentError(f"first is {self.first}: allowed are 1 and above")
+    _name: ClassVar[str] = "hyperband"
 
     def start(self, domain: Domain, rng: np.random.Generator) -> None:
         """Begin the first round.
@@ -48,11 +34,9 @@ class Hyperband:
         Raises:
             MissingDataError: The table has no learning curves.
         """
-        check_curves(domain, "hyperband")
-        self._rng = rng
         self._rungs = rungs(domain.num_epochs, self.eta, self.first)
         self._skipped: Iterator[int] = itertools.cycle(range(len(self._rungs)))
-        self._bracket = self._next()
+        super().start(domain, rng)
 
     def _next(self) -> Bracket:
         levels = self._rungs[next(self._skipped) :]
@@ -60,15 +44,3 @@ class Hyperband:
         count = math.ceil(len(self._rungs) / len(levels) * self.eta ** (len(levels) - 1))
         chosen = self._rng.choice(NUM_ARCHS, size=min(count, NUM_ARCHS), replace=False).tolist()
         return Bracket(list(levels), chosen, self.eta)
-
-    def ask(self) -> Trial:
-        """The next of the bracket, or of a new one."""
-        trial = self._bracket.ask()
-        while trial is None:
-            self._bracket = self._next()
-            trial = self._bracket.ask()
-        return trial
-
-    def tell(self, trial: Trial, values: tuple[float, ...]) -> None:
-        """Pass it on."""
-        self._bracket.tell(trial, values[0])

@@ -7,6 +7,7 @@ and so on up to a whole training; then the next n. It reads accuracies after few
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Bracket:
         self.told.append((accuracy, trial.arch))
 
 
-def check_curves(domain: Domain, who: str) -> None:
+def _check_curves(domain: Domain, who: str) -> None:
     """Refuse a table whose accuracies after few epochs are not known.
 
     Raises:
@@ -73,6 +74,8 @@ class SuccessiveHalving:
         ArgumentError: eta < 2 or first < 1.
     """
 
+    _name: ClassVar[str] = "successive_halving"
+
     eta: int = 3
     """One in so many goes on, for so many times the epochs."""
     first: int = 2
@@ -91,7 +94,7 @@ class SuccessiveHalving:
         Raises:
             MissingDataError: The table has no learning curves.
         """
-        check_curves(domain, "successive_halving")
+        _check_curves(domain, self._name)
         self._rng, self._domain = rng, domain
         self._bracket = self._next()
 
