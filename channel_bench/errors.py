@@ -102,6 +102,7 @@ EXTRAS = {
     "sklearn": "optimise",
     "pymoo": "search",
     "ray": "cluster",
+    "tensorboard": "tensorboard",
 }
 """Which extra of this package brings a module that reading, asking and judging do without."""
 
@@ -123,6 +124,7 @@ def missing_package(what: str, module: str, reason: object, instead: str = "") -
         "optuna": "Optuna",
         "sklearn": "scikit-learn",
         "syne_tune": "Syne Tune",
+        "tensorboard": "TensorBoard",
         "torch": "PyTorch",
     }
     name = names.get(module, module)

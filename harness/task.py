@@ -11,7 +11,7 @@ that it never sees the test images, on which the truth was measured. The literat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,8 @@ class Task:
             as "loss 0.312"; None if nobody watches. `harness.supernet.train_supernet` calls it.
         checkpoints: Folder for checkpoints, from which a ranking that was killed continues; None to keep none.
             `harness.supernet.train_supernet` uses it.
+        on_losses: To be called after each epoch with the mean training loss, nats, of every epoch so far, those before
+            an interruption included; None if nobody keeps them. `harness.supernet.train_supernet` calls it.
     """
 
     space: Space
@@ -102,6 +104,7 @@ class Task:
     on_epoch: Callable[[int, int, str], None] | None = None
     checkpoints: Path | None = None
     data_sha256: str = ""
+    on_losses: Callable[[Sequence[float]], None] | None = None
 
     @property
     def device(self) -> torch.device:

@@ -16,6 +16,7 @@ for command in (
     ask.top,
     ask.pareto,
     make.train,
+    make.evaluate,
     make.build,
     make.status,
     make.collect,

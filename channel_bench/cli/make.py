@@ -1,4 +1,4 @@
-"""Commands that train and make a table: train, build, status, collect."""
+"""Commands that train and make a table: train, evaluate, build, status, collect."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from channel_bench.cli.options import (
     DownloadOption,
     EpochsOption,
     JsonOption,
+    LogOption,
     NoGraphOption,
     OwnSpaceOption,
     PrecisionOption,
     RecipeOption,
     SpaceArgument,
+    TensorboardOption,
     ThreadsOption,
     count_or_auto,
     know_space,
     table_counts,
 )
+from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space
 from channel_bench.support.terminal import (
     Advance,
@@ -56,7 +59,9 @@ LrShiftOption = Annotated[
 if TYPE_CHECKING:
     from channel_bench.builder.build import BuildReport
     from channel_bench.builder.engines import Outcome
+    from channel_bench.support.curves import CurveLog
     from channel_bench.training.step import Step
+    from channel_bench.training.weights import TrainedNetwork
 
 
 def train(
@@ -74,6 +79,11 @@ def train(
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="File for the weights after the last epoch, as of PyTorch (.pt).")
+    ] = None,
+    log: LogOption = None,
+    tensorboard: TensorboardOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Train one architecture and print its record.
@@ -89,49 +99,141 @@ def train(
     chosen.check_rates()
     if chosen.caution is not None:
         say(chosen.caution)
-    from channel_bench.record import Job
-    from channel_bench.training.backends import pick_backend, train_jobs
+    from channel_bench.support.curves import CurveLog
+    from channel_bench.support.durable import check_writable
+    from channel_bench.training.backends import pick_backend
     from channel_bench.training.datasets import load_dataset
     from channel_bench.training.devices import pick_device, use_threads
-    from channel_bench.training.run import train_run
+    from channel_bench.training.weights import train_network
 
     use_threads(threads)
+    if save is not None:
+        check_writable(save)
+    curve_log = CurveLog(log, tensorboard)
     target = pick_device(device)
     data = load_dataset(dataset or chosen_space.dataset, data_dir=data_dir, download=download_data, device=target)
     if pick_backend(chosen_space, chosen, data, backend)[0] == "native":
-        (record,) = train_jobs(chosen_space, [Job(text, 0, seed)], chosen, data, backend="native")
+        network = train_network(chosen_space, text, chosen, seed, data, backend="native")
     else:
         num_steps = chosen.epochs * math.ceil(len(data.train_labels) / chosen.batch_size)
         with progress(f"{chosen_space.name} {text}, steps", num_steps) as advance:
-            notes = _TrainingNotes(advance, chosen.epochs)
-            record = train_run(
+            notes = _TrainingNotes(advance, chosen.epochs, curve_log)
+            network = train_network(
                 chosen_space,
                 text,
                 chosen,
                 seed,
                 data,
+                backend="torch",
                 on_epoch=notes.end_epoch,
                 on_step=notes.step,
                 graph=False if no_graph else None,
             )
+    record = network.record
+    curve_log(record.curves)
+    curve_log.close()
+    _print_record(network, json_output)
+    if save is not None:
+        network.save(save)
+        say(f"wrote {save}")
+
+
+def _print_record(network: TrainedNetwork, json_output: bool) -> None:
+    """Print what was trained, and how it went."""
+    space, recipe, record = network.space, network.recipe, network.record
     if json_output:
-        print_json(
-            {"space": chosen_space.name, "dataset": data.name, "recipe": chosen.to_dict(), **dataclasses.asdict(record)}
-        )
+        facts = {"space": space.name, "dataset": network.dataset, "recipe": recipe.to_dict()}
+        print_json({**facts, **dataclasses.asdict(record)})
         return
-    rows = [[name, _shown(value)] for name, value in record.row().items()]
     print_table(
         ["field", "value"],
-        rows,
-        title=f"{chosen_space.name} {text}, data set {data.name}, recipe {chosen.name}",
+        [[name, _shown(value)] for name, value in record.row().items()],
+        title=f"{space.name} {record.arch}, data set {network.dataset}, recipe {recipe.name}",
         caption="accuracies in percent, losses in nats, times in seconds; best_test_acc is the maximum over epochs",
     )
+
+
+def evaluate(
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="File that 'channel-bench train --save' wrote (.pt).")
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", help="Images: digits, cifar10, or a folder of Parquet files [default: what it was trained on]."
+        ),
+    ] = None,
+    download_data: DownloadOption = False,
+    backend: Annotated[
+        str,
+        typer.Option("--backend", help="Program that evaluates: native, torch, or auto (the one that trained it)."),
+    ] = "auto",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Evaluate saved weights on test images, beside what their record says.
+
+    On the data set and the machine that they were trained on, the accuracy is that of the record, to the image. Weights
+    are those after the last epoch, so the accuracy to compare with is test_acc.
+    """
+    from channel_bench.training.datasets import load_dataset
+    from channel_bench.training.devices import pick_device, use_threads
+    from channel_bench.training.weights import load_network
+
+    use_threads(threads)
+    network = load_network(weights)
+    record = network.record
+    data = load_dataset(
+        dataset or _named_again(network.dataset), data_dir=data_dir, download=download_data, device=pick_device(device)
+    )
+    found = network.evaluate(data, backend)
+    same = data.digest == network.dataset_digest
+    facts = {
+        "space": network.space.name,
+        "arch": record.arch,
+        "seed": record.seed,
+        "trained_on": network.dataset,
+        "dataset": data.name,
+        "same_images": same,
+        "test_acc": found.accuracy,
+        "test_loss": found.loss,
+        "num_correct": found.num_correct,
+        "num_images": found.num_images,
+        "backend": found.backend,
+        "recorded_test_acc": record.test_acc,
+        "recorded_test_loss": record.test_loss,
+    }
+    if json_output:
+        print_json(facts)
+        return
+    print_table(
+        ["field", "value"],
+        [[name, _shown(value)] for name, value in facts.items()],
+        title=f"{weights.name}: {network.space.name} {record.arch}, recipe {network.recipe.name}",
+        caption="accuracies in percent, losses in nats; recorded: after the last epoch of the training",
+    )
+    if not same:
+        say(f"these images are not those of the training ({network.dataset}): the accuracies are of two data sets")
+
+
+def _named_again(dataset: str) -> str:
+    """The data set that weights were trained on, where a name says which it is.
+
+    Raises:
+        ArgumentError: It came from a folder, whose place no file of weights knows.
+    """
+    if dataset not in ("digits", "cifar10"):
+        raise ArgumentError(f"these weights were trained on a folder named {dataset!r}: say where it is with --dataset")
+    return dataset
 
 
 class _TrainingNotes:
     """What a person sees while one network is trained."""
 
-    def __init__(self, advance: Advance, num_epochs: int) -> None:
+    def __init__(self, advance: Advance, num_epochs: int, log: CurveLog) -> None:
+        self._log, self._curves = log, dict[str, list[float]]()
         self._advance, self._num_epochs = advance, num_epochs
         self._epoch, self._note, self._tested = 1, "", ""
         self._begun = time.monotonic()
@@ -151,7 +253,10 @@ class _TrainingNotes:
         self._advance(1, self._note)
 
     def end_epoch(self, epoch: int, values: dict[str, float]) -> None:
-        """Show the test accuracy until the next epoch has one."""
+        """Show the test accuracy until the next epoch has one; log the curves."""
+        for name, value in values.items():
+            self._curves.setdefault(name, []).append(value)
+        self._log(self._curves)
         self._tested = f"; test accuracy {values['test_acc']:.2f}% after epoch {epoch}"
         self._epoch, self._begun = epoch + 1, time.monotonic()
 

@@ -76,6 +76,13 @@ ThreadsOption = Annotated[
     int, typer.Option("--threads", help="CPU threads; their number changes results in the last bits.")
 ]
 
+LogOption = Annotated[
+    Path | None, typer.Option("--log", help="CSV file of learning curves, a row per epoch; written while it trains.")
+]
+TensorboardOption = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Folder to write TensorBoard's event files of the same curves to.")
+]
+
 
 def read_archs(texts: Sequence[str], space: Space) -> list[str]:
     """Architectures of a command line, as 7 digits: written there, on the lines of a file, or of standard input (-).

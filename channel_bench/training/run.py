@@ -33,6 +33,8 @@ from channel_bench.training.slots import POLL_S, Slot, advance_ready, until_done
 from channel_bench.training.step import Step, Trainer, arithmetic, check_device
 
 OnEpoch = Callable[[int, dict[str, float]], None]
+OnTrained = Callable[[dict[str, Tensor]], None]
+"""Takes the trained weights and running statistics by the names of `models.build_model`, copies on the CPU."""
 
 
 def train_run(
@@ -45,6 +47,7 @@ def train_run(
     run: int = 0,
     on_epoch: OnEpoch | None = None,
     on_step: Callable[[Step], None] | None = None,
+    on_trained: OnTrained | None = None,
     graph: bool | None = None,
 ) -> RunRecord:
     """Train one network from scratch, on the device that holds the data set.
@@ -58,6 +61,7 @@ def train_run(
         run: Number that the record carries.
         on_epoch: Called after each epoch with its number from 1 and its value of each of CURVE_METRICS.
         on_step: Called after each step of an epoch.
+        on_trained: Called at the end with the weights.
         graph: Whether steps are replayed as CUDA graphs, which changes no result; None for where the device is a GPU.
 
     Returns:
@@ -73,7 +77,10 @@ def train_run(
     text = space.text(arch)
     with arithmetic(recipe.precision):
         slot = Slot(dataset.device)
-        slot.start(_run_in_steps(space, Job(text, run, seed), recipe, dataset, on_epoch, on_step, graph, slot.stream))
+        job = Job(text, run, seed)
+        slot.start(
+            _run_in_steps(space, job, recipe, dataset, graph, slot.stream, on_epoch, on_step, on_trained),
+        )
         while slot.record is None:
             if not advance_ready([slot]):
                 time.sleep(POLL_S)
@@ -117,7 +124,7 @@ def train_packed(
     with arithmetic(recipe.precision):
         slots = [Slot(dataset.device) for _ in range(min(num_slots, len(jobs)))]
         for slot in slots:
-            slot.start(_run_in_steps(space, waiting.popleft(), recipe, dataset, None, None, graph, slot.stream))
+            slot.start(_run_in_steps(space, waiting.popleft(), recipe, dataset, graph, slot.stream))
         while slots:
             if not advance_ready(slots):
                 time.sleep(POLL_S)
@@ -125,7 +132,7 @@ def train_packed(
                 yield slot.record  # type: ignore[misc]  # it is not None
                 if waiting:
                     job = waiting.popleft()
-                    slot.start(_run_in_steps(space, job, recipe, dataset, None, None, graph, slot.stream))
+                    slot.start(_run_in_steps(space, job, recipe, dataset, graph, slot.stream))
                 else:
                     slots.remove(slot)
 
@@ -135,10 +142,11 @@ def _run_in_steps(
     job: Job,
     recipe: Recipe,
     dataset: Dataset,
-    on_epoch: OnEpoch | None,
-    on_step: Callable[[Step], None] | None,
     graph: bool | None,
     stream: torch.cuda.Stream | None,
+    on_epoch: OnEpoch | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    on_trained: OnTrained | None = None,
 ) -> Generator[None, None, RunRecord]:
     """A run that pauses after each step, and while the device has not finished an epoch; it returns its record."""
     started = time.perf_counter()
@@ -163,6 +171,13 @@ def _run_in_steps(
             on_epoch(epoch + 1, values)
         if not (math.isfinite(values["train_loss"]) and math.isfinite(values["test_loss"])):
             break  # NaN stays NaN; the record says so instead of an accuracy
+    if on_trained is not None:
+        on_trained(
+            {
+                name: tensor.detach().to("cpu", copy=True).contiguous()
+                for name, tensor in trainer.model.state_dict().items()
+            }
+        )
     for values_so_far in curves.values():
         values_so_far.extend([math.nan] * (recipe.epochs - len(values_so_far)))
     return make_record(space, job, recipe, curves, time.perf_counter() - started, device, 1)

@@ -384,8 +384,12 @@ def layout_of(loader: TrainLoader) -> torch.memory_format:
     Tensor cores want channels last, and so do a CPU's convolutions of images of the full spaces, in fp32 as in bf16
     (tests/perf/bench_layout.py). The small images of the mini spaces keep the layout that the mini tables name.
     """
-    height = loader.padded.shape[2] - 2 * loader.recipe.crop_padding
-    is_fast = loader.labels.device.type == "cuda" or height >= MIN_CHANNELS_LAST_EDGE
+    return image_layout(loader.labels.device, loader.padded.shape[2] - 2 * loader.recipe.crop_padding)
+
+
+def image_layout(device: torch.device, height: int) -> torch.memory_format:
+    """As `layout_of`, by the device and the pixels along an edge of an image."""
+    is_fast = device.type == "cuda" or height >= MIN_CHANNELS_LAST_EDGE
     return torch.channels_last if is_fast else torch.contiguous_format
 
 

@@ -19,13 +19,16 @@ from channel_bench.cli.options import (
     DownloadOption,
     EpochsOption,
     JsonOption,
+    LogOption,
     MetricOption,
     PrecisionOption,
     TableOption,
+    TensorboardOption,
     ThreadsOption,
 )
 from channel_bench.errors import ArgumentError
 from channel_bench.space import get_space
+from channel_bench.support.curves import CurveLog
 from channel_bench.support.durable import check_writable
 from channel_bench.support.processes import num_cores
 from channel_bench.support.terminal import print_json, print_table, progress, resumable, say, show
@@ -152,13 +155,19 @@ def rank(
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", help="File for the supernet's weights (.pt). For several methods or seeds a folder."),
+    ] = None,
+    log: LogOption = None,
+    tensorboard: TensorboardOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Train a supernet, score all widths, compare.
 
     Fits the method, scores all 16,384 architectures of the space, and compares the scores with the trained truth.
     If the command is stopped, start it again: it continues where it was, if --out is given or if there are several
-    methods or seeds.
+    methods or seeds. For these --save, --log and --tensorboard are folders, with a file or folder for each supernet.
     """
     for name, number in (("seeds", seeds), ("jobs", jobs)):
         if number is not None and number < 1:
@@ -187,7 +196,7 @@ def rank(
     truth = None if no_truth else load(space, table, data_dir)
     if truth is not None:
         truth.accuracies(run, metric)
-    requests = _requests(_chosen(method), options, seeds, out, option or [], no_truth)
+    requests = _requests(_chosen(method), options, seeds, out, option or [], no_truth, (save, log, tensorboard))
     rankings = _rank(requests, jobs)
     if truth is not None:
         print_comparison(compare(rankings if len(requests) > 1 else rankings[0], truth, metric, run), json_output)
@@ -203,7 +212,13 @@ def _chosen(text: str) -> list[str]:
 
 
 def _requests(
-    methods: Sequence[str], options: TaskOptions, seeds: int, out: Path | None, texts: Sequence[str], no_truth: bool
+    methods: Sequence[str],
+    options: TaskOptions,
+    seeds: int,
+    out: Path | None,
+    texts: Sequence[str],
+    no_truth: bool,
+    kept: tuple[Path | None, Path | None, Path | None],
 ) -> list[RankRequest]:
     """The rankings to do: a single one with its score file if any, or several with theirs in a folder."""
     from harness.ranking.batch import requests_of
@@ -218,9 +233,19 @@ def _requests(
         raise ArgumentError("--no-truth without --out would throw the scores away: add --out FILE.parquet")
     if out is not None:
         check_writable(out / "check" if several else out)
+    save, log, tensorboard = kept
+    for place in (save, log):
+        if place is not None:
+            check_writable(place / "check" if several else place)
+    CurveLog(None, tensorboard)  # says where TensorBoard is missing
     given = options_by_method(texts, methods)
     requests = [
-        RankRequest.of(method, options, None if several else out, its_options)
+        dataclasses.replace(
+            RankRequest.of(method, options, None if several else out, its_options),
+            save=save,
+            log=log,
+            tensorboard=tensorboard,
+        )
         for method, its_options in zip(methods, given, strict=True)
     ]
     return requests_of(requests, seeds, out) if several and out is not None else requests

@@ -98,7 +98,7 @@ class FUR:
         facts: dict[str, Any] = train_supernet(task, network, step)
         effects = self.probe(task, network)
         facts["slot_effects"] = [[round(value, 6) for value in row] for row in effects.tolist()]
-        return FUREvaluator(effects, facts)
+        return FUREvaluator(effects, facts, network)
 
     @torch.no_grad()
     def probe(self, task: Task, network: Supernet) -> npt.NDArray[np.float64]:
@@ -152,10 +152,14 @@ class FUREvaluator:
     Args:
         effects: float64 (7, 4), effect of each width of each slot on the score.
         facts: What to write beside the scores.
+        supernet: The trained network.
     """
 
-    def __init__(self, effects: npt.NDArray[np.float64], facts: dict[str, Any]) -> None:
+    def __init__(
+        self, effects: npt.NDArray[np.float64], facts: dict[str, Any], supernet: Supernet | None = None
+    ) -> None:
         """Keep the effects."""
+        self.supernet = supernet
         self._effects = effects
         self.facts = facts
 

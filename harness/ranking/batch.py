@@ -50,15 +50,20 @@ def requests_of(methods: Sequence[RankRequest], num_seeds: int, folder: Path) ->
                 f"{texts[each.name]!r} and {each.method!r} both have the name {each.name!r}, and so the same score"
                 " files: rank them by two commands with two folders"
             )
-    return [
-        dataclasses.replace(
-            each,
-            task=dataclasses.replace(each.task, seed=each.task.seed + number),
-            out=folder / f"{each.name}-seed{each.task.seed + number}.parquet",
-        )
-        for number in range(num_seeds)
-        for each in methods
-    ]
+    return [_of_seed(each, each.task.seed + number, folder) for number in range(num_seeds) for each in methods]
+
+
+def _of_seed(request: RankRequest, seed: int, folder: Path) -> RankRequest:
+    """The request of one seed; where weights and curves are kept, each in a file of its own in the folder given."""
+    stem = f"{request.name}-seed{seed}"
+    return dataclasses.replace(
+        request,
+        task=dataclasses.replace(request.task, seed=seed),
+        out=folder / f"{stem}.parquet",
+        save=None if request.save is None else request.save / f"{stem}.pt",
+        log=None if request.log is None else request.log / f"{stem}.csv",
+        tensorboard=None if request.tensorboard is None else request.tensorboard / stem,
+    )
 
 
 def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_done: OnDone) -> list[Scores]:
@@ -77,9 +82,13 @@ def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_don
         ArgumentError: A score file that is there was made with other settings.
         MethodError: Some rankings failed; the score files of the others are there.
     """
-    found = [request for request in requests if is_there(_path(request))]
-    for request in found:
+    scored = [request for request in requests if is_there(_path(request))]
+    for request in scored:
         _read(request, task)
+    # Weights or a curve that are asked for and not there need another training, which gives the same scores.
+    found = [
+        request for request in scored if all(place is None or is_there(place) for place in (request.save, request.log))
+    ]
     failed: list[tuple[RankRequest, str]] = []
     started: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(num_jobs) as pool:

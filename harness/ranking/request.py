@@ -84,6 +84,9 @@ class RankRequest:
             was found by name.
         task: How to set up the task.
         out: Score file to write; None to keep the scores in memory.
+        save: File for the weights of the supernet; None to keep none.
+        log: CSV file of its learning curve; None for none.
+        tensorboard: Folder of TensorBoard's event files; None for none.
     """
 
     method: str
@@ -92,6 +95,9 @@ class RankRequest:
     code: dict[str, str] = field(default_factory=dict)
     task: TaskOptions
     out: Path | None = None
+    save: Path | None = None
+    log: Path | None = None
+    tensorboard: Path | None = None
 
     @classmethod
     def of(
@@ -124,10 +130,12 @@ class RankRequest:
         """The request that `to_json` wrote."""
         fields = json.loads(text)
         task = fields.pop("task")
-        data_dir, out = task.pop("data_dir"), fields.pop("out")
+        data_dir = task.pop("data_dir")
+        places: dict[str, Any] = {name: fields.pop(name) for name in ("out", "save", "log", "tensorboard")}
+        kept: dict[str, Any] = {name: None if place is None else Path(place) for name, place in places.items()}
         return cls(
             task=TaskOptions(data_dir=None if data_dir is None else Path(data_dir), **task),
-            out=None if out is None else Path(out),
+            **kept,
             **fields,
         )
 

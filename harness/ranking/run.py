@@ -26,6 +26,7 @@ import torch
 from channel_bench._version import __version__
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError, StorageError, os_reason
 from channel_bench.space import NUM_ARCHS, FloatArray
+from channel_bench.support.curves import CurveLog
 from channel_bench.support.durable import TEMPORARY_PREFIX, write_atomic
 from channel_bench.support.fields import differing
 from channel_bench.support.reading import is_file
@@ -36,6 +37,7 @@ from harness.method import Evaluator, Method, plugin_errors, score_all
 from harness.methods import find_method, get_method
 from harness.ranking.request import RankRequest
 from harness.scores import Scores, make_scores, space_facts, write_scores
+from harness.supernet.weights import save_supernet
 from harness.task import Task
 
 Columns = dict[str, FloatArray]
@@ -187,9 +189,14 @@ def rank_request(request: RankRequest, task: Task) -> Scores:
         raise ArgumentError(
             f"the file of {request.method!r} was changed after this command started: start the command again"
         )
-    if request.out is None:
-        return rank(request.name, method, task, request.options, request.code, show=True)
-    return rank_to_file(request.name, method, task, request.out, request.options, request.code)
+    log = CurveLog(request.log, request.tensorboard)
+    task = dataclasses.replace(task, on_losses=lambda losses: log({"train_loss": losses}))
+    try:
+        if request.out is None:
+            return rank(request.name, method, task, request.options, request.code, show=True, save=request.save)
+        return rank_to_file(request.name, method, task, request.out, request.options, request.code, request.save)
+    finally:
+        log.close()
 
 
 def rank_to_file(
@@ -199,6 +206,7 @@ def rank_to_file(
     path: Path,
     options: Mapping[str, Any] | None = None,
     code: Mapping[str, str] | None = None,
+    save: Path | None = None,
 ) -> Scores:
     """`rank`, kept in ``PATH.partial`` until the score file is complete.
 
@@ -209,7 +217,9 @@ def rank_to_file(
     """
     identity = {"method": name, **space_facts(task.space), **settings(task, options, code)}
     place = Workplace(path.with_name(path.name + ".partial"), identity)
-    scores = rank(name, method, dataclasses.replace(task, checkpoints=place.folder), options, code, place, show=True)
+    scores = rank(
+        name, method, dataclasses.replace(task, checkpoints=place.folder), options, code, place, show=True, save=save
+    )
     if scores.facts.get("options_sha256") != identity.get("options_sha256"):
         raise ArgumentError(
             f"a file that an option of {name!r} names was changed during the ranking: delete {str(place.folder)!r} and"
@@ -228,6 +238,7 @@ def rank(
     code: Mapping[str, str] | None = None,
     place: Workplace | None = None,
     show: bool = False,
+    save: Path | None = None,
 ) -> Scores:
     """Fit a method to a task and score every architecture.
 
@@ -239,6 +250,7 @@ def rank(
         code: The file that the method was found in, for the facts (`settings`).
         place: Where to keep unfinished work; None for nowhere.
         show: Whether to draw a bar for training and one for scoring where standard error is a terminal.
+        save: File for the weights of the supernet, written before anything is scored; None for none.
 
     Returns:
         Scores with the facts of how they were made, and the evaluator's other columns.
@@ -247,6 +259,8 @@ def rank(
         MethodError: The method broke its contract, or its training diverged.
     """
     evaluator, fit_s = fit(name, method, task, show)
+    if save is not None:
+        save_supernet(save, name, evaluator, facts_of(evaluator, task, options, code, fit_s))
     started = time.perf_counter()
     with arithmetic(task.recipe.precision), _bar(show, "scoring widths", NUM_ARCHS) as advance:
         columns = score_all(

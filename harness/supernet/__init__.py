@@ -22,8 +22,9 @@ A method that trains a supernet in its fit(), complete; save it as ``my_method.p
             cost = train_supernet(task, supernet, step)             # by task.recipe; resumes after a kill
             return SupernetEvaluator(supernet, task, facts=cost)    # scores by the validation images
 
-`network` is the supernet, `training` the loop that trains it with checkpoints, `exhaustive` scores sub-networks and
-shares the work among them, `differentiable` is what methods with a learned distribution over widths have in common.
+`network` is the supernet, `training` the loop that trains it with checkpoints, `weights` its files, `exhaustive` scores
+sub-networks and shares the work among them, `differentiable` is what methods with a learned distribution over widths
+have in common.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ if TYPE_CHECKING:
     from harness.supernet.exhaustive import SupernetEvaluator
     from harness.supernet.network import Supernet
     from harness.supernet.training import Batch, make_supernet, random_arch, train_supernet
+    from harness.supernet.weights import load_supernet
 
-__all__ = ["Batch", "Supernet", "SupernetEvaluator", "make_supernet", "random_arch", "train_supernet"]
+__all__ = ["Batch", "Supernet", "SupernetEvaluator", "load_supernet", "make_supernet", "random_arch", "train_supernet"]
 
 _HOMES = {
     "Batch": "training",
     "Supernet": "network",
     "SupernetEvaluator": "exhaustive",
+    "load_supernet": "weights",
     "make_supernet": "training",
     "random_arch": "training",
     "train_supernet": "training",

@@ -53,6 +53,7 @@ class Supernet(nn.Module):
     Attributes:
         forward_macs: Multiply-accumulates of all forward passes so far; training costs three times that.
         loss_records: Training losses of the architectures that it was trained on (`Batch.record`).
+        epoch_losses: Mean training loss of every epoch so far, nats.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Supernet(nn.Module):
         self.precision = precision
         self.forward_macs = 0
         self.loss_records = LossRecords()
+        self.epoch_losses: list[float] = []
         self._flops = space.flops()
         self.blocks = space.blocks
         self.layers = [layer for block in self.blocks for layer in block]

@@ -196,13 +196,16 @@ def train_supernet(
             raise MethodError(
                 f"the supernet's loss became {mean} in epoch {epoch + 1} of {recipe.epochs}: lower its lr"
             )
+        supernet.epoch_losses.append(mean)
         now = time.perf_counter()
         if path is not None and (now - saved > cost / CHECKPOINT_SHARE or epoch + 1 == recipe.epochs):
-            _save(path, parts, epoch + 1, supernet.forward_macs, earlier_s + now - started)
+            _save(path, parts, epoch + 1, supernet, earlier_s + now - started)
             saved = time.perf_counter()
             cost = saved - now
         if task.on_epoch is not None:
             task.on_epoch(epoch + 1, recipe.epochs, f"loss {mean:.3f}")
+        if task.on_losses is not None:
+            task.on_losses(supernet.epoch_losses)
     return {
         "train_macs": 3 * supernet.forward_macs,
         "train_s": round(earlier_s + time.perf_counter() - started, 2),
@@ -218,10 +221,16 @@ def _check_step(loss: Any, supernet: Supernet) -> None:
         raise MethodError("step(batch) added no gradients to the supernet: call loss.backward() before it returns")
 
 
-def _save(path: Path, parts: Mapping[str, Stateful], epoch: int, forward_macs: int, seconds: float) -> None:
+def _save(path: Path, parts: Mapping[str, Stateful], epoch: int, supernet: Supernet, seconds: float) -> None:
     buffer = io.BytesIO()
-    states = {name: part.state_dict() for name, part in parts.items()}
-    torch.save({"epoch": epoch, "forward_macs": forward_macs, "train_s": seconds, "states": states}, buffer)
+    content = {
+        "epoch": epoch,
+        "forward_macs": supernet.forward_macs,
+        "epoch_losses": supernet.epoch_losses,
+        "train_s": seconds,
+        "states": {name: part.state_dict() for name, part in parts.items()},
+    }
+    torch.save(content, buffer)
     write_atomic((path, buffer.getvalue()))
 
 
@@ -235,6 +244,7 @@ def _resume(path: Path | None, parts: Mapping[str, Stateful], supernet: Supernet
         for name, part in parts.items():
             part.load_state_dict(kept["states"][name])
         supernet.forward_macs = kept["forward_macs"]
+        supernet.epoch_losses = list(kept["epoch_losses"])
         epoch, seconds = int(kept["epoch"]), float(kept["train_s"])
     except Exception as error:  # torch.load fails in many ways on a file that is not its own
         reason = " ".join(str(error).split())[:120]
@@ -242,4 +252,6 @@ def _resume(path: Path | None, parts: Mapping[str, Stateful], supernet: Supernet
     if task.on_epoch is not None:
         for number in range(epoch):
             task.on_epoch(number + 1, task.recipe.epochs, "from the checkpoint")
+    if task.on_losses is not None:
+        task.on_losses(supernet.epoch_losses)
     return epoch, seconds

@@ -17,13 +17,14 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe
@@ -32,6 +33,7 @@ from channel_bench.space import Space
 from channel_bench.space.layers import Layer
 from channel_bench.support.compiled import load_library
 from channel_bench.training.datasets import Dataset, TrainLoader, normalise
+from channel_bench.training.models import blank_model
 from channel_bench.training.run import make_record, run_generators
 
 LANES = 16
@@ -120,7 +122,13 @@ def _has_kernel_for(layer: Layer) -> bool:
     return is_halved or (layer.stride == 1 and layer.kernel in ((3,) if layer.depthwise else (1, 3)))
 
 
-def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
+def train_native(
+    space: Space,
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    dataset: Dataset,
+    on_trained: Callable[[Job, dict[str, Tensor]], None] | None = None,
+) -> list[RunRecord]:
     """Train networks one after the other with the compiled program.
 
     Args:
@@ -128,6 +136,8 @@ def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
         jobs: The runs.
         recipe: How to train.
         dataset: Images of the space's input shape, on the CPU.
+        on_trained: Called after each run with its weights and running statistics, by the names of
+            `models.build_model`.
 
     Returns:
         A record per job, in order.
@@ -148,8 +158,78 @@ def train_native(space: Space, jobs: Sequence[Job], recipe: Recipe, dataset: Dat
         weights, batches = run_generators(space, job, dataset.device)
         run = trainer.train(job.arch, initial_parameters(space, job.arch, weights), batches)
         seconds = time.perf_counter() - started
+        if on_trained is not None:
+            on_trained(job, state_of(space, job.arch, run, recipe, dataset))
         records.append(make_record(space, job, recipe, run.curves, seconds, dataset.device, 1, BACKEND))
     return records
+
+
+def state_of(space: Space, arch: str, run: NativeRun, recipe: Recipe, dataset: Dataset) -> dict[str, Tensor]:
+    """What the `state_dict` of `models.build_model` would hold after a run, tensors on the CPU."""
+    model = blank_model(space, space.channels(arch)).to_empty(device="cpu")
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    statistics = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    for tensors, values in ((list(model.parameters()), run.parameters), (statistics, run.statistics)):
+        parts = torch.from_numpy(values).split([tensor.numel() for tensor in tensors])  # type: ignore[union-attr]
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.data.copy_(part.view_as(tensor))  # type: ignore[union-attr]
+    num_steps = recipe.epochs * math.ceil(len(dataset.train_labels) / recipe.batch_size)
+    for norm in norms:
+        norm.num_batches_tracked.fill_(num_steps)  # type: ignore[union-attr]
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+
+
+def evaluate_native(
+    space: Space, arch: str, state: Mapping[str, Tensor], statistics: tuple[Tensor, Tensor], dataset: Dataset
+) -> tuple[float, float]:
+    """Evaluate a trained network on the test images with the compiled program, as it does after every epoch.
+
+    Args:
+        space: The search space.
+        arch: The architecture as text.
+        state: Weights and running statistics on the CPU, by the names of `models.build_model`.
+        statistics: Mean and standard deviation that images are standardised with (`channel_statistics`), on the CPU.
+        dataset: Images of the space's input shape, on the CPU; square, with an edge divisible by 4.
+
+    Returns:
+        Mean cross-entropy in nats and accuracy in percent: to the bit those of the last epoch, for weights that this
+        program trained.
+
+    Raises:
+        ArgumentError: There is no compiler.
+        MemoryError: The machine has no memory left.
+    """
+    units = _units(space, arch)
+    model = blank_model(space, space.channels(arch))
+    parameters = torch.cat([state[name].flatten() for name, _ in model.named_parameters()]).numpy()
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    running = torch.cat([state[f"{name}.{which}"] for name in names for which in ("running_mean", "running_var")])
+    channels, size, _ = dataset.image_shape
+    spec = _TrainSpec(
+        num_units=len(units),
+        num_classes=space.num_classes,
+        image_channels=channels,
+        image_size=size,
+        num_test=len(dataset.test_labels),
+        batch_size=LANES,
+    )
+    results = np.empty(2)
+    arrays = (
+        parameters,
+        running.numpy(),
+        dataset.test_images.contiguous().numpy(),
+        dataset.test_labels.to(torch.int32).numpy(),
+        _pixel_table(channels, statistics),
+        results,
+    )
+    failed = _library().channel_bench_evaluate(
+        ctypes.byref(spec),
+        (_UnitSpec * len(units))(*units),
+        *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays),
+    )
+    if failed:
+        raise MemoryError("the native trainer ran out of memory")
+    return float(results[0]), float(results[1])
 
 
 def initial_parameters(space: Space, arch: str, generator: torch.Generator) -> Float32Array:
@@ -194,13 +274,12 @@ class NativeTrainer:
             for epoch in range(recipe.epochs)
             for start in range(0, num_train, recipe.batch_size)
         ]
-        every_value = torch.arange(256, dtype=torch.uint8).expand(1, channels, 1, 256)
         self._images = (
             self._loader.padded.numpy(),
             dataset.train_labels.to(torch.int32).numpy(),
             dataset.test_images.contiguous().numpy(),
             dataset.test_labels.to(torch.int32).numpy(),
-            normalise(every_value, *self._loader.statistics).numpy(),
+            _pixel_table(channels, self._loader.statistics),
         )
         self._rates = np.array(rates, np.float32)
         self._facts = {
@@ -248,6 +327,12 @@ class NativeTrainer:
         if failed:
             raise MemoryError("the native trainer ran out of memory")
         return NativeRun(dict(zip(CURVE_METRICS, curves.tolist(), strict=True)), trained, statistics)
+
+
+def _pixel_table(channels: int, statistics: tuple[Tensor, Tensor]) -> Float32Array:
+    """What each of the 256 pixel values becomes, float32 (1, channels, 1, 256)."""
+    every_value = torch.arange(256, dtype=torch.uint8).expand(1, channels, 1, 256)
+    return normalise(every_value, *statistics).numpy()
 
 
 def _units(space: Space, arch: str) -> list[_UnitSpec]:

@@ -411,6 +411,15 @@ class Network {
     }
   }
 
+  void set_statistics(const float* from) {
+    for (Unit& unit : units_) {
+      for (std::vector<float>* values : {&unit.running_mean, &unit.running_var}) {
+        std::copy(from, from + unit.spec.cout, values->begin());
+        from += unit.spec.cout;
+      }
+    }
+  }
+
  private:
   const Images* input_of(const Unit& unit, const Images* images, int block) const {
     if (unit.spec.input < 0) return images + size_t(block) * spec_.image_channels * unit.in_plane;
@@ -739,6 +748,23 @@ class Network {
   std::vector<Images> pooled_, logits_;
 };
 
+// Test images as blocks with a border of one pixel; uint8 (num_test, channels, size, size) through the table of pixels.
+Buffer padded_tests(const TrainSpec& s, const uint8_t* images, const float* table) {
+  const int size = s.image_size, row = size + 2, plane = row * row, channels = s.image_channels;
+  const size_t block_size = size_t(channels) * plane;
+  Buffer padded((s.num_test + kLanes - 1) / kLanes * block_size);
+  for (int n = 0; n < s.num_test; ++n) {
+    Images* to = padded + (n / kLanes) * block_size;
+    for (int c = 0; c < channels; ++c) {
+      for (int p = 0; p < size * size; ++p) {
+        const float value = table[c * 256 + images[(size_t(n) * channels + c) * size * size + p]];
+        lane(to[c * plane + (p / size + 1) * row + p % size + 1], n % kLanes) = value;
+      }
+    }
+  }
+  return padded;
+}
+
 }  // namespace
 
 extern "C" {
@@ -760,17 +786,7 @@ int32_t channel_bench_train(const TrainSpec* spec, const UnitSpec* units, float*
   const int size = s.image_size, row = size + 2, plane = row * row, channels = s.image_channels;
   const size_t block_size = size_t(channels) * plane;
 
-  const int test_blocks = (s.num_test + kLanes - 1) / kLanes;
-  Buffer test(test_blocks * block_size);
-  for (int n = 0; n < s.num_test; ++n) {
-    Images* to = test + (n / kLanes) * block_size;
-    for (int c = 0; c < channels; ++c) {
-      for (int p = 0; p < size * size; ++p) {
-        const float value = table[c * 256 + test_images[(size_t(n) * channels + c) * size * size + p]];
-        lane(to[c * plane + (p / size + 1) * row + p % size + 1], n % kLanes) = value;
-      }
-    }
-  }
+  const Buffer test = padded_tests(s, test_images, table);
 
   Buffer batch(s.batch_size / kLanes * block_size);
   std::vector<int32_t> labels(s.batch_size);
@@ -811,6 +827,24 @@ int32_t channel_bench_train(const TrainSpec* spec, const UnitSpec* units, float*
     curves[3 * s.epochs + epoch] = 100.0 * double(tested.correct) / s.num_test;
   }
   network.copy_statistics(statistics);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// Evaluates a trained network as channel_bench_train does after each epoch. Returns 0, or 1 where memory ran out.
+//
+// parameters, statistics: as channel_bench_train left them; test_images, test_labels, table: as there; results: double
+// (2), loss and accuracy.
+int32_t channel_bench_evaluate(const TrainSpec* spec, const UnitSpec* units, float* parameters, const float* statistics,
+                               const uint8_t* test_images, const int32_t* test_labels, const float* table,
+                               double* results) try {
+  Network network(*spec, units, parameters);
+  network.set_statistics(statistics);
+  const Buffer test = padded_tests(*spec, test_images, table);
+  const Network::Sums tested = network.evaluate(test + 0, test_labels, spec->num_test);
+  results[0] = tested.loss / spec->num_test;
+  results[1] = 100.0 * double(tested.correct) / spec->num_test;
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;
