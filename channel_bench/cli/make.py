@@ -173,7 +173,7 @@ def evaluate(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Evaluate saved weights on test images, beside what their record says.
+    """Evaluate saved weights on the test images.
 
     On the data set and the machine that they were trained on, the accuracy is that of the record, to the image. Weights
     are those after the last epoch, so the accuracy to compare with is test_acc.
