@@ -20,7 +20,7 @@ paper's, unless they make no sense where a whole space is ranked; the head of a 
 
 `channel-harness check`, `rank` and `search` take a method as ``path/to/file.py:MyMethod``, as ``module:MyMethod`` or by
 its registered name. A name with a plus, ``my-method+log``, is the method ranked by an additive fit to its own scores
-(`harness.methods.additive`). A package adds its methods by the entry-point group ``channel_bench.methods``
+(`harness.methods.smoothed`). A package adds its methods by the entry-point group ``channel_bench.methods``
 (``my-method = my_package.module:MyMethod``); after pip install they appear in ``channel-harness methods``.
 """
 

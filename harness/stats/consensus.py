@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
-from channel_bench.space import FloatArray, Space
+from channel_bench.space import NUM_ARCHS, FloatArray, Int8Array, Space
 from harness.stats.theories import theories
 
 BETA = 20.0
@@ -42,6 +42,7 @@ _DECIMALS = 8
 class Consensus:
     """A weighted average of theories."""
 
+    space: Space
     scores: FloatArray
     """float64 (16384,) in index order, in standard deviations of a theory, rounded to 1e-8 so that equals tie."""
     names: tuple[str, ...]
@@ -59,6 +60,23 @@ class Consensus:
     def num_effective(self) -> float:
         """Theories that count: 1 / sum of squared weights, from 1 (one alone) to their number (all alike)."""
         return float(1 / (self.weights**2).sum())
+
+    def predict(self, archs: Int8Array) -> FloatArray:
+        """Scores of architectures.
+
+        Args:
+            archs: int8 (n, 7), digits 1..4.
+
+        Returns:
+            float64 (n,).
+        """
+        return self.scores[self.space.index(self.space.digits(archs))]
+
+    def facts(self) -> dict[str, Any]:
+        """Number of theories, of those that count, and the one that agrees best, for score files."""
+        ((best, _, rho),) = self.leaders(1)
+        effective = round(self.num_effective, 2)
+        return {"theories": len(self.names), "effective_theories": effective, "best": best, "rho": round(rho, 4)}
 
     def leaders(self, count: int) -> list[tuple[str, float, float]]:
         """Name, weight and rho of those with the largest weights, largest first."""
@@ -91,7 +109,9 @@ def fit_consensus(
     indices = np.asarray(space.index(space.digits(archs)))
     values = np.asarray(scores, np.float64)
     if values.shape != indices.shape:
-        raise ArgumentError(f"scores of {len(indices)} architectures have shape {values.shape}: allowed is (num_archs,)")
+        raise ArgumentError(
+            f"{len(indices)} architectures have scores of shape {values.shape}: allowed is (num_archs,)"
+        )
     if len(values) < MIN_SCORES:
         raise ArgumentError(f"{len(values)} scores cannot choose among theories: give at least {MIN_SCORES}")
     if not np.isfinite(values).all():
@@ -100,12 +120,9 @@ def fit_consensus(
     if values.min() == values.max():
         raise ArgumentError(f"all {len(values)} scores are {values[0]}: a consensus needs scores that differ")
     known = theories(space, leave_out)
-    # Spearman is Pearson of ranks; ranks of the whole space are those of a part of it only before they are ranked again.
-    theirs = known.ranks if len(np.unique(indices)) == known.ranks.shape[1] == len(indices) else None
-    if theirs is None:
-        theirs = rankdata(known.ranks[:, indices], axis=1)
-    else:
-        theirs = theirs[:, indices]
+    theirs = known.ranks[:, indices]
+    if len(indices) < NUM_ARCHS:
+        theirs = rankdata(theirs, axis=1)  # among those that were scored
     own = rankdata(values)
     theirs = theirs - theirs.mean(1, keepdims=True)
     own = own - own.mean()
@@ -116,6 +133,7 @@ def fit_consensus(
     weights = np.exp(beta * (rho - rho.max()))
     weights /= weights.sum()
     return Consensus(
+        space=space,
         scores=(weights @ known.scores).round(_DECIMALS),
         names=known.names,
         rho=rho,

@@ -36,7 +36,7 @@ SETS = {
 }
 WEIGHTS = {
     "one": "every layer counts 1",
-    "depth": "layers of the d-th block with a skip line in a row count 1 / (1 + d): each adds to a line that has d terms",
+    "depth": "layers of the d-th block with a skip line in a row count 1 / (1 + d), as one term of 1 + d",
     "root-depth": "the square root of that",
     "half": "layers of blocks with a skip line count 1/2",
 }

@@ -107,7 +107,7 @@ def test_the_exchange_rate_by_hand():
 
 
 def test_a_fit_is_worth_the_architectures_that_it_was_fitted_to():
-    from harness.stats.smoothing import fit_effects
+    from harness.stats.additive import fit_effects
 
     rng = np.random.default_rng(5)
     truth = additive_truth(rng, noise=0.8)
