@@ -4,8 +4,8 @@
     python data/scripts/ablation.py --space resnet bin20_min1_bcnet_2_resnet.json --json
 
 Files whose scores carry the same method name (the facts of a Parquet file, else the file's name; `--method` names
-all) are supernet seeds of one method. For each method: its scores as they are; each form of `harness.smoothing` fitted to all of
-them, and to `--samples` random ones `--draws` times; the same from the column of losses (`--loss-column`) where the
+all) are supernet seeds of one method. For each method: its scores as they are; each form of `harness.smoothing` fitted
+to all, and to `--samples` random ones `--draws` times; the same from the column of losses (`--loss-column`) where the
 files have it, as minus the loss; and, with several seeds, the mean over seeds (`--average`), raw and fitted. Beside
 them FLOPs and the sum of log widths. Every row is correlated with the truth on the same architectures: those that have
 an accuracy and a score in every file. "sd" is the standard deviation of Kendall over seeds and draws. Fits see scores
