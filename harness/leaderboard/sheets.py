@@ -14,6 +14,7 @@ from harness.judge.comparison import Row
 from harness.judge.verdict import Report
 from harness.leaderboard.board import Board
 from harness.leaderboard.keys import REPORTED_KEYS
+from harness.method import PROXIES
 from harness.report.sheets import Sheet, decimals
 from harness.report.verdict_sheets import interval_text, interval_words
 
@@ -33,7 +34,8 @@ def sheets_of(boards: Sequence[Board]) -> list[Sheet]:
 def overview_sheet(boards: Sequence[Board]) -> Sheet:
     """Kendall of every entry in every space: one row per entry, the best of the last space with methods on top."""
     reports = [board.report for board in boards if board.report is not None]
-    free = {row.name for report in reports for row in report.comparison.baselines}
+    # What needs no training: the baselines, which cost nothing at all, and the proxies, which cost seconds.
+    free = {row.name for report in reports for row in report.comparison.baselines} | set(PROXIES)
     lines = [
         [_shown_name(name, name in free), *(_overview_cell(board, name) for board in boards)] for name in _order(boards)
     ]
@@ -105,7 +107,7 @@ def _board_line(row: Row, board: Board) -> list[str]:
     compute = entry.results[board.space].compute or {}
     return [
         "-" if rank is None else str(rank),
-        _shown_name(entry.method, row.kind == "baseline"),
+        _shown_name(entry.method, row.kind == "baseline" or entry.method in PROXIES),
         str(len(row.rankings) or "-"),
         decimals(row.kendall, 3),
         interval_text(None if board.report is None else board.report.interval(row.name)) + _single(row),

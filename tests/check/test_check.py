@@ -33,7 +33,7 @@ SPACE = cb.get_space("resnet-mini")
 # What others have installed beside this package is theirs to test.
 BUILT_IN = SUPERNETS
 QUICK = ("az_nas", "swap")
-"""Proxies share all but what they measure: these go through the contract by default, the others where time is no matter."""
+"""Proxies share all but what they measure: these are checked by default, the others where time is no matter."""
 
 
 def failed(findings):
