@@ -40,8 +40,8 @@ def expected_synflow(space: Space) -> FloatArray:
 
         E R (1 + sum over blocks of (number of layers of b) (T_b / (T_b + 1), or 1 without a skip line)).
 
-    As in `num_paths`, images have no border. That is log-paths with sqrt(f) in place of f, so where nothing is skipped
-    the two are log-linear in the same widths, with another weight on the last ones.
+    As in `num_paths`, images have no border. Where nothing is skipped the sum is half of log-paths and a constant, and
+    ranks alike; skip lines set the two apart, because they count more beside sqrt(f) / 2 than beside f.
 
     Returns:
         float64 (16384,) in index order.

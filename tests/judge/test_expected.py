@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from families import mixed, space_of
+from families import mixed, plain, space_of
 from scipy.stats import spearmanr
 from torch import nn
 
 import channel_bench as cb
 from channel_bench.training.models import build_model
-from harness.judge.baselines import baseline_scores
+from harness.judge.baselines import baseline_scores, num_paths
 from harness.judge.expected import expected_l2_norm, expected_synflow, relu_count
 
 MINI = [cb.get_space("resnet-mini"), cb.get_space("mobilenet-mini")]
@@ -96,6 +96,13 @@ def test_a_small_network_by_hand():
     flow = stem * (narrow + 1) ** 2 * down * (wide + 1) ** 2 * 10 * np.sqrt(4) / 2
     layers = 1 + 1 + 2 + 4 * narrow / (narrow + 1) + 4 * wide / (wide + 1)
     assert expected_synflow(space)[index] == pytest.approx(np.log(flow * layers))
+
+
+def test_without_skip_lines_expected_synflow_is_half_of_log_paths():
+    space = space_of(plain)
+    paths = np.array([float(count) for count in num_paths(space)])
+    difference = expected_synflow(space) - np.log(paths) / 2
+    assert np.ptp(difference) < 1e-8
 
 
 @pytest.mark.parametrize("space", cb.list_spaces())
