@@ -66,12 +66,15 @@ class Method(Protocol):
         ...
 
 
+SUPERNETS = ("autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform")
+"""Built-in methods that train a weight-shared network."""
+PROXIES = (
+    *("az_nas", "epe_nas", "fisher", "grad_norm", "grasp", "jacov", "l2_norm", "meco", "nwot", "plain", "snip"),
+    *("swap", "synflow", "zen", "zico"),
+)
+"""Built-in methods that train nothing: zero-cost proxies."""
 METHODS: Registry[Method] = Registry(
-    "method",
-    "channel_bench.methods",
-    "harness.methods",
-    ("autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform"),
-    "fit",
+    "method", "channel_bench.methods", "harness.methods", (*SUPERNETS, *PROXIES), "fit"
 )
 register = METHODS.register
 """Class decorator that makes a method known under a name (`Registry.register`)."""

@@ -442,6 +442,9 @@ def test_the_baselines_are_those_of_the_published_tables(published):
         "params": "parameters",
         "sum-log-width": "sum of log widths",
         "log-paths": "log number of paths",
+        "expected-synflow": "expected SynFlow",
+        "expected-l2-norm": "expected L2 norm",
+        "relu-count": "number of ReLU units",
     }
     taus = {
         space: {row.name: row.kendall for row in compare(None, cb.load(space, data_dir=published)).rows}

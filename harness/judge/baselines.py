@@ -21,6 +21,7 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, FloatArray, Space
 from channel_bench.space.layers import IMAGE
+from harness.judge.expected import expected_l2_norm, expected_synflow, relu_count
 from harness.stats.additive import check_design, fit_effects, num_parameters
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import kendall
@@ -33,6 +34,9 @@ BASELINES = {
     "digit-sum": "sum of the seven digits",
     "min-width": "smallest digit",
     "log-paths": "logarithm of the number of paths from the image to an output (path norm of weights of one)",
+    "expected-synflow": "logarithm of the mean of SynFlow over initial weights",
+    "expected-l2-norm": "sum over layers of the norm of initial weights (root of the mean square)",
+    "relu-count": "number of ReLU units",
 }
 
 SIZES = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 256, 512)
@@ -60,6 +64,9 @@ def baseline_scores(space: Space) -> dict[str, FloatArray]:
         "digit-sum": digits.sum(1),
         "min-width": digits.min(1),
         "log-paths": np.array([math.log(paths) for paths in num_paths(space)]),
+        "expected-synflow": expected_synflow(space),
+        "expected-l2-norm": expected_l2_norm(space),
+        "relu-count": relu_count(space),
     }
     assert scores.keys() == BASELINES.keys()
     return scores
