@@ -33,7 +33,7 @@ from channel_bench.cli.options import (
     table_counts,
 )
 from channel_bench.errors import ArgumentError
-from channel_bench.space import get_space
+from channel_bench.space import get_space, is_own
 from channel_bench.support.terminal import (
     Advance,
     counted,
@@ -171,6 +171,7 @@ def evaluate(
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
+    space: OwnSpaceOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Evaluate saved weights on the test images.
@@ -182,11 +183,12 @@ def evaluate(
     from channel_bench.training.devices import pick_device, use_threads
     from channel_bench.training.weights import load_network
 
+    know_space(space)
     use_threads(threads)
     network = load_network(weights)
     record = network.record
     data = load_dataset(
-        dataset or _named_again(network.dataset), data_dir=data_dir, download=download_data, device=pick_device(device)
+        dataset or _named_again(network), data_dir=data_dir, download=download_data, device=pick_device(device)
     )
     found = network.evaluate(data, backend)
     same = data.digest == network.dataset_digest
@@ -218,15 +220,19 @@ def evaluate(
         say(f"these images are not those of the training ({network.dataset}): the accuracies are of two data sets")
 
 
-def _named_again(dataset: str) -> str:
-    """The data set that weights were trained on, where a name says which it is.
+def _named_again(network: TrainedNetwork) -> str:
+    """The data set that weights were trained on, where a name says which it is, or else that of their own space.
 
     Raises:
         ArgumentError: It came from a folder, whose place no file of weights knows.
     """
-    if dataset not in ("digits", "cifar10"):
-        raise ArgumentError(f"these weights were trained on a folder named {dataset!r}: say where it is with --dataset")
-    return dataset
+    if network.dataset in ("digits", "cifar10"):
+        return network.dataset
+    if is_own(network.space):
+        return network.space.dataset
+    raise ArgumentError(
+        f"these weights were trained on a folder named {network.dataset!r}: say where it is with --dataset"
+    )
 
 
 class _TrainingNotes:
