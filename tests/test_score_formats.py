@@ -200,6 +200,7 @@ def test_columns_of_seeds_are_seeds_of_one_method():
     assert (alone.values == found[1].values).all()
 
 
+@pytest.mark.processes
 def test_a_folder_or_pattern_of_score_files_is_reported(tmp_path, run_cli):
     for seed in (0, 1):
         values = np.random.default_rng(seed).normal(size=16384)

@@ -55,6 +55,7 @@ def assert_complete(out: Path, table_path: Path) -> None:
     assert not list(out.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
+@pytest.mark.processes
 def test_a_builder_that_is_killed_again_and_again_loses_nothing_and_trains_nothing_twice(builds, run_cli):
     # Killed while its worker starts, then with workers in the middle of their stacks.
     builds.allow(1)
@@ -75,6 +76,7 @@ def test_a_builder_that_is_killed_again_and_again_loses_nothing_and_trains_nothi
     assert_complete(builds.out, builds.folder / "table.parquet")
 
 
+@pytest.mark.processes
 def test_killed_workers_are_replaced_and_the_build_completes(builds):
     builds.allow(0)
     builder = builds.start("--workers", "2", "--stack", "2")
@@ -91,6 +93,7 @@ def test_killed_workers_are_replaced_and_the_build_completes(builds):
     assert_complete(builds.out, builds.folder / "table.parquet")
 
 
+@pytest.mark.processes
 def test_an_interrupted_builder_stops_its_workers_and_says_how_to_go_on(builds):
     builds.allow(1)
     builder = builds.start("--workers", "2", "--stack", "1")
@@ -212,6 +215,7 @@ def json_digest():
     return load_dataset("digits").digest
 
 
+@pytest.mark.processes
 def test_a_worker_that_dies_after_its_run_is_durable_does_not_train_it_again(tmp_path, monkeypatch):
     # kill -9 between making a run durable and saying so, arranged inside the worker.
     store = RunStore.create(tmp_path / "runs", SPACE, get_recipe("mini", epochs=1), "digits", json_digest())
@@ -389,6 +393,7 @@ def test_stacks_hold_every_job_once_in_shares_for_all_workers():
     assert [default_stack(cb.get_space(name)) for name in cb.list_spaces()] == [1, 1, 8, 8]
 
 
+@pytest.mark.processes
 def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(tmp_path):
     recipe = get_recipe("mini", epochs=1)
     archs = pick_archs(SPACE, "3")
@@ -400,6 +405,7 @@ def test_a_stacked_build_has_the_runs_that_were_planned_and_says_it_was_stacked(
     assert {(record.stack, record.backend) for record in records} == {(6, "torch")}
 
 
+@pytest.mark.processes
 @shares_built
 def test_a_build_says_which_program_trains_and_why_not_the_faster_one(built, tmp_path, digits):
     recipe = get_recipe("mini", epochs=1, batch_size=100)
@@ -440,6 +446,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
         collect(tmp_path / "empty", tmp_path / "t.csv")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("earlier", ["torch", "native"])
 def test_a_resumed_build_says_when_another_program_would_train_the_rest(tmp_path, digits, earlier):
     later = {"torch": "native", "native": "torch"}[earlier]

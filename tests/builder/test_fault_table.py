@@ -61,6 +61,7 @@ def make_builder(store, name, process):
     (store.folder / "builders" / name).write_text(json.dumps({"process": process, "host": "node7"}) + "\n1\n")
 
 
+@pytest.mark.processes
 def test_two_builders_at_once_train_every_run_exactly_once(builds):
     builds.allow(0)
     builders = [builds.start("--workers", "1", "--stack", "1") for _ in range(2)]
@@ -74,6 +75,7 @@ def test_two_builders_at_once_train_every_run_exactly_once(builds):
         assert not list(builds.out.glob(f"{folder}/*"))
 
 
+@pytest.mark.processes
 def test_of_two_builders_one_is_killed_and_the_other_finishes(builds):
     builds.allow(0)
     victim = builds.start("--workers", "1", "--stack", "1")
@@ -132,6 +134,7 @@ def test_leases_do_not_know_what_time_it_is(store, monkeypatch):
         assert leases.take([("1111111", 0)])
 
 
+@pytest.mark.processes
 def test_parts_of_the_future_count_and_the_build_goes_on(tmp_path, digits):
     recipe = get_recipe("mini", epochs=2)
     store = RunStore.create(tmp_path / "runs", SPACE, recipe, "digits", digits.digest)
@@ -205,6 +208,7 @@ def test_setting_aside_never_loses_a_good_part_that_was_put_there_meanwhile(stor
     assert path.read_bytes() == good and not list((store.folder / "corrupt").iterdir())
 
 
+@pytest.mark.processes
 def test_a_torn_part_is_trained_again_once(builds, digits):
     store = RunStore.create(builds.out, SPACE, get_recipe("mini", epochs=2), "digits", digits.digest)
     for arch in ARCHS:
@@ -220,6 +224,7 @@ def test_a_torn_part_is_trained_again_once(builds, digits):
     assert len(read_records(store)) == 12 and len(list(builds.out.glob("corrupt/*"))) == 1
 
 
+@pytest.mark.processes
 def test_a_full_disk_ends_the_build_and_loses_nothing(builds, tmp_path):
     builds.allow(1)
     builder = builds.start("--workers", "1", "--stack", "1")
@@ -239,6 +244,7 @@ def test_a_full_disk_ends_the_build_and_loses_nothing(builds, tmp_path):
     assert list(builds.parts()) == PLANNED and len(read_records(RunStore.open(builds.out))) == NUM_PLANNED
 
 
+@pytest.mark.processes
 def test_a_run_that_fails_is_on_record_until_a_later_build_trains_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     fails, is_trained = sorted(ARCHS[:2], key=SPACE.flops)  # the costliest comes first
@@ -325,6 +331,7 @@ def test_shards_are_all_of_the_work_once_at_equal_cost(tmp_path):
         shard_archs(SPACE, archs[:2], 1, 3)
 
 
+@pytest.mark.processes
 def test_shards_of_one_folder_or_of_several_make_the_table(tmp_path, digits):
     recipe = get_recipe("mini", epochs=1)
     shards = [Plan(space=SPACE, archs=ARCHS[:4], num_runs=1, recipe=recipe, shard=(number, 2)) for number in (1, 2)]

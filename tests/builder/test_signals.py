@@ -44,6 +44,7 @@ def assert_one_line(builds, code, errors, number, started=True):
     assert code == expected
 
 
+@pytest.mark.processes
 @linux_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_builder_that_is_stopped_while_its_workers_start_says_one_line(builds, number):
@@ -55,6 +56,7 @@ def test_a_builder_that_is_stopped_while_its_workers_start_says_one_line(builds,
     wait_for(lambda: not builds.workers(), "the workers to end")
 
 
+@pytest.mark.processes
 @linux_only
 def test_a_builder_that_is_terminated_keeps_its_runs_and_leaves_no_lease(builds):
     builds.allow(1)
@@ -81,6 +83,7 @@ def is_of_ray(pid):
         return False
 
 
+@pytest.mark.processes
 @linux_only
 def test_a_ray_builder_listens_on_this_machine_only_and_ends_in_one_line(builds):
     pytest.importorskip("ray", reason="Ray is not installed")
@@ -96,6 +99,7 @@ def test_a_ray_builder_listens_on_this_machine_only_and_ends_in_one_line(builds)
     wait_for(lambda: not any(map(is_running, processes)), "Ray's processes to end")
 
 
+@pytest.mark.processes
 @linux_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_ray_builder_that_is_stopped_while_ray_starts_says_one_line(builds, number):

@@ -50,6 +50,7 @@ def test_a_worker_answers_in_the_order_of_the_jobs(store, digits):
         assert store.read((job.arch, job.run)).best_test_acc == record.best_test_acc
 
 
+@pytest.mark.processes
 def test_worker_processes_can_train_in_slots(tmp_path, digits):
     store = RunStore.create(tmp_path / "runs", SPACE, RECIPE, "digits", digits.digest)
     engine = LocalEngine(

@@ -143,6 +143,7 @@ def test_the_largest_plan_that_there_can_be_is_counted_and_not_listed(store):
     assert (found.num_planned, found.num_done) == (16384 * 32767, 1)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "name", ["builders/x", "leases/1111111-0.1", "failed/1111111-0.json", "parts/11/1111111-0.json"]
 )

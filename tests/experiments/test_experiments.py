@@ -138,6 +138,7 @@ def test_damaged_files_are_refused(tmp_path, squares):
             run_experiment(squares, setting_of(), tmp_path / "out")
 
 
+@pytest.mark.processes
 def test_a_killed_command_goes_on_where_it_was(tmp_path, squares):
     env = os.environ | {"SQUARES_WAIT": "1"}
     command = [sys.executable, "-m", "harness.cli", "experiment", squares, "--jobs", "1", "-o", str(tmp_path / "out")]

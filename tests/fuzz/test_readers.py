@@ -315,6 +315,7 @@ def test_a_good_file_is_read(goods, kind):
         assert told.num_done == 3 and table.cells()[SPACE.index("1234123")].tolist() == [50.0, 50.0, 50.0]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_is_one_line_or_a_good_answer(goods, kind, tmp_path_factory):
     path, read = goods[kind]

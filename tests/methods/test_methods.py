@@ -291,6 +291,7 @@ SAMPLERS = {"autoslim": 2, "bcnet": 1, "bcnet_v2": 1, "fair": 4, "uniform": 1, "
 """Methods that draw widths in training, and how many architectures a step records."""
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_prior_of_the_search_works_with_every_method_that_draws_widths(name, digits):
     evaluator = get_method(name).fit(short_task(digits))

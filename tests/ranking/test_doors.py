@@ -108,6 +108,7 @@ def test_rank_takes_a_method_by_file_module_and_name(text, name, folder, run_cli
     assert len(scores.facts.get("method_sha256", "")) == (64 if ":" in text else 0)
 
 
+@pytest.mark.processes
 @doors
 def test_rank_takes_seeds_and_options_of_such_a_method(text, name, folder, run_cli):
     command = ("rank", text, *QUICK, "--seeds", 2, "--jobs", 2, "--option", "power=2", "-o", "all")
@@ -271,6 +272,7 @@ def test_two_methods_of_one_name_are_refused(folder, run_cli):
     assert code == 2 and "'door.py:Summed' and 'other.py:Summed' both have the name 'Summed'" in errors
 
 
+@pytest.mark.processes
 def test_a_worker_ends_with_the_process_that_started_it(folder):
     """Two processes on one ranking would write over each other's checkpoints."""
     Path("sleeps.py").write_text(
@@ -322,6 +324,7 @@ class Reads:
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("option", ["file=measured.txt", 'files=["measured.txt"]'])
 def test_what_a_file_of_an_option_holds_is_part_of_a_ranking(option, folder, run_cli):
     (folder / "reads.py").write_text(READS)

@@ -211,6 +211,7 @@ def start_rank(out):
     return subprocess.Popen([sys.executable, "-c", code, *RANK, out], env=environment)
 
 
+@pytest.mark.processes
 def test_a_ranking_that_is_killed_ends_in_the_same_scores(tmp_path, run_cli, monkeypatch):
     whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
     partial = tmp_path / "killed.parquet.partial"
@@ -278,6 +279,7 @@ def run_rank(run_cli, plug_ins, monkeypatch):
     return run
 
 
+@pytest.mark.processes
 def test_several_methods_and_seeds_are_ranked_once_and_compared(tmp_path, run_rank):
     code, output, errors = run_rank("summed,fur", tmp_path, "--jobs", "2", "--json")
     assert code == 0, errors
@@ -302,6 +304,7 @@ def test_several_methods_and_seeds_are_ranked_once_and_compared(tmp_path, run_ra
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.processes
 def test_one_ranking_that_fails_is_named_and_the_others_are_there(tmp_path, run_rank):
     code, output, errors = run_rank("falls,summed,dies,falls", tmp_path, "--jobs", "2", "--json")
     assert code == 2 and output == "" and "Traceback" not in errors
@@ -311,6 +314,7 @@ def test_one_ranking_that_fails_is_named_and_the_others_are_there(tmp_path, run_
     assert [path.name for path in tmp_path.glob("*.parquet")] == ["summed-seed0.parquet"]
 
 
+@pytest.mark.processes
 def test_an_interrupt_ends_the_rankings_that_run(tmp_path, run_rank, digits):
     def interrupt(request, what):
         assert (request.name, what) == ("summed", "done")

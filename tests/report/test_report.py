@@ -244,6 +244,7 @@ def test_a_handful_of_architectures_gets_a_warning_and_no_conclusions(table):
     assert notes[0].startswith("only 29 architectures have all scores") and not any("is above the" in x for x in notes)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("scale", [1e307, 1e-300])
 def test_scores_of_any_size_are_drawn(scale, table, tmp_path):
     values = np.random.default_rng(4).uniform(-1, 1, 16384)
@@ -287,6 +288,7 @@ def test_bad_requests_are_refused(options, error, message, table, rankings):
 # -- formats --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_every_format_has_every_row(report, tmp_path):
     written = {path.name: path for path in write_report(report, tmp_path / "out")}
     figures = {"kendall", "worth", "scatter", "slot_effects", "rank_calibration", "kendall_along_flops"}

@@ -31,6 +31,7 @@ def test_architectures_are_spread_over_the_accuracies(validate, published):
         assert np.allclose(positions, np.linspace(0, 1, 12), atol=0.01)
 
 
+@pytest.mark.processes
 def test_the_whole_line_runs_on_a_mini_space(validate, tmp_path, monkeypatch, capsys):
     space = cb.get_space("resnet-mini")
     reference = write_table(tmp_path / "reference.parquet", make_rows(space, 64, 2), make_info(space))

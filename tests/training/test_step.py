@@ -463,6 +463,7 @@ def test_the_warning_of_a_prototype_is_no_error(monkeypatch):
         torch.cuda.set_sync_debug_mode("error")
 
 
+@pytest.mark.processes
 def test_a_trainer_is_freed_without_the_collector_the_first_one_too():
     # In a process of its own: the first optimiser of a process imports much, and an error that an import has caught
     # would keep the frames that led to it.

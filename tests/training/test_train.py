@@ -51,6 +51,7 @@ def test_steps_are_told_with_their_loss_and_change_no_result(digits):
     assert facts(record) == facts(train_run(SPACE, "2341234", recipe, 5, digits))
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
 def test_on_a_terminal_of_80_columns_training_shows_loss_speed_and_time_left_within_an_epoch():
     master, slave = os.openpty()
@@ -102,6 +103,7 @@ def facts(record):
     return {key: value for key, value in json.loads(record.to_json()).items() if key != "train_s"}
 
 
+@pytest.mark.processes
 def test_the_same_seed_gives_the_same_record_here_and_in_another_process(digits):
     recipe = get_recipe("mini", epochs=2)
     torch.manual_seed(1)
