@@ -429,6 +429,9 @@ def test_the_reference_has_the_schema_and_the_rooms(site):
 # -- numbers --------------------------------------------------------------------------------------------------------
 
 
+PROXY_PAGE = "explanation/proxies.md"
+
+
 def page_text(name: str) -> str:
     return (ROOT / "docs" / name).read_text()
 
@@ -524,6 +527,36 @@ def test_the_additive_fits_lift_kendall_as_the_page_says(space, method, cells):
 
 def test_there_are_sixteen_rows_of_additive_fits():
     assert len(ablation_rows()) == 14
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["resnet-mini", "mobilenet-mini"])
+def test_the_worth_of_proxies_is_that_of_their_scores(place):
+    """Both tables of the page: proxies from the leaderboard's scores, closed forms and ceiling anew."""
+    import numpy as np
+
+    import channel_bench as cb
+    from harness.judge.baselines import BASELINES, baseline_scores
+    from harness.leaderboard.entries import entries_dir, read_entries, read_entry_scores
+    from harness.method import PROXIES
+    from harness.stats.metrics import kendall
+
+    space = cb.get_space(("resnet-mini", "mobilenet-mini")[place])
+    truth = cb.load(space.name).accuracies()
+    scores = {
+        entry.method: [each.values for each in read_entry_scores(entry, space)]
+        for entry in read_entries(entries_dir())
+        if entry.method in PROXIES
+    }
+    scores |= {name: [values] for name, values in baseline_scores(space).items()}
+    rows = re.findall(
+        r"^\| `([a-z0-9_-]+)`(?:, closed form)? \| ([^|]+) \| ([^|]+) \|", page_text(PROXY_PAGE), re.MULTILINE
+    )
+    shown = {name: cells[place] for name, *cells in reversed(rows)}  # a table further below explains some of them
+    assert set(shown) >= {*PROXIES, *BASELINES}
+    for name in (*PROXIES, *BASELINES):
+        taus = [kendall(values, truth) for values in scores[name]]
+        spread = f" ({min(taus):.3f} to {max(taus):.3f})" if name in PROXIES else ""
+        assert shown[name] == f"{np.mean(taus):.3f}{spread}".replace("0.", "."), name
 
 
 @pytest.mark.parametrize("space", ["resnet", "mobilenet"])
