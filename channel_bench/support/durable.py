@@ -99,6 +99,23 @@ def publish_once(path: Path, data: bytes) -> bool:
         return True
 
 
+@contextlib.contextmanager
+def marked(folder: Path) -> Iterator[Path]:
+    """A folder that has a file of a name of its own for the time of the context.
+
+    A process that sees the file sees the same folder, whatever machine it runs on and whatever is mounted there.
+
+    Yields:
+        The absolute path of the file.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    with _temporary(folder.resolve() / "mark") as mark:
+        _write_synced(mark, b"")
+        yield mark
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents if they are missing.
 
