@@ -1,4 +1,4 @@
-"""The files of examples/cluster: they parse, their commands exist with these options, the images get what is installed."""
+"""The files of examples/cluster: they parse, their commands exist, the images get what is installed."""
 
 import configparser
 import re
@@ -38,7 +38,7 @@ def test_there_are_commands_to_check():
 @pytest.mark.parametrize("command", ALL)
 def test_every_command_exists_with_its_options(command):
     check_command(command)
-    if "ray" not in command:
+    if next(word for word in command if word in OURS - {"srun"}) != "ray":
         return
     pytest.importorskip("ray", reason="Ray is not installed")
     from ray.scripts.scripts import cli
@@ -61,7 +61,7 @@ def test_the_scripts_are_bash_with_their_log_in_a_folder_that_they_name(path):
     assert subprocess.run(["bash", "-n", path], capture_output=True, text=True).stderr == ""
     text = path.read_text()
     directives = re.findall(r"^#SBATCH (.*)$", text, re.M)
-    assert text.startswith("#!/bin/bash\n") and all(re.fullmatch(r"--[a-z-]+=\S+", each) for each in directives)
+    assert text.startswith("#!/bin/bash\n") and all(re.fullmatch(r"--[a-z-]+(=\S+)?", each) for each in directives)
     # Slurm reads directives up to the first command only.
     assert text.rindex("#SBATCH") < text.index("set -euo pipefail")
     is_array = any(each.startswith("--array=1-") for each in directives)
