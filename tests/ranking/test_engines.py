@@ -119,8 +119,9 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path):
-    """A folder of plug-ins; what was started there ends with the test."""
+def place(tmp_path, monkeypatch):
+    """A folder of plug-ins; what was started there ends with the test, and its space is unknown again."""
+    monkeypatch.setattr("channel_bench.space.own._registered", {})
     with Place(tmp_path) as place:
         yield place
 
