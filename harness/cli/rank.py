@@ -347,7 +347,7 @@ def _ray_engine(requests: Sequence[RankRequest], jobs: int | None, ray: _RayOpti
     from harness.ranking.engines import RayEngine
 
     first = requests[0]
-    written = [first.out, first.save, first.log]
+    written = [first.out, first.save, first.log, first.tensorboard]
     folders = dict.fromkeys(place.parent for place in written if place is not None)
     with contextlib.ExitStack() as context:
         options = first.task
