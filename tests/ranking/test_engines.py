@@ -201,9 +201,9 @@ def test_a_ranking_on_ray_that_is_stopped_leaves_no_process_and_goes_on(place, n
 SITE = """
 import os, pathlib, time
 if b"harness.ranking.worker" in pathlib.Path("/proc/self/cmdline").read_bytes():  # not every process of Ray's
-    import harness.task, harness.supernet.training as training
-    # Few images to score on, and a checkpoint after every epoch. A gate holds the training after the second one.
-    training.CHECKPOINT_SHARE, harness.task.MAX_HOLDOUT = float("inf"), 20
+    import harness.supernet.training as training
+    # A checkpoint after every epoch. A gate holds the training after the second one.
+    training.CHECKPOINT_SHARE = float("inf")
     here, save = pathlib.Path(__file__).parent, training._save
 
     def gated_save(path, parts, epoch, *rest):
@@ -228,7 +228,7 @@ def test_supernets_on_a_cluster_that_loses_a_node_have_the_scores_of_this_machin
     (tmp_path / "shut").touch()
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     command = [sys.executable, "-m", "harness.cli", "rank", "uniform,fair", "--space", "resnet-mini", "--epochs", "3"]
-    command += ["--device", "cpu", "--no-truth", "-o"]
+    command += ["--num-val", "20", "--device", "cpu", "--no-truth", "-o"]
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
     def epochs():
