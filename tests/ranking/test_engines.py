@@ -251,7 +251,7 @@ def test_supernets_on_a_cluster_that_loses_a_node_have_the_scores_of_this_machin
     assert on_ray.returncode == 0 and len(lines) == 2, errors
     assert lines[0].endswith("; it is tried again") and lines[1] == "2 score files are in ray"
     assert epochs() == sorted([*half, "fair-3", "uniform-3"])  # no epoch was trained twice
-    here = subprocess.run([*command, "here", "--jobs", "1"], **pipes)
+    here = subprocess.run([*command, "here", "--jobs", "2"], **pipes)
     assert here.returncode == 0, here.stderr
     for name in ("fair-seed0.parquet", "uniform-seed0.parquet"):
         found, expected = pq.read_table(tmp_path / "ray" / name), pq.read_table(tmp_path / "here" / name)
