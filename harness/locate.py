@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import itertools
 import operator
@@ -22,6 +21,7 @@ from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
 from channel_bench.errors import ArgumentError, ChannelBenchError, MissingDataError, unknown_name
+from channel_bench.support.loading import run_as_module
 from channel_bench.support.reading import is_file
 
 Factory = Callable[..., Any]
@@ -115,15 +115,7 @@ def _import_file(path: Path) -> ModuleType:
     name = next(name for name in names if name not in sys.modules or _is_of(sys.modules[name], path))
     if name in sys.modules and _imported.get(name, content) == content:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    module = run_as_module(path, name)
     _imported[name] = content
     return module
 

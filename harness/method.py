@@ -20,7 +20,7 @@ paper's, unless they make no sense where a whole space is ranked; the head of a 
 
 `channel-harness check`, `rank` and `search` take a method as ``path/to/file.py:MyMethod``, as ``module:MyMethod`` or by
 its registered name. A name with a plus, ``my-method+log``, is the method ranked by an additive fit to its own scores
-(`harness.methods.additive`). A package adds its methods by the entry-point group ``channel_bench.methods``
+(`harness.methods.smoothed`). A package adds its methods by the entry-point group ``channel_bench.methods``
 (``my-method = my_package.module:MyMethod``); after pip install they appear in ``channel-harness methods``.
 """
 
@@ -66,12 +66,15 @@ class Method(Protocol):
         ...
 
 
+SUPERNETS = ("autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform")
+"""Built-in methods that train a weight-shared network."""
+PROXIES = (
+    *("az_nas", "epe_nas", "fisher", "grad_norm", "grasp", "jacov", "l2_norm", "meco", "nwot", "plain", "snip"),
+    *("swap", "synflow", "zen", "zico"),
+)
+"""Built-in methods that train nothing: zero-cost proxies."""
 METHODS: Registry[Method] = Registry(
-    "method",
-    "channel_bench.methods",
-    "harness.methods",
-    ("autoslim", "bcnet", "bcnet_v2", "fair", "fur", "htas", "mask_gumbel", "tas", "uniform"),
-    "fit",
+    "method", "channel_bench.methods", "harness.methods", (*SUPERNETS, *PROXIES), "fit"
 )
 register = METHODS.register
 """Class decorator that makes a method known under a name (`Registry.register`)."""

@@ -38,10 +38,9 @@ def read_outline(package: str, name: str) -> Outline | None:
     Returns:
         The outline; None where the source is not there, or computes what this function would have to read.
     """
-    spec = importlib.util.find_spec(f"{package}.{name}")
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    module = _source(f"{package}.{name}")
+    if module is None:
         return None
-    module = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     for cls in module.body:
         if not isinstance(cls, ast.ClassDef):
             continue
@@ -49,17 +48,29 @@ def read_outline(package: str, name: str) -> Outline | None:
             try:
                 if isinstance(call, ast.Call) and ast.literal_eval(call.args[0]) == name:
                     told = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
-                    return Outline(name, told.get("paper", ""), told.get("summary", ""), _options(cls))
+                    return Outline(name, told.get("paper", ""), told.get("summary", ""), _options(cls, module))
             except (ValueError, IndexError):
                 return None
     return None
 
 
-def _options(cls: ast.ClassDef) -> dict[str, Any]:
-    """Arguments of a class's own constructor with their defaults.
+def _source(name: str) -> ast.Module | None:
+    """The source of a module; None where it is not there."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+def _options(cls: ast.ClassDef, module: ast.Module) -> dict[str, Any]:
+    """Arguments of a class's constructor with their defaults; its own, or that of the one base that it has.
+
+    Args:
+        cls: The class.
+        module: The module that it stands in, which imports the base by name.
 
     Raises:
-        ValueError: A default is not a literal, or the class may inherit its constructor.
+        ValueError: A default is not a literal, or the constructor is not where it is looked for.
     """
     for node in cls.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
@@ -70,6 +81,23 @@ def _options(cls: ast.ClassDef) -> dict[str, Any]:
             for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
                 options[argument.arg] = inspect.Parameter.empty if default is None else ast.literal_eval(default)
             return options
-    if cls.bases or len(cls.decorator_list) > 1:  # a dataclass has a constructor that its source does not show
-        raise ValueError("the constructor may be inherited, or generated")
-    return {}
+    if len(cls.decorator_list) > 1:  # a dataclass has a constructor that its source does not show
+        raise ValueError("the constructor may be generated")
+    return _options(*_base_of(cls, module)) if cls.bases else {}
+
+
+def _base_of(cls: ast.ClassDef, module: ast.Module) -> tuple[ast.ClassDef, ast.Module]:
+    """The one base of a class, imported as ``from package.module import Base``, and the module that it stands in.
+
+    Raises:
+        ValueError: There are several, or it is elsewhere.
+    """
+    (base,) = cls.bases
+    for line in module.body:
+        if isinstance(line, ast.ImportFrom) and line.module is not None and isinstance(base, ast.Name):
+            if base.id in {alias.asname or alias.name for alias in line.names}:
+                source = _source(line.module) or ast.Module([], [])
+                for found in source.body:
+                    if isinstance(found, ast.ClassDef) and found.name == base.id:
+                        return found, source
+    raise ValueError(f"the base of {cls.name} is not imported by name")

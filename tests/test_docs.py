@@ -453,6 +453,9 @@ def test_the_baselines_are_those_of_the_published_tables(published):
         "params": "parameters",
         "sum-log-width": "sum of log widths",
         "log-paths": "log number of paths",
+        "expected-synflow": "expected SynFlow",
+        "expected-l2-norm": "expected L2 norm",
+        "relu-count": "number of ReLU units",
     }
     taus = {
         space: {row.name: row.kendall for row in compare(None, cb.load(space, data_dir=published)).rows}
@@ -511,8 +514,8 @@ def test_the_additive_fits_lift_kendall_as_the_page_says(space, method, cells):
 
     import channel_bench as cb
     from harness.leaderboard.entries import entries_dir, read_entries, read_entry_scores
+    from harness.smoothing import average_scores, smooth_scores
     from harness.stats.metrics import correlations
-    from harness.stats.smoothing import average_scores, smooth_scores
 
     (entry,) = [entry for entry in read_entries(entries_dir()) if entry.method == method]
     seeds = read_entry_scores(entry, cb.get_space(space))
@@ -557,7 +560,7 @@ def test_the_maxima_of_the_mini_spaces_are_those_of_the_code(space):
 
 def test_the_tables_of_names_have_every_name():
     from harness.judge.baselines import BASELINES
-    from harness.stats.smoothing import FORMS
+    from harness.smoothing import FORMS
 
     assert all(f"| `{name}` |" in page_text("explanation/numbers.md") for name in BASELINES)
     assert all(f"| `{form}` |" in page_text("explanation/denoising.md") for form in FORMS)

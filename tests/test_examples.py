@@ -60,13 +60,13 @@ def snip(site, monkeypatch):
 
 @pytest.mark.xdist_group("snip")  # one installation serves all
 def test_an_installed_package_is_listed_and_fulfils_the_contract(snip, run_cli):
-    listed = {row["name"]: row for row in json.loads(run_cli(HARNESS, "methods", "--json")[1])}["snip"]
+    listed = {row["name"]: row for row in json.loads(run_cli(HARNESS, "methods", "--json")[1])}["my-snip"]
     assert listed["options"] == {"num_images": 64} and "Lee et al., 2019" in listed["paper"]
-    code, output, _ = run_cli(HARNESS, "check", "snip", "--option", "num_images=16", "--device", "cpu", "--json")
+    code, output, _ = run_cli(HARNESS, "check", "my-snip", "--option", "num_images=16", "--device", "cpu", "--json")
     assert code == 0, output
     outcomes = {finding["check"]: finding["outcome"] for finding in json.loads(output)["findings"]}
     assert outcomes["company"] == outcomes["seed"] == "passed"
-    code, _, errors = run_cli(HARNESS, "check", "snip", "--option", "num_images=1")
+    code, _, errors = run_cli(HARNESS, "check", "my-snip", "--option", "num_images=1")
     assert code == 2 and "num_images is 1: allowed are 2 and above" in errors
 
 

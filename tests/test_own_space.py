@@ -9,9 +9,11 @@ import pytest
 from conftest import make_info, make_rows, start_cli, write_table
 
 import channel_bench as cb
-from channel_bench.errors import MissingDataError
+from channel_bench.errors import MissingDataError, UnknownNameError
 from channel_bench.space import NUM_ARCHS, own
-from harness.scores import make_scores, write_scores
+from channel_bench.training.datasets import load_dataset
+from harness.scores import make_scores, read_scores, write_scores
+from harness.supernet import load_supernet
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_space"
 BENCH, HARNESS = "channel-bench", "channel-harness"
@@ -186,3 +188,31 @@ def test_a_space_that_is_passed_as_an_object_needs_no_registration(place, monkey
     write_table(tmp_path / "made-up.parquet", make_rows(space, 16, 2), make_info(space))
     own._registered.clear()
     assert cb.load(space, tmp_path / "made-up.parquet").space == space
+
+
+def test_weights_of_a_network_are_evaluated_in_another_process(do, refused):
+    """The file of weights names the space; what it is stands in the TOML file alone."""
+    train = ("shapes.toml", "4321234", "--epochs", "1", "--device", "cpu", "--save", "w.pt", "--json")
+    record = json.loads(do(BENCH, "train", *train))
+    assert "file of weights 'w.pt' is of space 'shapes', which is not known here: pass its TOML file with" in refused(
+        BENCH, "evaluate", "w.pt"
+    )
+    evaluate = ("evaluate", "w.pt", "--space", "shapes.toml", "--device", "cpu")
+    found = json.loads(do(BENCH, *evaluate, "--json"))
+    assert found["same_images"] and found["test_acc"] == found["recorded_test_acc"] == record["test_acc"]
+    text = Path("shapes.toml").read_text()
+    Path("shapes.toml").write_text(text.replace("[4, 4, 4, 4, 4, 4, 4]", "[4, 4, 4, 4, 4, 4, 8]"))
+    assert "'w.pt' has weights of space 'shapes' (fingerprint" in refused(BENCH, *evaluate)
+
+
+def test_a_supernet_scores_in_another_process_as_it_did(do, place, monkeypatch):
+    rank = ("uniform", "--space", "shapes.toml", "--epochs", "1", "--num-val", "20", "--device", "cpu", "--no-truth")
+    do(HARNESS, "rank", *rank, "-o", "s.parquet", "--save", "s.pt")
+    monkeypatch.setattr(own, "_registered", {})
+    with pytest.raises(UnknownNameError, match="'s.pt' is of space 'shapes', which is not known here"):
+        load_supernet("s.pt")
+    space = cb.load_space("shapes.toml")
+    saved = load_supernet("s.pt")
+    evaluator = saved.evaluator(saved.task(load_dataset(space.dataset)))
+    scores = read_scores(Path("s.parquet"), space)
+    assert evaluator.score(space.archs()[scores.indices[:200]]).tolist() == scores.values[:200].tolist()

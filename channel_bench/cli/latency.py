@@ -36,6 +36,10 @@ def latency(
     networks: Annotated[int, typer.Option(help="Whole networks to time, which check the sums of layers.")] = 32,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Decides which networks are timed, and the order of all timings.")] = 0,
+    processor_time: Annotated[
+        bool,
+        typer.Option("--processor-time", help="Count the processor's time, not the clock's; for a busy CPU, 1 thread."),
+    ] = False,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Time every number of channels of each slot instead, grid or not.")
     ] = False,
@@ -69,7 +73,10 @@ def latency(
     if target.type not in ("cpu", "cuda"):
         raise ArgumentError(f"device {device!r} cannot be timed: allowed are 'cpu', 'cuda', 'cuda:1' ...")
     stopwatch = TorchStopwatch(
-        chosen_space, target, default_batch_size(chosen_space, target) if batch_size is None else batch_size
+        chosen_space,
+        target,
+        default_batch_size(chosen_space, target) if batch_size is None else batch_size,
+        processor_time=processor_time,
     )
     if sweep:
         _sweep(chosen_space, stopwatch, out, expansion, step, repeats, seed, json_output)

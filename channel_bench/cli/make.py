@@ -35,7 +35,7 @@ from channel_bench.cli.options import (
     table_counts,
 )
 from channel_bench.errors import ArgumentError
-from channel_bench.space import get_space
+from channel_bench.space import get_space, is_own
 from channel_bench.support.terminal import (
     Advance,
     counted,
@@ -173,9 +173,10 @@ def evaluate(
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     data_dir: DataDirOption = None,
+    space: OwnSpaceOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Evaluate saved weights on test images, beside what their record says.
+    """Evaluate saved weights on the test images.
 
     On the data set and the machine that they were trained on, the accuracy is that of the record, to the image. Weights
     are those after the last epoch, so the accuracy to compare with is test_acc.
@@ -184,11 +185,12 @@ def evaluate(
     from channel_bench.training.devices import pick_device, use_threads
     from channel_bench.training.weights import load_network
 
+    know_space(space)
     use_threads(threads)
     network = load_network(weights)
     record = network.record
     data = load_dataset(
-        dataset or _named_again(network.dataset), data_dir=data_dir, download=download_data, device=pick_device(device)
+        dataset or _named_again(network), data_dir=data_dir, download=download_data, device=pick_device(device)
     )
     found = network.evaluate(data, backend)
     same = data.digest == network.dataset_digest
@@ -220,15 +222,19 @@ def evaluate(
         say(f"these images are not those of the training ({network.dataset}): the accuracies are of two data sets")
 
 
-def _named_again(dataset: str) -> str:
-    """The data set that weights were trained on, where a name says which it is.
+def _named_again(network: TrainedNetwork) -> str:
+    """The data set that weights were trained on, where a name says which it is, or else that of their own space.
 
     Raises:
         ArgumentError: It came from a folder, whose place no file of weights knows.
     """
-    if dataset not in ("digits", "cifar10"):
-        raise ArgumentError(f"these weights were trained on a folder named {dataset!r}: say where it is with --dataset")
-    return dataset
+    if network.dataset in ("digits", "cifar10"):
+        return network.dataset
+    if is_own(network.space):
+        return network.space.dataset
+    raise ArgumentError(
+        f"these weights were trained on a folder named {network.dataset!r}: say where it is with --dataset"
+    )
 
 
 class _TrainingNotes:

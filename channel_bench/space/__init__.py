@@ -17,6 +17,7 @@ from channel_bench.space.own import (
     known_space,
     list_spaces,
     load_space,
+    named_space,
     register_space,
     space_of_file,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "known_space",
     "list_spaces",
     "load_space",
+    "named_space",
     "register_family",
     "register_space",
     "space_of_file",

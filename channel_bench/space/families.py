@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 
 from channel_bench.errors import ArgumentError, ChannelBenchError, unknown_name
 from channel_bench.space.layers import CLASSES, IMAGE, NUM_SLOTS, Layer, blocks_of, mobilenet_layers, resnet_layers
+from channel_bench.support.loading import run_as_module
 from channel_bench.support.reading import MIB, read_file
 
 LayersOf = Callable[[tuple[int, int]], Sequence[Layer]]
@@ -293,18 +293,7 @@ def _import_file(path: Path) -> ModuleType:
     """Import a file under a name that follows from its content, so that an edited file is a module of its own."""
     content = read_file(path, "file of a family", MAX_CODE_BYTES)
     name = f"channel_bench_family_{hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return sys.modules[name] if name in sys.modules else run_as_module(path, name)
 
 
 def _shown(error: BaseException) -> str:

@@ -286,18 +286,30 @@ def space_of_file(what: str, made: str, name: str, fingerprint: str) -> Space:
         UnknownNameError: No space of that name is known here; the message says what to do.
         CorruptFileError: The space of that name has other networks here.
     """
+    space = named_space(what, name)
+    if space.fingerprint != fingerprint:
+        changed = ": its TOML file or its family is not as it was" if is_own(space) else ""
+        raise CorruptFileError(f"{what} was {made} other networks under the name {name!r}{changed}")
+    return space
+
+
+def named_space(what: str, name: Any) -> Space:
+    """The space that a file names, whatever stands there; it never makes this process read another file.
+
+    Args:
+        what: The file, for messages: "table 'mine.parquet'".
+        name: What the file has as the name of its space.
+
+    Raises:
+        UnknownNameError: No space of that name is known here; the message says what to do.
+    """
     try:
-        # A name in a file never makes this process read another file.
-        space = get_space("" if str(name).endswith(".toml") else name)
+        return get_space("" if not isinstance(name, str) or name.endswith(".toml") else name)
     except UnknownNameError:
         raise UnknownNameError(
             f"{what} is of space {str(name)[:60]!r}, which is not known here: pass its TOML file with --space; in"
             " Python, call channel_bench.load_space(FILE) or channel_bench.register_space(SPACE) first"
         ) from None
-    if space.fingerprint != fingerprint:
-        changed = ": its TOML file or its family is not as it was" if is_own(space) else ""
-        raise CorruptFileError(f"{what} was {made} other networks under the name {name!r}{changed}")
-    return space
 
 
 def for_worker(space: Space) -> str:

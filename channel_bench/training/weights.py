@@ -26,7 +26,7 @@ from channel_bench._version import __version__
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError
 from channel_bench.recipe import Recipe
 from channel_bench.record import Job, RunRecord
-from channel_bench.space import Space, get_space
+from channel_bench.space import Space, named_space
 from channel_bench.support.reading import shown_path
 from channel_bench.training.archive import NETWORK, read_archive, write_archive
 from channel_bench.training.backends import pick_backend
@@ -267,7 +267,7 @@ def check_space(path: Path, identity: Mapping[str, Any], space: Space | None) ->
     """
     name = identity.get("space")
     if space is None:
-        space = get_space(name)  # type: ignore[arg-type]  # an unknown name, whatever it is
+        space = named_space(f"file of weights {shown_path(path)}", name)
     if name != space.name or identity.get("space_fingerprint") != space.fingerprint:
         raise ArgumentError(
             f"{shown_path(path)} has weights of space {str(name)[:60]!r} (fingerprint"

@@ -1,11 +1,11 @@
-"""What takes noise out of a method's scores without any truth, and how much: additive fits, samples, seeds, the loss.
+"""What takes noise out of a method's scores without any truth, and how much: fits, samples, seeds, the loss.
 
     python data/scripts/ablation.py --space mobilenet seed0.parquet seed1.parquet seed2.parquet
     python data/scripts/ablation.py --space resnet bin20_min1_bcnet_2_resnet.json --json
 
 Files whose scores carry the same method name (the facts of a Parquet file, else the file's name; `--method` names
-all) are supernet seeds of one method. For each method: its scores as they are; each additive form fitted to all of
-them, and to `--samples` random ones `--draws` times; the same from the column of losses (`--loss-column`) where the
+all) are supernet seeds of one method. For each method: its scores as they are; each form of `harness.smoothing` fitted
+to all, and to `--samples` random ones `--draws` times; the same from the column of losses (`--loss-column`) where the
 files have it, as minus the loss; and, with several seeds, the mean over seeds (`--average`), raw and fitted. Beside
 them FLOPs and the sum of log widths. Every row is correlated with the truth on the same architectures: those that have
 an accuracy and a score in every file. "sd" is the standard deviation of Kendall over seeds and draws. Fits see scores
@@ -31,8 +31,8 @@ from channel_bench.support.terminal import print_json, print_table
 from channel_bench.table import Table
 from harness.judge.baselines import baseline_scores
 from harness.scores import Scores, column_names, make_scores, read_scores
+from harness.smoothing import AVERAGES, FORMS, average_scores, smooth_scores
 from harness.stats.metrics import correlations
-from harness.stats.smoothing import AVERAGES, FORMS, average_scores, smooth_scores
 
 BASELINES = ("flops", "sum-log-width")
 
@@ -44,7 +44,7 @@ class Row:
     scores: str
     """Method, with what its scores are where that is not its score column."""
     treatment: str
-    """"raw", an additive form, or "baseline"."""
+    """"raw", a form of `harness.smoothing`, or "baseline"."""
     fitted_to: int | None
     """Number of scores that the form was fitted to; None where nothing was fitted."""
     repeats: int
@@ -55,7 +55,7 @@ class Row:
     spearman: float
     pearson: float
     r2: float | None
-    """Share of the variance of the scores that the fit explains; the truth has no part in it."""
+    """Share of the variance of the scores that an additive fit explains; the truth has no part in it."""
 
 
 def ablation(
@@ -110,7 +110,7 @@ def summarise(name: str, treatment: str, repeats: Sequence[Scores], truth: np.nd
         kendall_sd=float(np.std(kendall, ddof=1)) if len(kendall) > 1 else None,
         spearman=float(np.mean([each.spearman for each in found])),
         pearson=float(np.mean([each.pearson for each in found])),
-        r2=float(np.mean([fit["r2"] for fit in fits])) if fits else None,
+        r2=float(np.mean([fit["r2"] for fit in fits])) if fits and "r2" in fits[0] else None,
     )
 
 

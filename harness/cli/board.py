@@ -116,11 +116,11 @@ def _board(entries: list[Entry], space: str, external: Path | None, replicates: 
 
 def enter(
     method: Annotated[str, typer.Argument(help="Name on the leaderboard.")],
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help=f"Score files, one for each seed: {FILES_HELP}.")
-    ],
     space: SpaceOption,
     entries: Annotated[Path, typer.Option("--entries", help="Folder to write the entry into.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE...", help=f"Score files, one for each seed: {FILES_HELP}.")
+    ] = None,
     paper: Annotated[str | None, typer.Option(help="Authors, venue and year of the paper.")] = None,
     url: Annotated[str | None, typer.Option(help="Address of the paper.")] = None,
     code: Annotated[str | None, typer.Option(help="Address of the code, or the command that makes the scores.")] = None,
@@ -130,13 +130,17 @@ def enter(
 ) -> None:
     """Add a method to the leaderboard.
 
-    Writes its entry, a JSON file, and one file with the scores of all seeds.
+    Writes its entry, a JSON file, and one file with the scores of all seeds. METHOD+FORM without files enters a fit to
+    the scores of METHOD, which the folder must have.
     """
     from harness.cli.files import read_files
-    from harness.leaderboard.entries import make_entry, write_entry
+    from harness.leaderboard.entries import make_derived_entry, make_entry, write_entry
 
-    rankings = read_files(files, get_space(space), arch_column, score_column, named=False)
-    made = make_entry(rankings, method=method, paper=paper, url=url, code=code, notes=notes)
+    if files:
+        rankings = read_files(files, get_space(space), arch_column, score_column, named=False)
+        made = make_entry(rankings, method=method, paper=paper, url=url, code=code, notes=notes)
+    else:
+        made = make_derived_entry(method, get_space(space), entries, notes)
     written = write_entry(made, entries)
     say(f"wrote {', '.join(map(str, written))}; see 'channel-harness leaderboard --entries {entries}'")
 

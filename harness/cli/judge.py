@@ -21,6 +21,7 @@ from harness.cli.options import (
     ScoreColumnOption,
     SpaceOption,
     check_before,
+    parse_options,
 )
 
 NUM_REPLICATES = 1000
@@ -32,11 +33,18 @@ def score(
     space: SpaceOption,
     average: Annotated[
         str | None,
-        typer.Option(help="Average several seeds by: mean, or rank (mean of ranks)."),
+        typer.Option(help="Average several by: mean, rank (mean of ranks) or standard (mean of standardised scores)."),
     ] = None,
     smooth: Annotated[
         str | None,
-        typer.Option(help="Rank by an additive fit to the scores: onehot, linear, log or concave."),
+        typer.Option(
+            help="Rank by a fit to the scores: consensus (theories of accuracy that agree with them), or an additive"
+            " one: onehot, linear, log, concave, log-rising or root-log-rising."
+        ),
+    ] = None,
+    smooth_option: Annotated[
+        list[str] | None,
+        typer.Option("--smooth-option", help="NAME=VALUE of --smooth consensus: beta or leave_out; repeatable."),
     ] = None,
     smooth_samples: Annotated[
         int | None, typer.Option(help="Number of scores to fit to, drawn at random [default: all].")
@@ -58,11 +66,13 @@ def score(
     """
     if smooth_samples is not None and smooth is None:
         raise ArgumentError("--smooth-samples without --smooth has nothing to fit: add --smooth FORM")
+    if smooth_option and smooth is None:
+        raise ArgumentError("--smooth-option without --smooth has nothing to fit: add --smooth FORM")
     from channel_bench.table import load
     from harness.cli.files import read_files
     from harness.judge.comparison import compare
     from harness.report.sheets import print_comparison
-    from harness.stats.smoothing import average_scores, smooth_scores
+    from harness.smoothing import average_scores, smooth_scores
 
     found = get_space(space)
     parts = read_files(files, found, arch_column, score_column, named=False)
@@ -70,7 +80,9 @@ def score(
         raise ArgumentError(f"{len(parts)} sets of scores: add --average mean (or rank) to score their average")
     scores = parts[0] if average is None else average_scores(parts, average)
     if smooth is not None:
-        scores = smooth_scores(scores, smooth, smooth_samples)
+        scores = smooth_scores(
+            scores, smooth, smooth_samples, options=parse_options(smooth_option or [], "--smooth-option")
+        )
     comparison = compare(
         scores,
         load(found, table, data_dir),

@@ -43,7 +43,7 @@ ReplicatesOption = Annotated[
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "none": None}
 
 
-def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+def parse_options(texts: Sequence[str], flag: str = "--option") -> dict[str, Any]:
     """Read NAME=VALUE texts; numbers, yes/no, none and JSON are read as such, anything else stays text.
 
     Raises:
@@ -53,7 +53,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise ArgumentError(f"--option {text!r} is not NAME=VALUE")
+            raise ArgumentError(f"{flag} {text!r} is not NAME=VALUE")
         options[name] = _value(value)
     return options
 

@@ -104,8 +104,8 @@ def rank(
         typer.Argument(
             metavar="METHOD",
             help="Name of a method ('channel-harness methods' lists them), path/to/file.py:Class or module:Class;"
-            " several with commas; or all. METHOD+FORM ranks by an additive fit to the scores: log, linear, onehot or"
-            " concave.",
+            " several with commas; or all. METHOD+FORM ranks by a fit to the scores: consensus, log, linear, onehot,"
+            " concave, log-rising or root-log-rising.",
         ),
     ],
     space: SpaceOption,

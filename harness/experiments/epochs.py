@@ -38,7 +38,7 @@ TABLE = "networks"
 MARGIN = 0.02
 """By how much less Kendall still counts as equal."""
 FREE = "log-paths"
-"""The best of the free baselines, which needs no training at all."""
+"""The free baseline that stands beside the supernets, which needs no training at all."""
 CLAIMS = (
     ("autoslim", "AutoSlim's supernet ranks as well", "Yu and Huang, 2019, section 3.2"),
     ("fur", "FUR ranks as well", "Chen et al., CVPR 2020, section 4"),

@@ -11,6 +11,7 @@ import functools
 from channel_bench.errors import MissingDataError
 from channel_bench.space import NUM_ARCHS, Space
 from harness.leaderboard.entries import entries_dir, read_entries, read_entry_scores
+from harness.method import PROXIES
 from harness.scores import Scores
 
 
@@ -36,8 +37,8 @@ def scores_at_hand(space: Space) -> dict[str, list[Scores]]:
     found = {}
     for entry in read_entries(entries_dir()):
         kept = entry.results.get(space.name)
-        if kept is None or kept.scores is None or "file" not in kept.scores:
-            continue  # a baseline, numbers of a paper, or a file that is not public
+        if kept is None or kept.scores is None or "file" not in kept.scores or entry.method in PROXIES:
+            continue  # a baseline, numbers of a paper, a file that is not public, or no supernet
         scores = read_entry_scores(entry, space) or []
         if scores and all(len(each.values) == NUM_ARCHS for each in scores):
             found[entry.method] = scores

@@ -21,10 +21,11 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, FloatArray, Space
 from channel_bench.space.layers import IMAGE
+from harness.judge.expected import expected_l2_norm, expected_synflow, relu_count
+from harness.stats.additive import check_design, fit_effects, num_parameters
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import kendall
 from harness.stats.ranks import keep_memory
-from harness.stats.smoothing import check_design, fit_effects, num_parameters
 
 BASELINES = {
     "flops": "multiply-accumulates",
@@ -33,6 +34,9 @@ BASELINES = {
     "digit-sum": "sum of the seven digits",
     "min-width": "smallest digit",
     "log-paths": "logarithm of the number of paths from the image to an output (path norm of weights of one)",
+    "expected-synflow": "logarithm of the mean of SynFlow over initial weights",
+    "expected-l2-norm": "sum over layers of the norm of initial weights (root of the mean square)",
+    "relu-count": "number of ReLU units",
 }
 
 SIZES = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 256, 512)
@@ -40,7 +44,7 @@ SIZES = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 256, 512)
 NUM_DRAWS = 50
 LEVEL = 0.95
 FORM = "log"
-"""Form of the fit, of `harness.stats.smoothing.FORMS`: 8 parameters, so that 8 architectures are enough."""
+"""Form of the fit, of `harness.stats.additive.FORMS`: 8 parameters, so that 8 architectures are enough."""
 _MAX_TRIES = 100
 
 
@@ -60,6 +64,9 @@ def baseline_scores(space: Space) -> dict[str, FloatArray]:
         "digit-sum": digits.sum(1),
         "min-width": digits.min(1),
         "log-paths": np.array([math.log(paths) for paths in num_paths(space)]),
+        "expected-synflow": expected_synflow(space),
+        "expected-l2-norm": expected_l2_norm(space),
+        "relu-count": relu_count(space),
     }
     assert scores.keys() == BASELINES.keys()
     return scores
@@ -106,7 +113,7 @@ class AdditiveCurve:
     """Kendall of additive fits against the number of trained architectures."""
 
     form: str
-    """One of `harness.stats.smoothing.FORMS`."""
+    """One of `harness.stats.additive.FORMS`."""
     points: list[AdditivePoint]
     """By ascending n."""
     fitted_on_all: float
@@ -141,7 +148,7 @@ def additive_curve(
         sizes: Numbers of architectures; those that do not determine the form, or exceed half of the accuracies, are
             left out.
         num_draws: Draws for each size, >= 2.
-        form: One of `harness.stats.smoothing.FORMS`.
+        form: One of `harness.stats.additive.FORMS`.
         among: bool (16384,): score on these alone, those that a method scores; default all that have an accuracy.
         seed: Of the draws.
         level: Of the intervals.

@@ -14,7 +14,8 @@ An entry is one JSON file per method:
 ``scores`` is a file beside the JSON, one column ``score`` or, with several supernets, ``seed0``, ``seed1`` ...; or
 {"baseline": "flops"}; or null where only ``reported`` numbers of a paper are known. A file that is not public
 has {"external": NAME, "sha256", "source"}: it is recomputed for whoever has it. The sum of every file is checked, so
-that scores and entry cannot drift apart.
+that scores and entry cannot drift apart. Scores that are a fit to those of another entry of the folder
+(`harness.smoothing`) have {"derived": METHOD, "form": FORM} and no file: they are fitted when they are read.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
+from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError, unknown_name
 from channel_bench.space import NUM_ARCHS, Space, is_own
 from channel_bench.support.durable import write_atomic
 from channel_bench.support.reading import MIB, is_file, is_there, parse_json, read_file
@@ -38,6 +39,7 @@ from harness.judge.groups import check_name, numbered
 from harness.leaderboard.keys import ENTRY_KEYS, check_entry, check_url
 from harness.score_formats import MAX_SCORE_BYTES, parquet_of
 from harness.scores import Scores, read_scores, space_facts
+from harness.smoothing import FORMS, smooth_scores
 
 MIN_SHARE = 0.99
 """Share of the architectures that an entry has to score."""
@@ -148,11 +150,14 @@ def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = No
     Raises:
         MissingDataError: A file is missing; for one that is not public the message says where it comes from.
         CorruptFileError: A file is not the one that the entry names, by its SHA-256.
-        ArgumentError: A file does not hold what scores must be, or other seeds than the entry says.
+        ArgumentError: A file does not hold what scores must be, or other seeds than the entry says; or scores are a fit
+            to those of an entry that the folder does not have in this space.
     """
     result = entry.results[space.name]
     if result.scores is None or "baseline" in result.scores:
         return None
+    if "derived" in result.scores:
+        return _derived(entry, result.scores, space)
     path = _score_file(entry, result.scores, external_dir)
     seeds: list[int | None] = [*result.seeds] or [None]
     columns = [f"seed{seed}" for seed in seeds] if len(seeds) > 1 else [None]
@@ -164,6 +169,29 @@ def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = No
         Scores(entry.method, space, each.indices, each.values, {**each.facts, **facts, "seed": seed})
         for seed, each in zip(seeds, found, strict=True)
     ]
+
+
+def _derived(entry: Entry, scores: Mapping[str, str], space: Space) -> list[Scores]:
+    """Scores by a fit to those of another entry of the folder."""
+    path = entry.path.with_name(f"{_slug(scores['derived'])}.json")
+    source = read_entry(path) if is_file(path) else None
+    result = None if source is None else source.results.get(space.name)
+    if source is None or result is None or source.method != scores["derived"] or "file" not in (result.scores or {}):
+        raise ArgumentError(
+            f"entry {str(entry.path)!r} is a fit to scores of {scores['derived']!r} in {space.name}: its folder has no"
+            " entry with a file of these"
+        )
+    if entry.results[space.name].seeds != result.seeds:
+        raise ArgumentError(
+            f"entry {str(entry.path)!r} has seeds {entry.results[space.name].seeds} in {space.name}, the scores that it"
+            f" is a fit to have {result.seeds}"
+        )
+    return [smooth_scores(each, scores["form"]) for each in read_entry_scores(source, space) or []]
+
+
+def _slug(method: str) -> str:
+    """The name of a method as part of a file name."""
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in method)
 
 
 def _score_file(entry: Entry, scores: Mapping[str, str], external_dir: Path | None) -> Path:
@@ -225,7 +253,7 @@ def make_entry(
     texts = [space.text(int(index)) for index in indices]
     values = {column: each.values for column, each in zip(columns, rankings, strict=True)}
     data = parquet_of({"arch": texts, **values}, space_facts(space) if is_own(space) else None)
-    slug = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in method)
+    slug = _slug(method)
     file = f"{slug}.{space.name}.parquet"
     result = {
         "scores": {"file": file, "sha256": hashlib.sha256(data).hexdigest()},
@@ -236,6 +264,52 @@ def make_entry(
     entry = {"method": method, "paper": paper, "url": url, "code": code, "notes": notes}
     content = {**entry, "results": {space.name: result}}
     return {Path(f"{slug}.json"): _entry_bytes(content), Path(file): data}
+
+
+def make_derived_entry(method: str, space: Space, folder: Path, notes: str | None = None) -> dict[Path, bytes]:
+    """A new entry of METHOD+FORM: a fit to the scores of the entry of METHOD in the same folder.
+
+    Args:
+        method: METHOD+FORM, with one of `harness.smoothing.FORMS`.
+        space: Its space.
+        folder: Where the entry of METHOD is.
+        notes: What a reader should know about the scores.
+
+    Returns:
+        The JSON by its name, for `write_entry`.
+
+    Raises:
+        MissingDataError: The folder has no entry of METHOD.
+        ArgumentError: It has none with scores in this space, or the name is not METHOD+FORM.
+        UnknownNameError: There is no such form.
+    """
+    name, plus, form = method.rpartition("+")
+    if not plus or not name:
+        raise ArgumentError(
+            f"{method!r} without score files: give one for each seed, or METHOD+FORM for a fit to those of an entry"
+        )
+    if form not in FORMS:
+        raise unknown_name("form", form, FORMS)
+    source = read_entry(folder / f"{_slug(name)}.json")
+    result = source.results.get(space.name)
+    if result is None or source.method != name or "file" not in (result.scores or {}):
+        raise ArgumentError(f"entry {str(source.path)!r} has no scores of {name!r} in {space.name}: enter them first")
+    content = {
+        "method": method,
+        "paper": source.paper,
+        "url": source.url,
+        "code": f"channel-harness rank {method} --space SPACE",
+        "notes": notes or f"derived: {FORMS[form]}; nothing was trained beyond {name}",
+        "results": {
+            space.name: {
+                "scores": {"derived": name, "form": form},
+                "seeds": result.seeds,
+                "compute": result.compute,
+                "reported": None,
+            }
+        },
+    }
+    return {Path(f"{_slug(method)}.json"): _entry_bytes(content)}
 
 
 def _checked_seeds(rankings: Sequence[Scores]) -> list[int]:

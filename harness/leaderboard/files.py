@@ -88,7 +88,7 @@ def write_boards(
     files["README.md"] = f"# Leaderboard\n\n{_HOW}\n{board_markdown(boards, image)}".encode()
     contents = {folder / name: data for name, data in files.items()}
     if readme is not None:
-        contents[readme] = _with_overview(readme, to_markdown(overview_sheet(boards))).encode()
+        contents[readme] = _with_overview(readme, to_markdown(overview_sheet(boards, short=True))).encode()
     write_atomic(*contents.items())
     return list(contents)
 

@@ -16,10 +16,11 @@ from channel_bench.space import list_spaces
 from harness.judge.baselines import BASELINES
 from harness.judge.groups import check_name
 from harness.report.sheets import is_link
+from harness.smoothing import FORMS
 
 ENTRY_KEYS = ("method", "paper", "url", "code", "notes", "results")
 RESULT_KEYS = ("scores", "seeds", "compute", "reported")
-SCORES_KEYS = (("file", "sha256"), ("baseline",), ("external", "sha256", "source"))
+SCORES_KEYS = (("file", "sha256"), ("baseline",), ("external", "sha256", "source"), ("derived", "form"))
 COMPUTE_KEYS = ("train_gmac", "fit_s", "device")
 REPORTED_KEYS = ("kendall", "spearman", "pearson", "source")
 MAX_SEED = 2**63 - 1
@@ -61,7 +62,7 @@ def check_entry(path: Path, content: Any) -> None:
     if not content["results"]:
         check.fail("results is empty: at least one space is needed")
     for space, result in content["results"].items():
-        check.result(space, result, is_baseline)
+        check.result(space, result, content["method"])
 
 
 def check_url(address: str) -> None:
@@ -111,7 +112,7 @@ class _Check:
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             self.fail(f"{where} is {value}: allowed are {low:g} to {high:g}")
 
-    def result(self, space: str, value: Any, is_baseline: bool) -> None:
+    def result(self, space: str, value: Any, method: str) -> None:
         """What an entry says of one space."""
         if space not in list_spaces():
             raise unknown_name(
@@ -120,7 +121,8 @@ class _Check:
         self.keys(f"results of {space}", value, RESULT_KEYS)
         if value["scores"] is not None:
             self.scores(space, value["scores"])
-        if is_baseline and "baseline" not in (value["scores"] or {}):
+            self.derived(space, value["scores"], method)
+        if method in BASELINES and "baseline" not in (value["scores"] or {}):
             self.fail("its method has the name of a free baseline, whose scores are not given")
         self.kind(f"seeds of {space}", value["seeds"], list, allow_none=False)
         if len(value["seeds"]) > MAX_SEEDS:
@@ -155,6 +157,15 @@ class _Check:
             self.fail(f"name of score file {file[:60]!r}... is longer than {MAX_FILE_NAME} bytes")
         if "sha256" in value and not re.fullmatch(r"[0-9a-f]{64}", value["sha256"]):
             self.fail(f"sha256 of {space} is {value['sha256'][:70]!r}: allowed are 64 hexadecimal digits")
+
+    def derived(self, space: str, value: Any, method: str) -> None:
+        """Scores that are a fit to those of another entry have its name and the form of the fit."""
+        if "derived" not in value:
+            return
+        if value["form"] not in FORMS:
+            raise unknown_name(f"form in entry {str(self._path)!r}", value["form"], FORMS)
+        if method != f"{value['derived']}+{value['form']}":
+            self.fail(f"its name is {method[:60]!r}: scores of {space} make it {value['derived']}+{value['form']}")
 
     def compute(self, space: str, value: Any) -> None:
         self.keys(f"compute of {space}", value, COMPUTE_KEYS)

@@ -14,6 +14,7 @@ from harness.judge.comparison import Row
 from harness.judge.verdict import Report
 from harness.leaderboard.board import Board
 from harness.leaderboard.keys import REPORTED_KEYS
+from harness.method import PROXIES
 from harness.report.sheets import Sheet, decimals
 from harness.report.verdict_sheets import interval_text, interval_words
 
@@ -30,13 +31,19 @@ def sheets_of(boards: Sequence[Board]) -> list[Sheet]:
     return sheets
 
 
-def overview_sheet(boards: Sequence[Board]) -> Sheet:
-    """Kendall of every entry in every space: one row per entry, the best of the last space with methods on top."""
+def overview_sheet(boards: Sequence[Board], *, short: bool = False) -> Sheet:
+    """Kendall of every entry in every space: one row per entry, the best of the last space with methods on top.
+
+    Args:
+        boards: From `make_board`.
+        short: Leave out what is no supernet and no baseline: fits to the scores of other entries, and proxies.
+    """
     reports = [board.report for board in boards if board.report is not None]
-    free = {row.name for report in reports for row in report.comparison.baselines}
-    lines = [
-        [_shown_name(name, name in free), *(_overview_cell(board, name) for board in boards)] for name in _order(boards)
-    ]
+    # What needs no training: the baselines, which cost nothing at all, and the proxies, which cost seconds.
+    free = {row.name for report in reports for row in report.comparison.baselines} | set(PROXIES)
+    names = _order(boards)
+    kept = [name for name in names if not (short and (name in PROXIES or _is_derived(name, boards)))]
+    lines = [[_shown_name(name, name in free), *(_overview_cell(board, name) for board in boards)] for name in kept]
     ceilings = [None if board.report is None else board.report.comparison.ceiling for board in boards]
     lines.append(["noise ceiling", *("-" if each is None else decimals(each.kendall, 3) for each in ceilings)])
     marks = ["#: rank, shared by rows not significantly worse than its first"] * any(
@@ -51,8 +58,15 @@ def overview_sheet(boards: Sequence[Board]) -> Sheet:
         [
             "reported: a number of a paper, without scores to recompute it from; free: needs no training",
             *["; ".join(marks)] * bool(marks),
+            *[f"{len(names) - len(kept)} more rows, proxies and fits to scores, are on the whole board"]
+            * (len(kept) < len(names)),
         ],
     )
+
+
+def _is_derived(name: str, boards: Sequence[Board]) -> bool:
+    found = (board.entries[name].results[board.space] for board in boards if name in board.entries)
+    return any("derived" in (result.scores or {}) for result in found)
 
 
 def _order(boards: Sequence[Board]) -> list[str]:
@@ -105,7 +119,7 @@ def _board_line(row: Row, board: Board) -> list[str]:
     compute = entry.results[board.space].compute or {}
     return [
         "-" if rank is None else str(rank),
-        _shown_name(entry.method, row.kind == "baseline"),
+        _shown_name(entry.method, row.kind == "baseline" or entry.method in PROXIES),
         str(len(row.rankings) or "-"),
         decimals(row.kendall, 3),
         interval_text(None if board.report is None else board.report.interval(row.name)) + _single(row),

@@ -22,8 +22,8 @@ from channel_bench.space import NUM_ARCHS
 from channel_bench.support.terminal import print_json, print_table
 from harness.judge.baselines import AdditiveCurve
 from harness.judge.comparison import Comparison, Row
+from harness.smoothing import describe
 from harness.stats.noise import Ceilings
-from harness.stats.smoothing import describe
 
 MIN_ARCHS = 30
 """Of fewer architectures nobody is suspected of having seen the accuracies."""

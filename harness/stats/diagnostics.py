@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError
 from channel_bench.space import FloatArray, Int8Array, Space
+from harness.stats.additive import fit_effects
 from harness.stats.metrics import checked, kendall
 from harness.stats.ranks import average_ranks, dense_ranks
-from harness.stats.smoothing import fit_effects
 
 NUM_RANK_BINS = 20
 NUM_WINDOWS = 41
@@ -57,7 +57,7 @@ class SlotEffects:
 
 
 def slot_effects(archs: Int8Array, scores: npt.ArrayLike, truth: npt.ArrayLike, space: Space) -> SlotEffects:
-    """Effects of slots by least squares (`smoothing.fit_effects`, form "onehot").
+    """Effects of slots by least squares (`additive.fit_effects`, form "onehot").
 
     Over all 16,384 architectures the effect of a width is the mean of those that have it minus the mean of all; over
     part of them least squares takes out what the other slots have to do with it.

@@ -24,14 +24,16 @@ from harness.check.checker import (
     small_task,
 )
 from harness.check.isolation import TableAccessError, blocked_table, watched_globals
-from harness.method import METHODS
+from harness.method import PROXIES, SUPERNETS
 from harness.supernet.exhaustive import SupernetEvaluator
 from harness.supernet.training import make_supernet, train_supernet
 
 HARNESS = "channel-harness"
 SPACE = cb.get_space("resnet-mini")
 # What others have installed beside this package is theirs to test.
-BUILT_IN = METHODS.built_in
+BUILT_IN = SUPERNETS
+QUICK = ("az_nas", "swap")
+"""Proxies share all but what they measure: these are checked by default, the others where time is no matter."""
 
 
 def failed(findings):
@@ -46,9 +48,12 @@ def named(findings):
 
 
 @pytest.mark.parametrize("space", ["resnet-mini", "mobilenet-mini"])
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(
+    "name", [*BUILT_IN, *(pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PROXIES)]
+)
 def test_every_method_fulfils_the_contract(name, space):
-    findings = check_method(name, space, device="cpu")
+    options = {"samples": 30} if name in PROXIES else {}
+    findings = check_method(name, space, options=options, device="cpu")
     assert [finding for finding in findings if finding.failed] == []
     assert {finding.check for finding in findings if finding.outcome == "skipped"} <= {"columns", "facts"}
 

@@ -362,8 +362,9 @@ def test_a_measurement_from_the_command_line_is_a_budget_of_top(tmp_path, small_
     monkeypatch.setattr("channel_bench.latency.stopwatch.SAMPLE_MS", 0.05)  # really measured, but fast
     out = tmp_path / "latency.json"
     plan = ("latency", "resnet-mini", "--device", "cpu", "--batch-size", 2, "--repeats", 2, "--networks", 6, "-o", out)
-    code, output, _ = run_cli("channel-bench", *plan, "--json")
+    code, output, _ = run_cli("channel-bench", *plan, "--processor-time", "--json")
     printed = json.loads(output)
+    assert printed["conditions"]["arithmetic"].endswith(", processor time")
     assert code == 0 and list(tmp_path.iterdir()) == [out]
     model = load_latency(out, "resnet-mini")
     assert printed["conditions"]["batch_size"] == model.conditions.batch_size == 2
@@ -389,7 +390,7 @@ def test_a_measurement_from_the_command_line_is_a_budget_of_top(tmp_path, small_
 
 def test_the_printed_table_states_error_noise_and_conditions(tmp_path, run_cli, monkeypatch):
     counting = CountingStopwatch(SPACE, 1.25, 3.0)
-    monkeypatch.setattr("channel_bench.latency.stopwatch.TorchStopwatch", lambda space, device, batch_size: counting)
+    monkeypatch.setattr("channel_bench.latency.stopwatch.TorchStopwatch", lambda *args, **options: counting)
     arguments = ("latency", "resnet-mini", "--device", "cpu", "--repeats", 2, "--networks", 16, "-o")
     code, output, errors = run_cli("channel-bench", *arguments, tmp_path / "a.json")
     rows = {line[:14].strip(): line[14:].split() for line in output.splitlines()}
@@ -416,6 +417,7 @@ def test_the_printed_table_states_error_noise_and_conditions(tmp_path, run_cli, 
         ("latency resnet-mini -o {0}/x.json --networks 5", "number of networks is 5"),
         ("latency resnet-mini -o {0}/x.json --batch-size 0", "batch size is 0"),
         ("latency resnet-mini -o {0}/x.json --threads 0", "number of threads is 0"),
+        ("latency resnet-mini -o {0}/x.json --device cpu --threads 2 --processor-time", "allowed is 'cpu' with 1"),
         ("latency resnet-mini -o {0}/x.json --device gpu", "device 'gpu' cannot be used here"),
         ("latency resnet-mini -o {0}/x.json --device meta", "device 'meta' cannot be timed"),
         ("latency resnet-mini -o {0}/x.json --seed -1", "seed -1 is negative"),

@@ -28,6 +28,7 @@ from harness.leaderboard.files import MARKERS, board_html, write_boards
 from harness.leaderboard.sheets import overview_sheet, reported_sheet, sheets_of
 from harness.report.sheets import to_latex, to_markdown
 from harness.scores import make_scores, write_scores
+from harness.smoothing import smooth_scores
 
 pytestmark = pytest.mark.xdist_group("leaderboard")
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def entries():
 
 def test_every_entry_is_valid_and_its_scores_are_those_it_names(entries):
     for entry in entries:
-        assert entry.path.name == f"{entry.method}.json" and entry.notes and entry.code
+        assert entry.path.name == f"{entry.method.replace('+', '-')}.json" and entry.notes and entry.code
         for name, result in entry.results.items():
             space = cb.get_space(name)
             if result.scores is None or "file" not in result.scores:
@@ -57,7 +58,8 @@ def test_every_entry_is_valid_and_its_scores_are_those_it_names(entries):
             found = read_entry_scores(entry, space)
             assert [scores.facts["seed"] for scores in found] == result.seeds
             assert all(len(scores.indices) == 16384 and np.ptp(scores.values) > 0 for scores in found)
-            assert found[0].facts["train_macs"] > 0 and result.compute["fit_s"] > 0
+            # The norm of weights is the one score that takes no multiply-accumulate.
+            assert (found[0].facts["train_macs"] > 0 or entry.method == "l2_norm") and result.compute["fit_s"] > 0
     files = {path.name for path in entries_dir().glob("*.parquet")}
     named = {result.scores.get("file") for entry in entries for result in entry.results.values() if result.scores}
     assert files == named - {None}
@@ -69,6 +71,7 @@ def test_every_method_and_every_baseline_has_an_entry(entries):
     methods = {entry.method for entry in entries}
     ours = set(METHODS.built_in)
     assert ours <= methods and set(BASELINES) <= methods
+    assert {f"{name}+consensus" for name in ours} <= methods
     spaces = {entry.method: set(entry.results) for entry in entries}
     assert all({"resnet-mini", "mobilenet-mini"} <= spaces[name] for name in ours)
     assert all(spaces[name] == set(list_spaces()) for name in BASELINES)
@@ -109,7 +112,7 @@ def overview(text):
 def recomputed(entries, space, table, external=None):
     groups = {}
     for entry in entries:
-        if space in entry.results and (entry.results[space].scores or {}).keys() & {"file", "external"}:
+        if space in entry.results and (entry.results[space].scores or {}).keys() & {"file", "external", "derived"}:
             groups[entry.method] = read_entry_scores(entry, cb.get_space(space), external)
     return {row.name: f"{row.kendall:.3f}" for row in compare(groups, table).rows}
 
@@ -236,6 +239,8 @@ WRONG = {
     "unknown space": (changed(results={"resnt": {}}), "unknown space .*did you mean 'resnet'"),
     "unknown baseline": (result(scores={"baseline": "flop"}), "unknown baseline .*did you mean 'flops'"),
     "no sum": (result(scores={"file": "a.csv"}), "lacks sha256"),
+    "an unknown form": (result(scores={"derived": "mine", "form": "cubic"}), "unknown form in entry .*'cubic'"),
+    "another name": (result(scores={"derived": "other", "form": "log"}), "name is 'mine': .* make it other[+]log"),
     "a path": (result(scores={"file": "../a.csv", "sha256": "0"}), "is not a file name"),
     "a seed": (result(seeds=["0"]), "a seed of resnet-mini is '0': allowed is int"),
     "compute": (result(compute={"gpu": 3}), "lacks train_gmac, fit_s, device and has gpu"),
@@ -362,6 +367,48 @@ def test_scores_that_are_not_passed_on_are_judged_by_who_has_them(folder, tmp_pa
 
 
 # -- what is written ------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_to_an_entrys_scores_is_entered_without_a_file(folder, run_cli):
+    path = folder / "mine-log.json"
+    words = ("channel-harness", "enter", "mine+log", "--space", "resnet-mini", "--entries", folder)
+    assert run_cli(*words)[0] == 0
+    assert sorted(each.name for each in folder.iterdir()) == ["mine-log.json", "mine.json", "mine.resnet-mini.parquet"]
+    entry, source = read_entry(path), read_entry(folder / "mine.json")
+    assert entry.method == "mine+log" and entry.paper == "me" and entry.notes.startswith("derived: per slot")
+    assert entry.results["resnet-mini"].compute == source.results["resnet-mini"].compute
+    for found, own in zip(read_entry_scores(entry, SPACE), read_entry_scores(source, SPACE), strict=True):
+        assert found.method == "mine+log" and found.facts["seed"] == own.facts["seed"]
+        assert (found.values == smooth_scores(own, "log").values).all()
+    code, output, _ = run_cli("channel-harness", "leaderboard", "--entries", folder, "--space", "resnet-mini",
+                              "--replicates", "0")  # fmt: skip
+    assert code == 0 and "mine+log" in output
+    assert run_cli("channel-harness", "check-entry", path, "--replicates", "0")[0] == 0
+    code, _, errors = run_cli(*words)
+    assert code == 2 and "has 'mine+log' in resnet-mini: delete that" in errors
+    # What it is a fit to is gone, or has other seeds.
+    content = json.loads((folder / "mine.json").read_text())
+    content["results"]["resnet-mini"]["seeds"] = [4, 6]
+    (folder / "mine.json").write_text(json.dumps(content))
+    with pytest.raises(ArgumentError, match=r"has seeds \[4, 5\] in resnet-mini, the scores .* have \[4, 6\]"):
+        read_entry_scores(entry, SPACE)
+    (folder / "mine.json").unlink()
+    with pytest.raises(ArgumentError, match="is a fit to scores of 'mine' in resnet-mini: its folder has no entry"):
+        read_entry_scores(entry, SPACE)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("mine", "'mine' without score files: give one for each seed, or METHOD[+]FORM"),
+        ("+log", "without score files"),
+        ("mine+cubic", "unknown form 'cubic'"),
+        ("other+log", "other.json' does not exist"),
+    ],
+)
+def test_a_fit_to_no_entry_is_not_entered(method, message, folder, run_cli):
+    code, output, errors = run_cli("channel-harness", "enter", method, "--space", "resnet-mini", "--entries", folder)
+    assert (code, output, errors.count("\n")) == (2, "", 1) and re.search(message, errors)
 
 
 @pytest.fixture

@@ -154,7 +154,9 @@ def test_weights_of_another_space_architecture_or_kind_are_refused(saved, tmp_pa
     identity, state = read_archive(saved[0], NETWORK)
     for change, message in (
         ({"space_fingerprint": "0"}, "has weights of space 'resnet-mini' \\(fingerprint 0\\)"),
-        ({"space": "resnet-nano"}, "unknown space"),
+        ({"space": "resnet-nano"}, "is of space 'resnet-nano', which is not known here"),
+        ({"space": "nothing/mine.toml"}, "which is not known here"),  # a file never names another one to read
+        ({"space": 5}, "which is not known here"),
         ({"record": identity["record"] | {"arch": "1111111"}}, "its costs are not those of 1111111"),
         ({"record": {}}, "not a run record"),
         ({"recipe": {"epochs": -1}}, "recipe"),

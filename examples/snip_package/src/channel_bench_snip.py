@@ -1,6 +1,6 @@
 """SNIP: rank widths by how much the loss of an untrained network depends on its weights.
 
-    pip install examples/snip_package && channel-harness rank snip --space resnet-mini
+    pip install examples/snip_package && channel-harness rank my-snip --space resnet-mini
 
 Connection sensitivity is |w * dL/dw| for every weight of convolutions and the classifier, at initialisation and on one
 batch of training images (Lee, Ajanthan and Torr, ICLR 2019, arXiv 1810.02340, where it says which weights to prune).
@@ -27,7 +27,7 @@ from harness.task import Task
 BATCH, WEIGHTS = range(2)
 
 
-@register("snip", paper="Lee et al., 2019; Abdelfattah et al., 2021", summary="connection sensitivity, no training")
+@register("my-snip", paper="Lee et al., 2019; Abdelfattah et al., 2021", summary="connection sensitivity, no training")
 class Snip:
     """Connection sensitivity at initialisation.
 

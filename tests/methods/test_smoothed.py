@@ -29,16 +29,9 @@ from harness.methods import get_method
 from harness.ranking.run import rank
 from harness.report.sheets import print_comparison
 from harness.scores import make_scores, read_scores, write_scores
+from harness.smoothing import average_scores, smooth_scores
+from harness.stats.additive import FORMS, additive_fit, check_design, fit_effects, num_parameters
 from harness.stats.metrics import correlations
-from harness.stats.smoothing import (
-    FORMS,
-    additive_fit,
-    average_scores,
-    check_design,
-    fit_effects,
-    num_parameters,
-    smooth_scores,
-)
 from harness.task import make_task, supernet_recipe
 
 SPACE = cb.get_space("resnet-mini")
@@ -55,6 +48,9 @@ def effects_of(form, rng):
         "linear": slopes * np.array([0.25, 0.5, 0.75, 1]),
         "log": slopes * np.log([1, 2, 3, 4]),
         "concave": np.sort(rng.exponential(size=(7, 4)), axis=1)[:, ::-1].cumsum(1),
+        "log-rising": np.abs(slopes) * np.log([1, 2, 3, 4]),
+        # Roots of equal slopes are equal: the only slopes that this form recovers.
+        "root-log-rising": np.full((7, 1), abs(slopes[0, 0])) * np.log([1, 2, 3, 4]),
     }[form]
 
 
@@ -260,7 +256,14 @@ def test_scores_that_have_no_fit_are_refused():
 
 
 def test_forms_have_the_parameters_that_they_say():
-    assert {form: num_parameters(form) for form in FORMS} == {"onehot": 22, "linear": 8, "log": 8, "concave": 22}
+    assert {form: num_parameters(form) for form in FORMS} == {
+        "onehot": 22,
+        "linear": 8,
+        "log": 8,
+        "concave": 22,
+        "log-rising": 8,
+        "root-log-rising": 8,
+    }
 
 
 # -- scores -----------------------------------------------------------------------------------------------------
@@ -295,12 +298,12 @@ def test_a_seed_draws_the_samples_of_a_fit():
 
 @pytest.mark.parametrize("samples", [0, -1, 21, 501, True, 30.0, "many"])
 def test_impossible_numbers_of_samples_are_refused(samples):
-    with pytest.raises(ArgumentError, match="allowed are 22, its number of parameters, to 500"):
+    with pytest.raises(ArgumentError, match="allowed are 22, which it needs at least, to 500"):
         smooth_scores(noisy_scores(count=500), "onehot", samples)
 
 
 def test_scores_that_cannot_be_smoothed_are_named():
-    with pytest.raises(ArgumentError, match="10 scores cannot determine"):
+    with pytest.raises(ArgumentError, match="10 scores are too few for form .onehot.: give at least 22"):
         smooth_scores(noisy_scores(count=10), "onehot", 30)
     with pytest.raises(ArgumentError, match="'flat' cannot be smoothed: all 16384 scores are 1.0"):
         smooth_scores(make_scores("flat", SPACE, np.arange(16384), np.ones(16384)), "log")
@@ -462,21 +465,21 @@ def test_the_evaluator_keeps_the_contract_and_the_methods_own_columns(counting, 
     assert (columns["raw_score"] == Counting().fit(None).score(SOME)).all()
     assert (columns["val_loss"] == -SOME.sum(1)).all()
     assert sum(map(len, evaluator.inner.scored)) == 16384
-    assert evaluator.effects.effects.shape == (7, 4)
+    assert evaluator.slot_effects().shape == (7, 4)
 
 
 def test_what_can_be_wrong_is_found_before_training(counting, task):
     with pytest.raises(UnknownNameError, match="unknown method 'countin'"):
         get_method("countin+log")
     for name in ("counting+cubic", "counting+", "counting+log+log"):
-        with pytest.raises(UnknownNameError, match="unknown additive form"):
+        with pytest.raises(UnknownNameError, match="unknown form"):
             get_method(name)
     with pytest.raises(ArgumentError, match="has no option 'depth'"):
         get_method("counting+log", depth=3)
     with pytest.raises(ArgumentError, match="has no option 'samples'"):
         get_method("counting", samples=30)
     for samples in (7, 16385, "30", True):
-        with pytest.raises(ArgumentError, match="allowed are 8, its number of parameters, to 16,384"):
+        with pytest.raises(ArgumentError, match="allowed are 8, which it needs at least, to 16,384"):
             get_method("counting+log", samples=samples)
     seeds = []  # of which 22 random architectures do not determine 22 parameters
     for seed in range(20):
@@ -492,7 +495,7 @@ def test_what_can_be_wrong_is_found_before_training(counting, task):
 @pytest.mark.parametrize(
     ("score", "message"),
     [
-        (lambda archs: np.ones(len(archs)), "the method's scores have no additive fit: all 16384 scores are 1.0"),
+        (lambda archs: np.ones(len(archs)), "the method's scores cannot be smoothed: all 16384 scores are 1.0"),
         (lambda archs: np.full(len(archs), np.nan), "returned nan for architecture 1111111"),
         (lambda archs: np.ones(3), "must return float64 of shape"),
     ],
@@ -511,7 +514,7 @@ def test_a_supernet_is_ranked_by_samples_of_its_scores(task):
 
 
 def test_finding_a_form_loads_neither_torch_nor_scipy():
-    code = "import sys, harness.stats.smoothing, harness.methods.additive; print({'torch', 'scipy'} & set(sys.modules))"
+    code = "import sys, harness.smoothing, harness.methods.smoothed; print({'torch', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
@@ -557,7 +560,7 @@ def test_files_are_averaged_and_smoothed_from_the_command_line(seed_files, small
     [
         (2, [], "2 sets of scores: add --average mean"),
         (2, ["--average", "median"], "unknown average 'median'"),
-        (1, ["--smooth", "logs"], "unknown additive form 'logs': known are .*; did you mean 'log'"),
+        (1, ["--smooth", "logs"], "unknown form 'logs': known are .*; did you mean 'log'"),
         (1, ["--smooth-samples", 30], "--smooth-samples without --smooth"),
         (1, ["--smooth", "onehot", "--smooth-samples", 9], "allowed are 22"),
         (0, ["--average", "mean"], "Missing argument"),
@@ -627,7 +630,7 @@ def test_the_ablation_correlates_every_treatment_on_the_same_architectures(
     options = ["--space", "resnet-mini", "--table", small_table_path, "--draws", 2, "--samples", 60, "--method", "m"]
     found = json.loads(run_ablation(ablation, monkeypatch, capsys, *loss_files, *options, "--json"))
     rows = {(row["scores"], row["treatment"], row["fitted_to"]): row for row in found["rows"]}
-    assert len(rows) == len(found["rows"]) == 2 * (1 + 4 + 4 + 1 + 4) + 2
+    assert len(rows) == len(found["rows"]) == 2 * (1 + 7 + 7 + 1 + 7) + 2
     table = Table.read(small_table_path)
     truth = table.accuracies()
     both = np.isfinite(truth)

@@ -1,9 +1,9 @@
-"""Any method, ranked by an additive fit to its own scores: `channel-harness rank autoslim+log --space resnet-mini`.
+"""Any method, ranked by a fit to its own scores: `channel-harness rank autoslim+consensus --space resnet-mini`.
 
-A contribution of this project, not of a paper. The method is fitted as it is; its scores are then replaced by
-b + sum over slots of f_l(w_l), fitted to them by least squares (`harness.stats.smoothing` has the reasons and the
-forms of f_l). Truth enters nowhere. With ``samples`` only that number of random architectures is scored, which is
-enough for a fit of 8 or 22 parameters and saves most of the scoring.
+A contribution of this project, not of a paper. The method is fitted as it is; its scores are then replaced by an
+additive fit to them, or by a consensus of theories that agree with them (`harness.smoothing` has the reasons and the
+forms). Truth enters nowhere. With ``samples`` only that number of random architectures is scored, which is enough for
+either and saves most of the scoring.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import NUM_ARCHS
 from harness.method import Evaluator, Method, score_all
-from harness.stats.smoothing import AdditiveFit, check_design, check_num_samples, fit_effects
+from harness.smoothing import Fit, Smoother, check_num_samples, make_smoother
+from harness.stats.additive import AdditiveFit
 
 if TYPE_CHECKING:
     from harness.task import Task
@@ -26,23 +27,24 @@ SAMPLED_ARCHS = 1000
 """Stream of the task's seed that draws the samples; methods use low numbers."""
 
 
-class Additive:
-    """A method whose scores are replaced by an additive fit to them.
+class Smoothed:
+    """A method whose scores are replaced by a fit to them.
 
     Args:
         method: Any method.
-        form: One of `harness.stats.smoothing.FORMS`.
+        form: One of `harness.smoothing.FORMS`.
         samples: Number of random architectures to score and fit to; None for all.
+        **options: Of the form.
     """
 
-    def __init__(self, method: Method, form: str, samples: int | None = None) -> None:
+    def __init__(self, method: Method, form: str, samples: int | None = None, **options: Any) -> None:
         """Check what can be checked before anything is trained."""
-        check_num_samples(samples, form)
         self.method = method
-        self.form = form
         self.samples = samples
+        self._smoother = make_smoother(form, **options)
+        check_num_samples(samples, form, self._smoother)
 
-    def fit(self, task: Task) -> AdditiveEvaluator:
+    def fit(self, task: Task) -> SmoothedEvaluator:
         """Fit the method to the task; its scores are computed, and fitted to, when the first score is asked for.
 
         Raises:
@@ -52,26 +54,26 @@ class Additive:
         if self.samples is not None:
             chosen = task.rng(SAMPLED_ARCHS).choice(NUM_ARCHS, self.samples, replace=False)
             archs = archs[np.sort(chosen)]
-            check_design(archs, self.form, task.space)
-        return AdditiveEvaluator(self.method.fit(task), task, self.form, archs)
+            self._smoother.check(archs, task.space)
+        return SmoothedEvaluator(self.method.fit(task), task, self._smoother, archs)
 
 
-class AdditiveEvaluator:
-    """Scores an architecture by an additive fit to another evaluator's scores.
+class SmoothedEvaluator:
+    """Scores an architecture by a fit to another evaluator's scores.
 
     Args:
         inner: The evaluator.
         task: The task that it was fitted to.
-        form: One of `harness.stats.smoothing.FORMS`.
+        smoother: The way to fit.
         archs: int8 (n, 7), architectures that it is asked to score.
     """
 
-    def __init__(self, inner: Evaluator, task: Task, form: str, archs: npt.NDArray[np.int8]) -> None:
+    def __init__(self, inner: Evaluator, task: Task, smoother: Smoother, archs: npt.NDArray[np.int8]) -> None:
         """Score nothing yet: so scoring counts as scoring where the two are timed."""
         self.inner = inner
         self.facts: dict[str, Any] = getattr(inner, "facts", {})
         self._task = task
-        self._form = form
+        self._smoother = smoother
         self._archs = archs
 
     def score(self, archs: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
@@ -86,7 +88,7 @@ class AdditiveEvaluator:
         Raises:
             MethodError: The method's scores break its contract, or are all equal.
         """
-        return self.effects.predict(archs)
+        return self.smooth.predict(archs)
 
     def columns(self, archs: npt.NDArray[np.int8]) -> dict[str, npt.NDArray[np.float64]]:
         """The method's own scores ("raw_score") and its columns, float64 (n,) each; none where only samples have them.
@@ -100,8 +102,14 @@ class AdditiveEvaluator:
         return {name: values[rows] for name, values in self._scored.items()}
 
     def slot_effects(self) -> npt.NDArray[np.float64]:
-        """What each width of each slot adds to the score, by the fit; float64 (7, 4)."""
-        return self.effects.effects.copy()
+        """What each width of each slot adds to the score, by an additive fit; float64 (7, 4).
+
+        Raises:
+            MethodError: The fit is no sum over slots.
+        """
+        if not isinstance(self.smooth, AdditiveFit):
+            raise MethodError("a consensus of theories has no effects of single slots: take METHOD+log instead")
+        return self.smooth.effects.copy()
 
     def training_losses(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
         """Training losses of the method (`Queries.training_losses`); the fit changes scores, not these.
@@ -119,12 +127,12 @@ class AdditiveEvaluator:
         return archs, losses
 
     @functools.cached_property
-    def effects(self) -> AdditiveFit:
-        """The fit, with the effect of every width of every slot."""
+    def smooth(self) -> Fit:
+        """The fit; an additive one has the effect of every width of every slot."""
         try:
-            return fit_effects(self._archs, self._scored["raw_score"], self._form, self._task.space)
+            return self._smoother.fit(self._archs, self._scored["raw_score"], self._task.space)
         except ArgumentError as error:
-            raise MethodError(f"the method's scores have no additive fit: {error}") from None
+            raise MethodError(f"the method's scores cannot be smoothed: {error}") from None
 
     @functools.cached_property
     def _scored(self) -> dict[str, npt.NDArray[np.float64]]:

@@ -1,0 +1,36 @@
+"""Run a file of Python as a module, under a name that the caller chooses.
+
+>>> module = run_as_module(Path("my_method.py"), "my_method")
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+def run_as_module(path: Path, name: str) -> ModuleType:
+    """Run a file, and keep it among the modules of this process; what had that name is replaced.
+
+    Args:
+        path: The file, which is there.
+        name: Name of the module. While the file runs it can be found by it, as dataclasses and pickles need.
+
+    Returns:
+        The module.
+
+    Raises:
+        BaseException: Whatever the file raises; then no module of that name is left.
+    """
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
