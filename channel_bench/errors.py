@@ -73,6 +73,10 @@ class BuildError(ChannelBenchError, RuntimeError):
     """Some runs of a build could not be finished; all others are kept."""
 
 
+class ClusterError(ChannelBenchError, RuntimeError):
+    """A Ray cluster cannot be reached, has nothing to work on, or its nodes cannot do the work."""
+
+
 class MissingPackageError(ChannelBenchError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

@@ -28,8 +28,11 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "READ
 PROGRAMS = {"channel-bench": "channel_bench.cli", "channel-harness": "harness.cli"}
 OTHERS = {
     ".",
+    "apptainer",
+    "docker",
     "export",
     "git",
+    "mkdir",
     "mkdocs",
     "mypy",
     "lint-imports",
@@ -39,6 +42,8 @@ OTHERS = {
     "python3",
     "ray",
     "ruff",
+    "sbatch",
+    "srun",
 }
 OTHERS |= {".venv/bin/pip", ".venv/bin/python", "."}
 
@@ -104,6 +109,12 @@ def check_command(command: list[str]) -> None:
     import typer
 
     program, *arguments = command
+    if program == "srun" or command[:2] in (["docker", "run"], ["apptainer", "run"]):  # what they start
+        inner = next((number for number, word in enumerate(arguments) if word in {*PROGRAMS, "apptainer", "ray"}), None)
+        assert inner is not None, f"{program} starts nothing that is known here"
+        # "channel-bench" is also the name of the image.
+        inner += arguments[inner + 1 : inner + 2] != [] and arguments[inner + 1] in PROGRAMS
+        return check_command(arguments[inner:])
     if Path(program).name in PROGRAMS:
         app = importlib.import_module(PROGRAMS[Path(program).name]).app
         group = typer.main.get_command(app)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from channel_bench.builder.engines import PACKED_TRAINER, TRAINER, Engine, Outcome
 from channel_bench.builder.engines.local import LocalEngine
-from channel_bench.builder.engines.ray import Cluster, RayEngine
+from channel_bench.builder.engines.ray import RayEngine
 from channel_bench.builder.leases import Leases, RunKey
 from channel_bench.builder.plan import Plan, Workers
 from channel_bench.builder.store import Failure, RunStore
@@ -29,6 +29,7 @@ from channel_bench.errors import BuildError, StorageError
 from channel_bench.recipe import Recipe
 from channel_bench.record import Job
 from channel_bench.space import Space
+from channel_bench.support.cluster import Cluster
 from channel_bench.support.durable import remove_leftovers
 from channel_bench.support.processes import num_cores
 
@@ -94,7 +95,8 @@ def build(
         ArgumentError: The data set does not fit, or the device cannot do what is asked.
         StorageError: The store cannot be written, or holds other runs.
         MissingPackageError: Ray is not installed.
-        BuildError: Some runs failed repeatedly, which is on record in the folder, or the cluster cannot be reached.
+        BuildError: Some runs failed repeatedly, which is on record in the folder.
+        ClusterError: The cluster cannot be reached, or no worker can be set up on it.
     """
     workers = workers or Workers()
     caution = plan.chosen_recipe.caution

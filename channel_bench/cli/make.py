@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from channel_bench.cli.options import (
+    AddressOption,
     ArchArgument,
     BackendOption,
     DataDirOption,
     DatasetOption,
     DeviceOption,
     DownloadOption,
+    EngineOption,
     EpochsOption,
     JsonOption,
     LogOption,
@@ -303,13 +305,8 @@ def build(
         str, typer.Option(metavar="I/N", help="Train only the I-th of N equally costly parts, 1 <= I <= N.")
     ] = "1/1",
     retries: Annotated[int, typer.Option(help="How often a failed run is tried again.")] = 2,
-    engine: Annotated[str, typer.Option(help="local (this machine) or ray (a cluster).")] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of the Ray cluster: auto, ray://HOST:PORT or HOST:PORT [default: Ray on this machine only]."
-        ),
-    ] = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     """Train architectures into a folder of runs.

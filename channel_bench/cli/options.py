@@ -76,6 +76,15 @@ ThreadsOption = Annotated[
     int, typer.Option("--threads", help="CPU threads; their number changes results in the last bits.")
 ]
 
+EngineOption = Annotated[str, typer.Option("--engine", help="local (this machine) or ray (a cluster).")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Address of the Ray cluster: auto, ray://HOST:PORT or HOST:PORT [default: Ray on this machine only].",
+    ),
+]
+
 LogOption = Annotated[
     Path | None, typer.Option("--log", help="CSV file of learning curves, a row per epoch; written while it trains.")
 ]

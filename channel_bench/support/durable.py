@@ -99,6 +99,31 @@ def publish_once(path: Path, data: bytes) -> bool:
         return True
 
 
+@contextlib.contextmanager
+def marked(folder: Path) -> Iterator[Path]:
+    """A folder that has a file of a name of its own for the time of the context.
+
+    A process that sees the file sees the same folder, whatever machine it runs on and whatever is mounted there.
+
+    Yields:
+        The absolute path of the file.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    make_folder(folder)
+    mark = folder.resolve() / _temporary_name()
+    try:
+        _write_synced(mark, b"")
+    except OSError as error:
+        raise StorageError(f"cannot write into folder {shown_path(folder)}: {os_reason(error)}") from None
+    try:
+        yield mark
+    finally:
+        with contextlib.suppress(OSError):
+            mark.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents if they are missing.
 
@@ -136,6 +161,10 @@ def remove_leftovers(folder: Path) -> None:
                 leftover.unlink()
 
 
+def _temporary_name() -> str:
+    return f"{TEMPORARY_PREFIX}{this_process()}-{uuid.uuid4().hex}"
+
+
 def _writer(temporary: Path) -> str:
     """The process that writes a temporary file, as `this_process` names it."""
     return temporary.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
@@ -146,7 +175,7 @@ def _temporary(path: Path) -> Iterator[Path]:
     if "\0" in str(path):
         raise StorageError(f"cannot write {shown_path(path)}: a name holds no null byte")
     make_folder(path.parent)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{this_process()}-{uuid.uuid4().hex}"
+    temporary = path.parent / _temporary_name()
     try:
         yield temporary
     except OSError as error:

@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from channel_bench.errors import ChannelBenchError, absent_module, missing_package
 from channel_bench.support.terminal import EXIT_BAD_INPUT
@@ -35,10 +36,38 @@ def run_worker(module: str, line: str, started: list[subprocess.Popen[str]]) -> 
     Returns:
         The reason of a failure, or nothing.
     """
+    return try_worker(module, line, started)[0]
+
+
+def try_worker(
+    module: str,
+    line: str,
+    started: list[subprocess.Popen[str]],
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[str, bool]:
+    """`run_worker` that also says whether the worker died, so that another try may go better.
+
+    Args:
+        module: As for `run_worker`.
+        line: As for `run_worker`.
+        started: As for `run_worker`.
+        folder: The worker's current folder; None for that of this process.
+        environment: The worker's environment; None for that of this process.
+
+    Returns:
+        The reason of a failure, or nothing; and whether a signal ended the worker.
+    """
     with tempfile.TemporaryFile("w+") as errors:
         # Standard output is for the results of all workers.
         process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, text=True
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            text=True,
+            cwd=folder,
+            env=environment,
         )
         started.append(process)
         assert process.stdin is not None
@@ -48,12 +77,12 @@ def run_worker(module: str, line: str, started: list[subprocess.Popen[str]]) -> 
             process.wait()  # with its input open: the worker ends when that closes
         code = process.wait()
         if code == 0:
-            return ""
+            return "", False
         errors.seek(0)
         lines = errors.read().splitlines()
     if code < 0:
-        return f"it was ended by signal {-code}"
-    return lines[-1] if lines else f"exit code {code}"
+        return f"it was ended by signal {-code}", True
+    return lines[-1] if lines else f"exit code {code}", False
 
 
 def serve(work: Callable[[str], object]) -> None:

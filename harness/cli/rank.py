@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +13,12 @@ import typer
 
 from channel_bench.cli.options import (
     SPACES_HELP,
+    AddressOption,
     DataDirOption,
     DatasetOption,
     DeviceOption,
     DownloadOption,
+    EngineOption,
     EpochsOption,
     JsonOption,
     LogOption,
@@ -26,19 +28,21 @@ from channel_bench.cli.options import (
     TensorboardOption,
     ThreadsOption,
 )
-from channel_bench.errors import ArgumentError
+from channel_bench.errors import ArgumentError, unknown_name
 from channel_bench.space import get_space
 from channel_bench.support.curves import CurveLog
 from channel_bench.support.durable import check_writable
 from channel_bench.support.processes import num_cores
-from channel_bench.support.terminal import print_json, print_table, progress, resumable, say, show
+from channel_bench.support.terminal import counted, print_json, print_table, progress, resumable, say, show
 from harness.cli.options import RunOption, SpaceOption, ValidateOnOption, options_by_method, parse_options
 
 if TYPE_CHECKING:
     from harness.check.checker import Finding
     from harness.outline import Outline
+    from harness.ranking.engines import Engine
     from harness.ranking.request import RankRequest, TaskOptions
     from harness.scores import Scores
+    from harness.task import Task
 
 
 def demo(
@@ -148,7 +152,30 @@ def rank(
     seed: Annotated[int, typer.Option(help="Seed of the supernet; with --seeds the first one.")] = 0,
     seeds: Annotated[int, typer.Option(help="Number of supernets to train per method, each with its own seed.")] = 1,
     jobs: Annotated[
-        int | None, typer.Option(help="Supernets to train at the same time [default: one per CPU core, one on a GPU].")
+        int | None,
+        typer.Option(
+            help="Supernets to train at the same time [default: one per CPU core, one on a GPU; on a cluster, as many"
+            " as fit]."
+        ),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Do only the I-th of N shares of the rankings, 1 <= I <= N; once all are there, the command without it"
+            " compares them.",
+        ),
+    ] = "1/1",
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    rankings_per_gpu: Annotated[
+        int | None, typer.Option(help="Supernets to train on each GPU of a Ray cluster at the same time [default: 1].")
+    ] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option(
+            help="How often a ranking is tried again whose worker or node of a Ray cluster died [default: 2]."
+        ),
     ] = None,
     metric: MetricOption = "best_test_acc",
     run: RunOption = None,
@@ -168,13 +195,18 @@ def rank(
     Fits the method, scores all 16,384 architectures of the space, and compares the scores with the trained truth.
     If the command is stopped, start it again: it continues where it was, if --out is given or if there are several
     methods or seeds. For these --save, --log and --tensorboard are folders, with a file or folder for each supernet.
+    On a Ray cluster (--engine ray) every node must see these folders and the current one.
     """
     for name, number in (("seeds", seeds), ("jobs", jobs)):
         if number is not None and number < 1:
             raise ArgumentError(f"number of {name} is {number}: allowed are 1 and above")
+    from channel_bench.builder.plan import parse_shard
+
+    ray = _RayOptions.of(engine, address, rankings_per_gpu, retries)
+    part = parse_shard(shard)
     from channel_bench.table import load
     from harness.judge.comparison import compare
-    from harness.ranking.request import TaskOptions
+    from harness.ranking.request import TaskOptions, shard_requests
     from harness.report.sheets import print_comparison
 
     options = TaskOptions(
@@ -197,8 +229,14 @@ def rank(
     if truth is not None:
         truth.accuracies(run, metric)
     requests = _requests(_chosen(method), options, seeds, out, option or [], no_truth, (save, log, tensorboard))
-    rankings = _rank(requests, jobs)
-    if truth is not None:
+    share = shard_requests(requests, *part)
+    if len(requests) == 1 and ray is None:
+        rankings = [_rank_here(requests[0])]
+    else:
+        rankings = _rank_in_workers(share, jobs, ray)
+    if len(share) < len(requests):
+        say("the same command without --shard compares all, once they are there")
+    elif truth is not None:
         print_comparison(compare(rankings if len(requests) > 1 else rankings[0], truth, metric, run), json_output)
 
 
@@ -251,25 +289,100 @@ def _requests(
     return requests_of(requests, seeds, out) if several and out is not None else requests
 
 
-def _rank(requests: Sequence[RankRequest], jobs: int | None) -> list[Scores]:
-    """Do one ranking in this process, or several in workers."""
-    from harness.ranking.batch import rank_many
+@dataclasses.dataclass(frozen=True)
+class _RayOptions:
+    """How to rank on a Ray cluster."""
+
+    address: str | None
+    rankings_per_gpu: int
+    max_retries: int
+
+    @classmethod
+    def of(
+        cls, engine: str, address: str | None, rankings_per_gpu: int | None, retries: int | None
+    ) -> _RayOptions | None:
+        """Check the options of the command line; None for the engine of this machine.
+
+        Raises:
+            UnknownNameError: There is no such engine.
+            ArgumentError: A number is out of range, or an option is only for a cluster.
+        """
+        from harness.ranking.engines import ENGINES, MAX_RANKINGS_PER_GPU, MAX_RETRIES
+
+        if engine not in ENGINES:
+            raise unknown_name("engine", engine, ENGINES)
+        given = {"--address": address, "--rankings-per-gpu": rankings_per_gpu, "--retries": retries}
+        if engine == "local":
+            for name, value in given.items():
+                if value is not None:
+                    raise ArgumentError(f"{name} {value} is for a Ray cluster: add --engine ray")
+            return None
+        per_gpu = 1 if rankings_per_gpu is None else rankings_per_gpu
+        if not 1 <= per_gpu <= MAX_RANKINGS_PER_GPU:
+            raise ArgumentError(f"number of rankings per GPU is {per_gpu}: allowed are 1..{MAX_RANKINGS_PER_GPU}")
+        if retries is not None and retries < 0:
+            raise ArgumentError(f"number of retries is {retries}: allowed are 0 and above")
+        return cls(address, per_gpu, MAX_RETRIES if retries is None else retries)
+
+
+def _rank_here(request: RankRequest) -> Scores:
+    """Do a ranking in this process."""
     from harness.ranking.request import prepare_task
     from harness.ranking.run import rank_request
 
+    task = prepare_task(request.task)
+    if request.out is None:
+        return rank_request(request, task)
+    with resumable(f"the unfinished ranking in {request.out}.partial"):
+        scores = rank_request(request, task)
+    say(f"wrote {request.out}")
+    return scores
+
+
+@contextlib.contextmanager
+def _ray_engine(requests: Sequence[RankRequest], jobs: int | None, ray: _RayOptions) -> Iterator[Engine]:
+    """An engine on a Ray cluster, which is connected for the time of the context."""
+    from channel_bench.support.cluster import Cluster
+    from channel_bench.support.durable import marked
+    from harness.ranking.engines import RayEngine
+
     first = requests[0]
-    task = prepare_task(first.task)
-    if len(requests) == 1:
-        if first.out is None:
-            return [rank_request(first, task)]
-        with resumable(f"the unfinished ranking in {first.out}.partial"):
-            scores = rank_request(first, task)
-        say(f"wrote {first.out}")
-        return [scores]
-    assert first.out is not None
+    written = [first.out, first.save, first.log, first.tensorboard]
+    folders = dict.fromkeys(place.parent for place in written if place is not None)
+    with contextlib.ExitStack() as context:
+        options = first.task
+        cluster = context.enter_context(
+            Cluster(ray.address, options.device, options.threads, ray.rankings_per_gpu, jobs)
+        )
+        marks = [context.enter_context(marked(folder)) for folder in folders]
+        yield RayEngine(cluster, marks, jobs, ray.max_retries, on_note=say)
+
+
+def _prepare_off_device(options: TaskOptions) -> Task:
+    """The task of a cluster's workers, for its settings: what they compute on, this machine need not have."""
+    from harness.ranking.request import prepare_task
+    from harness.task import supernet_recipe
+
+    task = prepare_task(dataclasses.replace(options, device="cpu", precision=None))
+    return dataclasses.replace(task, recipe=supernet_recipe(task.space, options.epochs, options.precision))
+
+
+def _rank_in_workers(requests: Sequence[RankRequest], jobs: int | None, ray: _RayOptions | None) -> list[Scores]:
+    """Do rankings in worker processes, here or on a cluster."""
+    from harness.ranking.batch import rank_many
+    from harness.ranking.request import prepare_task
+
+    first = requests[0]
+    if first.out is None:
+        raise ArgumentError("--engine ray without --out has no place for its scores: add --out FILE.parquet")
+    task = prepare_task(first.task) if ray is None else _prepare_off_device(first.task)
     folder, total = first.out.parent, len(requests)
     num_jobs = min(jobs or (num_cores() if task.device.type == "cpu" else 1), total)
-    with resumable(f"every finished ranking in {folder}"), progress("ranking", total) as advance:
+    with (
+        resumable(f"every finished ranking in {folder}"),
+        contextlib.nullcontext() if ray is None else _ray_engine(requests, jobs, ray) as engine,
+        progress("ranking", total) as advance,
+    ):
 
         def on_done(request: RankRequest, what: str) -> None:
             label = f"{request.name} seed {request.task.seed}"
@@ -277,8 +390,8 @@ def _rank(requests: Sequence[RankRequest], jobs: int | None) -> list[Scores]:
             if what not in ("found", "done"):
                 say(f"{label} failed: {what}")
 
-        rankings = rank_many(requests, task, num_jobs, on_done)
-    say(f"{len(rankings)} score files are in {folder}")
+        rankings = rank_many(requests, task, num_jobs, on_done, engine)
+    say(f"{counted(len(rankings), 'score file')} {'is' if len(rankings) == 1 else 'are'} in {folder}")
     return rankings
 
 

@@ -6,10 +6,9 @@ any moment and started again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import subprocess
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import get_space
 from channel_bench.support.fields import differing
 from channel_bench.support.reading import is_there
-from channel_bench.support.workers import run_worker
+from harness.ranking.engines import Engine, LocalEngine
 from harness.ranking.request import RankRequest
 from harness.ranking.run import settings
 from harness.scores import Scores, read_scores
@@ -25,7 +24,6 @@ from harness.task import Task
 
 CONTENT_FACTS = ("method_source", "method_sha256", "options_sha256", "data_sha256")
 """Settings that only some rankings have: what was in the files that they read."""
-WORKER = "harness.ranking.worker"
 OnDone = Callable[[RankRequest, str], None]
 
 
@@ -66,7 +64,9 @@ def _of_seed(request: RankRequest, seed: int, folder: Path) -> RankRequest:
     )
 
 
-def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_done: OnDone) -> list[Scores]:
+def rank_many(
+    requests: Sequence[RankRequest], task: Task, num_jobs: int, on_done: OnDone, engine: Engine | None = None
+) -> list[Scores]:
     """Do rankings, each in a worker process; read those that are there.
 
     Args:
@@ -74,6 +74,7 @@ def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_don
         task: Their common task, of any seed.
         num_jobs: Worker processes at a time, >= 1.
         on_done: Called with a request and "found", "done" or the reason why it failed.
+        engine: What starts the workers; None for processes on this machine.
 
     Returns:
         The scores, by method, then by seed.
@@ -81,6 +82,7 @@ def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_don
     Raises:
         ArgumentError: A score file that is there was made with other settings.
         MethodError: Some rankings failed; the score files of the others are there.
+        ClusterError: The nodes of the engine's cluster cannot do rankings.
     """
     scored = [request for request in requests if is_there(_path(request))]
     for request in scored:
@@ -90,26 +92,15 @@ def rank_many(requests: Sequence[RankRequest], task: Task, num_jobs: int, on_don
         request for request in scored if all(place is None or is_there(place) for place in (request.save, request.log))
     ]
     failed: list[tuple[RankRequest, str]] = []
-    started: list[subprocess.Popen[str]] = []
-    with ThreadPoolExecutor(num_jobs) as pool:
-        try:
-            for request in found:
-                on_done(request, "found")
-            waiting = {
-                pool.submit(run_worker, WORKER, request.to_json(), started): request
-                for request in requests
-                if request not in found
-            }
-            for future in as_completed(waiting):
-                request, reason = waiting[future], future.result()
-                on_done(request, reason or "done")
-                if reason:
-                    failed.append((request, reason))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in started:
-                process.terminate()  # an interrupt need not have reached it; what it has done is kept
-            raise
+    for request in found:
+        on_done(request, "found")
+    missing = [request for request in requests if request not in found]
+    # Closed at once, also by an interrupt: no worker must outlive this call.
+    with contextlib.closing((engine or LocalEngine(num_jobs)).run(missing)) as endings:
+        for request, reason in endings:
+            on_done(request, reason or "done")
+            if reason:
+                failed.append((request, reason))
     if failed:
         request, reason = failed[0]
         raise MethodError(

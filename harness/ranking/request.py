@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,30 @@ class RankRequest:
             **kept,
             **fields,
         )
+
+
+def shard_requests(requests: Sequence[RankRequest], number: int, total: int) -> list[RankRequest]:
+    """The requests of one of several shares; the same on every machine.
+
+    The seeds of a method go to different shares, one after the other: methods differ in what they cost, seeds do not.
+
+    Args:
+        requests: All requests.
+        number: Which share, 1..total.
+        total: Number of shares.
+
+    Returns:
+        The share, in the order of the requests.
+
+    Raises:
+        ArgumentError: There are more shares than requests.
+    """
+    if total > len(requests):
+        raise ArgumentError(f"{total} shards of {len(requests)} rankings: allowed are 1..{len(requests)}")
+    methods = list(dict.fromkeys(request.name for request in requests))
+    dealt = sorted(requests, key=lambda request: (methods.index(request.name), request.task.seed))
+    mine = dealt[number - 1 :: total]
+    return [request for request in requests if request in mine]
 
 
 def prepare_task(options: TaskOptions) -> Task:

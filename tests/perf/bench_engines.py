@@ -21,12 +21,13 @@ import os
 
 import channel_bench as cb
 from channel_bench.builder.engines.local import LocalEngine
-from channel_bench.builder.engines.ray import Cluster, RayEngine
+from channel_bench.builder.engines.ray import RayEngine
 from channel_bench.builder.leases import Leases
 from channel_bench.builder.store import RunStore
 from channel_bench.builder.work import SharedWork
 from channel_bench.recipe import get_recipe
 from channel_bench.record import CURVE_METRICS, Job, RunRecord
+from channel_bench.support.cluster import Cluster
 from channel_bench.training.datasets import load_dataset
 
 TRAINER = "bench_engines:sleep_jobs"
