@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from harness.leaderboard.board import Board
     from harness.leaderboard.entries import Entry
 
-NUM_REPLICATES = 1000
+NUM_REPLICATES = 200
+"""Fewer than a report has: a board has ten times its rows, and most of an interval is the scatter of supernets."""
 
 
 def leaderboard(

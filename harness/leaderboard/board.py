@@ -37,7 +37,8 @@ class Board:
     absent: dict[str, str] = field(default_factory=dict)
     """Entries whose scores are not here, and why."""
     ranks: dict[str, int | None] = field(default_factory=dict)
-    """By the name of the row, shared where tests cannot tell rows apart (`harness.judge.tiers`); None untested."""
+    """By the name of the row, shared where tests cannot tell rows apart (`harness.judge.tiers`); None untested. Fits to
+    the scores of another entry have none: they are the same supernets once more, and would only dilute the tests."""
 
 
 def make_board(
@@ -46,7 +47,7 @@ def make_board(
     table: Table | None,
     *,
     external_dir: Path | None = None,
-    num_replicates: int = 1000,
+    num_replicates: int = 200,
     budgets: Sequence[float] | None = (),
     on_step: Callable[[], object] | None = None,
     on_broken: Callable[[ChannelBenchError], object] | None = None,
@@ -77,7 +78,9 @@ def make_board(
     report = None
     if table is not None and rows.keys() - absent.keys():
         report = make_report(groups, table, num_replicates=num_replicates, budgets=budgets, on_step=on_step)
-    ranked = [] if report is None else [row.name for row in report.comparison.rows if row.name in rows]
+    derived = {entry.method for entry in scored if "derived" in (entry.results[space].scores or {})}
+    judged = [] if report is None else [row.name for row in report.comparison.rows if row.name in rows]
+    ranked = [name for name in judged if name not in derived]
     ranks = {} if report is None else tiers(report, ranked)
     return Board(space, report, rows, reported, absent, ranks)
 
