@@ -164,7 +164,7 @@ def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = No
     found = [read_scores(path, space, score_column=column) for column in columns]
     _check_share(len(found[0].indices), f"score file {str(path)!r} has")
     facts = {**(result.compute or {})}
-    facts["train_macs"] = facts["train_gmac"] * 1e9 if facts.get("train_gmac") else None
+    facts["train_macs"] = None if facts.get("train_gmac") is None else facts["train_gmac"] * 1e9
     return [
         Scores(entry.method, space, each.indices, each.values, {**each.facts, **facts, "seed": seed})
         for seed, each in zip(seeds, found, strict=True)
