@@ -28,6 +28,7 @@ from channel_bench.support.durable import write_atomic
 from channel_bench.support.terminal import progress
 from harness.judge.baselines import baseline_scores
 from harness.leaderboard.entries import entries_dir, read_entries, read_entry_scores
+from harness.method import PROXIES
 from harness.scores import Scores
 from harness.smoothing import average_scores
 from harness.stats.additive import FORMS, additive_fit
@@ -42,11 +43,11 @@ PARTS = (*SETS, *WEIGHTS, *QUANTITIES, *AGGREGATES)
 
 
 def supernets(space: Space) -> dict[str, list[Scores]]:
-    """Scores of all seeds of every method of the leaderboard that has a file of them in a space."""
+    """Scores of all seeds of every supernet of the leaderboard that has a file of them in a space."""
     found = {}
     for entry in read_entries(entries_dir()):
         result = entry.results.get(space.name)
-        if result is not None and "file" in (result.scores or {}):
+        if result is not None and entry.method not in PROXIES and "file" in (result.scores or {}):
             found[entry.method] = read_entry_scores(entry, space) or []
     return found
 

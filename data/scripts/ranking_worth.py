@@ -26,6 +26,7 @@ from channel_bench.support.terminal import progress, say
 from harness.judge.baselines import BASELINES, additive_curve, baseline_scores
 from harness.judge.comparison import compare
 from harness.leaderboard.entries import Entry, entries_dir, read_entries, read_entry_scores
+from harness.method import PROXIES
 from harness.report.figures import COLOURS, GREY, draw_named
 from harness.scores import Scores
 from harness.smoothing import smooth_scores
@@ -59,8 +60,8 @@ def rows_of(space_name: str, entries: Sequence[Entry], external: Path | None) ->
     supernets: dict[str, list[Scores]] = {}
     for entry in entries:
         result = entry.results.get(space_name)
-        if result is None:
-            continue
+        if result is None or entry.method in PROXIES:
+            continue  # proxies are no supernets, and have a page of their own
         if result.reported is not None and result.reported["kendall"] is not None:
             rows.append(row("reported", entry.method, result.reported["kendall"]))
         if result.scores is not None and result.scores.keys() & {"file", "external"}:
@@ -131,7 +132,7 @@ def draw(found: dict[str, list[dict[str, Any]]]) -> Figure:
             axis.plot(row["kendall"], height, "o", color=colours[row["kind"]], markersize=5)
         if ceiling is not None:
             axis.axvline(ceiling, color="black", linewidth=1, linestyle="--")
-            axis.text(ceiling, len(shown) - 0.3, f"ceiling {ceiling:.2f}", ha="right", va="bottom", fontsize=8)
+            axis.text(ceiling - 0.01, len(shown) - 0.3, f"ceiling {ceiling:.2f}", ha="right", va="bottom", fontsize=8)
         axis.set_yticks(range(len(shown)), [label(row) for row in shown])
         axis.set_ylim(-0.7, len(shown) + 0.4)
         axis.set_title(space)
@@ -142,7 +143,10 @@ def draw(found: dict[str, list[dict[str, Any]]]) -> Figure:
 
 def markdown(found: dict[str, list[dict[str, Any]]]) -> str:
     """A table: one row per name, one column per space."""
-    names = list(dict.fromkeys(label(row) for rows in found.values() for row in chosen_rows(rows)))
+    every = sorted(
+        (row for rows in found.values() for row in chosen_rows(rows)), key=lambda row: KINDS.index(row["kind"])
+    )
+    names = list(dict.fromkeys(map(label, every)))
     lines = [f"| Kendall | {' | '.join(f'`{space}`' for space in found)} |", "|---" * (1 + len(found)) + "|"]
     for name in names:
         cells = []

@@ -20,6 +20,7 @@ from channel_bench.table import Table
 from harness.judge.tiers import tiers
 from harness.judge.verdict import Report, make_report
 from harness.leaderboard.entries import Entry, read_entry_scores
+from harness.method import PROXIES
 from harness.scores import Scores
 
 
@@ -37,8 +38,9 @@ class Board:
     absent: dict[str, str] = field(default_factory=dict)
     """Entries whose scores are not here, and why."""
     ranks: dict[str, int | None] = field(default_factory=dict)
-    """By the name of the row, shared where tests cannot tell rows apart (`harness.judge.tiers`); None untested. Fits to
-    the scores of another entry have none: they are the same supernets once more, and would only dilute the tests."""
+    """By the name of the row, shared where tests cannot tell rows apart (`harness.judge.tiers`); None untested.
+    Fits to the scores of another entry have none: they are the same supernets once more. Nor have the package's
+    zero-cost proxies: forty rows are 800 pairs, and between three seeds no difference is significant among so many."""
 
 
 def make_board(
@@ -80,7 +82,7 @@ def make_board(
         report = make_report(groups, table, num_replicates=num_replicates, budgets=budgets, on_step=on_step)
     derived = {entry.method for entry in scored if "derived" in (entry.results[space].scores or {})}
     judged = [] if report is None else [row.name for row in report.comparison.rows if row.name in rows]
-    ranked = [name for name in judged if name not in derived]
+    ranked = [name for name in judged if name not in derived and name not in PROXIES]
     ranks = {} if report is None else tiers(report, ranked)
     return Board(space, report, rows, reported, absent, ranks)
 

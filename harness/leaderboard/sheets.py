@@ -148,8 +148,9 @@ def _gmac(kind: str, compute: Mapping[str, Any]) -> str:
 
 
 _RANKS = (
-    "rank in the space, shared by rows that tests cannot tell apart; a row that is significantly worse than the first"
-    " of the rank above begins a new one (paired tests of all pairs, after Holm)"
+    "rank in the space among supernets and scores in closed form, shared by rows that tests cannot tell apart; a row"
+    " that is significantly worse than the first of the rank above begins a new one (paired tests of all pairs, after"
+    " Holm)"
 )
 
 
