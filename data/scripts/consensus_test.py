@@ -40,7 +40,7 @@ from harness.stats.metrics import kendall
 from harness.stats.noise import ceilings, reliability
 from harness.stats.theories import SETS, theories
 
-PREREGISTRATION_SHA256 = "@@@"
+PREREGISTRATION_SHA256 = "4ef34cbf5d396b08d51ccc197b829dbbed664ee250e7e78b088512db1d4231e6"
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "preregistered"
 PREREGISTRATION = FOLDER / "consensus.toml"
@@ -514,8 +514,8 @@ def main() -> None:
         changed = changed_code(facts)
         if changed and not arguments.changed_code:
             raise ArgumentError(
-                f"{', '.join(changed)} is not as registered: check out the commit that docs/explanation/consensus-test.md"
-                " names, or say --changed-code, which the outcome will show"
+                f"{', '.join(changed)} is not as registered: check out the commit that"
+                " docs/explanation/consensus-test.md names, or say --changed-code, which the outcome will show"
             )
         if arguments.work is not None:
             compute(facts, arguments.work.resolve(), arguments.workers)
