@@ -305,8 +305,8 @@ def judge(space: Space, truth: FloatArray, raw: dict[str, FloatArray], beta: flo
     return Judged(space, truth, free, supernets)
 
 
-def evaluate(facts: dict[str, Any], released: Path | None = None) -> dict[str, Any]:
-    """All that is said of the spaces that are finished, and which ones are not."""
+def evaluate(facts: dict[str, Any]) -> tuple[dict[str, Any], list[Judged]]:
+    """All that was registered to be said of the spaces that are finished, and which ones are not; and those spaces."""
     supernets = facts["supernets"]
     judged: dict[str, Judged] = {}
     not_finished = []
@@ -332,9 +332,8 @@ def evaluate(facts: dict[str, Any], released: Path | None = None) -> dict[str, A
             method: tests(facts, [chosen for space in judged.values() if (chosen := among(space, [method])).supernets])
             for method in supernets["secondary"]
         },
-        "exploratory": {"leave_one_space_out": leave_one_out([*known_spaces(released), *judged.values()])},
     }
-    return results
+    return results, list(judged.values())
 
 
 def among(judged: Judged, methods: list[str]) -> Judged:
@@ -519,7 +518,9 @@ def main() -> None:
             )
         if arguments.work is not None:
             compute(facts, arguments.work.resolve(), arguments.workers)
-        results = evaluate(facts, arguments.released)
+        results, judged = evaluate(facts)
+        everywhere = [*known_spaces(arguments.released), *judged]
+        results["exploratory"] = {"leave_one_space_out": leave_one_out(everywhere)}
         write_atomic(
             (RESULTS, (json.dumps(results, indent=1) + "\n").encode()),
             (RESULTS.with_suffix(".md"), markdown(results).encode()),
