@@ -8,7 +8,7 @@ constant below: this program does nothing with another text, so neither can chan
 history showing it. Spaces that are not finished are named as such, never left out for their result.
 
 Truths go to data/preregistered/tables/, raw scores of supernets to data/preregistered/scores/, the outcome to
-consensus.results.json and consensus.results.md beside the preregistration.
+consensus.results.json, .md and .png beside the preregistration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from channel_bench.errors import ArgumentError, ChannelBenchError
 from channel_bench.space import FloatArray, Space
 from channel_bench.support.durable import write_atomic
 from harness.judge.baselines import baseline_scores
+from harness.report.figures import COLOURS, GREY, draw_named
 from harness.scores import read_scores, read_seeds, space_facts
 from harness.stats.additive import fit_effects
 from harness.stats.concordance import Ordered, Rankings
@@ -39,6 +40,9 @@ from harness.stats.consensus import fit_consensus
 from harness.stats.metrics import kendall
 from harness.stats.noise import ceilings, reliability
 from harness.stats.theories import SETS, theories
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PREREGISTRATION_SHA256 = "4ef34cbf5d396b08d51ccc197b829dbbed664ee250e7e78b088512db1d4231e6"
 ROOT = Path(__file__).parents[2]
@@ -324,6 +328,7 @@ def evaluate(facts: dict[str, Any]) -> tuple[dict[str, Any], list[Judged]]:
         judged[space.name] = judge(space, truth, raw, facts["procedure"]["beta"])
     results = {
         "preregistration_sha256": PREREGISTRATION_SHA256,
+        "primary_methods": supernets["primary"],
         "changed_code": changed_code(facts),
         "not_finished": not_finished,
         "spaces": {name: described(space, facts) for name, space in judged.items()},
@@ -469,18 +474,41 @@ def markdown(results: dict[str, Any]) -> str:
             f" {signed(each['mean'])} | {signed(low)} to {signed(high)} | {shown_p(each['p'])} |"
             f" {shown_p(each.get('p_holm'))} | {verdict} |"
         )
-    names = ("raw", "concave", "consensus")
-    lines += ["", "| space | supernets | ceiling | log-paths | mean of theories | " + " | ".join(names) + " |"]
-    lines.append("|---" * (5 + len(names)) + "|")
+    forms = ("raw", "concave", "consensus")
+    head = ("space", "supernets", "ceiling", "log-paths", "mean of theories", *forms)
+    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, space in results["spaces"].items():
-        means = [np.mean([own[form] for own in space["supernets"].values()]) for form in names]
-        free = space["free"]
-        lines.append(
-            f"| {name} | {len(space['supernets'])} | {plain(space['kendall_ceiling'])} | {plain(free['log-paths'])} |"
-            f" {plain(free['mean-of-theories'])} | " + " | ".join(map(plain, means)) + " |"
-        )
-    lines += [f"| {name} | not finished |" + " |" * (3 + len(names)) for name in results["not_finished"]]
+        for method in dict.fromkeys(each.split(".")[0] for each in space["supernets"]):
+            found = [own for each, own in space["supernets"].items() if each.split(".")[0] == method]
+            taus = [space["kendall_ceiling"], space["free"]["log-paths"], space["free"]["mean-of-theories"]]
+            taus += [float(np.mean([own[form] for own in found])) for form in forms]
+            lines.append(f"| {name} | {method}, {len(found)} | {' | '.join(map(plain, taus))} |")
+    lines += [f"| {name} | not finished |{' |' * (len(head) - 2)}" for name in results["not_finished"]]
     return "\n".join(lines) + "\n"
+
+
+def draw(results: dict[str, Any]) -> Figure:
+    """Kendall on every finished space: free rankings, one supernet's scores, and what is made of them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 0.6 + 0.62 * len(results["spaces"])), layout="constrained")
+    axes = figure.subplots()
+    for row, space in enumerate(results["spaces"].values()):
+        axes.plot([space["kendall_ceiling"]] * 2, [row - 0.35, row + 0.35], color="black", linewidth=1.2)
+        primary = [own for name, own in space["supernets"].items() if name.split(".")[0] in results["primary_methods"]]
+        for number, (name, marker) in enumerate((("log-paths", "s"), ("mean-of-theories", "D"))):
+            axes.plot(space["free"][name], row - 0.1 + 0.2 * number, marker, color=GREY, markersize=5)
+        for colour, form in zip(COLOURS, ("raw", "concave", "consensus"), strict=False):
+            axes.plot([own[form] for own in primary], [row] * len(primary), "o", color=colour, markersize=5, alpha=0.8)
+    handles = [("|", "black", "noise ceiling"), ("s", GREY, "log-paths"), ("D", GREY, "mean of theories")]
+    handles += [("o", colour, form) for colour, form in zip(COLOURS, ("raw", "concave", "consensus"), strict=False)]
+    for marker, colour, label in handles:
+        axes.plot([], [], marker, color=colour, label=label)
+    axes.set_yticks(range(len(results["spaces"])), list(results["spaces"]))
+    axes.invert_yaxis()
+    axes.set_xlabel("Kendall with the trained truth")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 def plain(value: float) -> str:
@@ -525,6 +553,9 @@ def main() -> None:
             (RESULTS, (json.dumps(results, indent=1) + "\n").encode()),
             (RESULTS.with_suffix(".md"), markdown(results).encode()),
         )
+        if results["spaces"]:
+            figure = draw_named(RESULTS.stem, lambda: draw(results))[f"{RESULTS.stem}.png"]
+            write_atomic((RESULTS.with_suffix(".png"), figure))
     except ChannelBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
