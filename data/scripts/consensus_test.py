@@ -49,8 +49,6 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "preregistered"
 PREREGISTRATION = FOLDER / "consensus.toml"
 RESULTS = FOLDER / "consensus.results.json"
-NATIVE_EDGE = 4
-"""The native trainer takes images whose edge is divisible by this."""
 LEVEL = 0.95
 NUM_REPLICATES = 1000
 BETAS = (5.0, 10.0, 20.0, 40.0, 1000.0)
@@ -141,18 +139,13 @@ def images_of(entry: dict[str, Any], work: Path) -> Path | None:
 def build(
     space: Space, entry: dict[str, Any], archs: list[str], num_runs: int, data: Path | None, work: Path, workers: int
 ) -> None:
-    """Train the truth of a space; its table, without learning curves, goes to data/preregistered/tables/.
-
-    Registered is the native trainer. It refuses images of 10x10 pixels, which was found when the third space was done
-    and before any outcome was computed; these PyTorch trains, with the same recipe, architectures and seeds.
-    """
+    """Train the truth of a space; its table, without learning curves, goes to data/preregistered/tables/."""
     file, out = FOLDER / entry["file"], table_of(space)
     if out.exists():
         return
     images = [] if data is None else ["--dataset", str(data)]
     runs, collected = work / "runs" / space.name, work / "tables" / f"{space.name}.parquet"
-    backend = "torch" if any(edge % NATIVE_EDGE for edge in space.input_shape[1:]) else "native"
-    wanted = ["--archs", ",".join(archs), "--runs", str(num_runs), "--backend", backend, "--workers", str(workers)]
+    wanted = ["--archs", ",".join(archs), "--runs", str(num_runs), "--backend", "native", "--workers", str(workers)]
     collected.parent.mkdir(parents=True, exist_ok=True)
     run("channel_bench.cli", "build", str(file), *wanted, "--out", str(runs), *images)
     run("channel_bench.cli", "collect", str(runs), "--space", str(file), "-o", str(collected))
