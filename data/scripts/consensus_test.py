@@ -5,7 +5,7 @@
 
 `data/preregistered/consensus.toml` says what is tested, how, and what would count as failure. Its SHA-256 is the
 constant below: this program does nothing with another text, so neither can change after a truth was seen without the
-history showing it. Spaces that are not finished are named as such, never left out for their result.
+history showing it. The same holds for `amendment.toml`, which replaces two spaces that could not be trained. Spaces that are not finished are named as such, never left out for their result.
 
 Truths go to data/preregistered/tables/, raw scores of supernets to data/preregistered/scores/, the outcome to
 consensus.results.json, .md and .png beside the preregistration.
@@ -45,9 +45,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PREREGISTRATION_SHA256 = "4ef34cbf5d396b08d51ccc197b829dbbed664ee250e7e78b088512db1d4231e6"
+AMENDMENT_SHA256 = "b14352249b9480e69f9673315ab38a3771ae187c050ce3623b2915771a038a56"
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "preregistered"
 PREREGISTRATION = FOLDER / "consensus.toml"
+AMENDMENT = FOLDER / "amendment.toml"
+"""What had to be changed before any outcome was computed, and why."""
 RESULTS = FOLDER / "consensus.results.json"
 LEVEL = 0.95
 NUM_REPLICATES = 1000
@@ -60,11 +63,26 @@ EXPLORATORY_FORMS = ("log", "log-rising", "root-log-rising")
 # -- the preregistration ----------------------------------------------------------------------------------------------
 
 
-def read_preregistration(path: Path = PREREGISTRATION, sha256: str = PREREGISTRATION_SHA256) -> dict[str, Any]:
-    """The preregistration, if it is the one that this program was written for.
+def read_preregistration(path: Path = PREREGISTRATION, amendment: Path = AMENDMENT) -> dict[str, Any]:
+    """The preregistration as amended, if both are the texts that this program was written for.
 
     Raises:
-        ArgumentError: Its bytes have another SHA-256.
+        ArgumentError: The bytes of one have another SHA-256.
+    """
+    facts = read_locked(path, PREREGISTRATION_SHA256)
+    replaced = {entry["file"]: entry for entry in read_locked(amendment, AMENDMENT_SHA256)["replace"]}
+    for entry in facts["space"]:
+        if entry["file"] in replaced:
+            other = replaced[entry["file"]]
+            entry |= {"file": other["by"], "placed": other["placed"]}
+    return facts
+
+
+def read_locked(path: Path, sha256: str) -> dict[str, Any]:
+    """A TOML file whose bytes are known.
+
+    Raises:
+        ArgumentError: They have another SHA-256.
     """
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -328,6 +346,7 @@ def evaluate(facts: dict[str, Any]) -> tuple[dict[str, Any], list[Judged]]:
         judged[space.name] = judge(space, truth, raw, facts["procedure"]["beta"])
     results = {
         "preregistration_sha256": PREREGISTRATION_SHA256,
+        "amendment_sha256": AMENDMENT_SHA256,
         "primary_methods": supernets["primary"],
         "changed_code": changed_code(facts),
         "not_finished": not_finished,

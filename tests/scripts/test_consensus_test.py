@@ -47,8 +47,24 @@ def test_an_edited_preregistration_is_refused(script, tmp_path):
     edited.write_text(text.replace("beta = 20.0", "beta = 10.0"))
     with pytest.raises(ArgumentError, match="a preregistration is not edited"):
         script.read_preregistration(edited)
+    with pytest.raises(ArgumentError, match="a preregistration is not edited"):
+        script.read_preregistration(amendment=edited)
     edited.write_text(text)
     assert script.read_preregistration(edited)["procedure"]["beta"] == 20
+
+
+def test_the_amendment_replaces_the_images_of_two_spaces_and_nothing_else(script, facts):
+    registered = script.read_locked(script.PREREGISTRATION, script.PREREGISTRATION_SHA256)
+    for before, after in zip(registered["space"], facts["space"], strict=True):
+        if before == after:
+            continue
+        assert before["placed"]["canvas"] == 10 and after["placed"]["canvas"] == 12
+        old, new = (cb.load_space(script.FOLDER / entry["file"]) for entry in (before, after))
+        assert (new.family, new.max_channels, new.recipe) == (old.family, old.max_channels, old.recipe)
+    assert sum(before != after for before, after in zip(registered["space"], facts["space"], strict=True)) == 2
+    assert {key: value for key, value in registered.items() if key != "space"} == {
+        key: value for key, value in facts.items() if key != "space"
+    }
 
 
 def test_code_that_changed_since_is_named(script, facts):
