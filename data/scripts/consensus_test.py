@@ -5,8 +5,8 @@
 
 `data/preregistered/consensus.toml` says what is tested, how, and what would count as failure. Its SHA-256 is the
 constant below: this program does nothing with another text, so neither can change after a truth was seen without the
-history showing it. The same holds for `amendment.toml`, which replaces two spaces that could not be trained. Spaces that
-are not finished are named as such, never left out for their result.
+history showing it. The same holds for `amendment.toml`, which replaces two spaces that could not be trained. Spaces
+that are not finished are named as such, never left out for their result.
 
 Truths go to data/preregistered/tables/, raw scores of supernets to data/preregistered/scores/, the outcome to
 consensus.results.json, .md and .png beside the preregistration.

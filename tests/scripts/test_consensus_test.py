@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import stats
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError
+from harness.scores import read_seeds
 from harness.stats.consensus import fit_consensus
 
 
@@ -160,3 +162,28 @@ def test_spaces_that_are_not_finished_are_named(script, facts, tmp_path, monkeyp
     assert len(results["not_finished"]) == 5 and judged == []
     assert all(each["p"] is None and "supported" not in each for each in results["primary"])
     assert script.markdown(results).count("not finished") == 5
+
+
+def test_the_outcome_that_is_told_is_that_of_the_files_beside_it(script, facts, plain):
+    results = json.loads(script.RESULTS.read_text())
+    assert results["preregistration_sha256"] == script.PREREGISTRATION_SHA256
+    assert results["amendment_sha256"] == script.AMENDMENT_SHA256
+    told = results["spaces"]["test-plain"]
+    table = cb.load(plain)
+    assert (told["num_archs"], told["num_diverged"]) == (384, 0)
+    there = np.isfinite(table.accuracies())
+    number = [entry["file"] for entry in facts["space"]].index("spaces/test-plain.toml")
+    assert set(np.flatnonzero(there)) == set(plain.index(script.archs_of(plain, facts, number)))
+    first = read_seeds(script.scores_of(plain, "uniform"), plain)[0]
+    consensus = fit_consensus(plain.archs(), first.values, plain, beta=20.0)
+    for form, scores in (("raw", first.values), ("consensus", consensus.scores)):
+        tau = stats.kendalltau(scores[there], table.accuracies()[there])[0]
+        assert told["supernets"]["uniform.seed0"][form] == pytest.approx(tau)
+    gains = [space["gains"]["H1"]["mean"] for space in results["spaces"].values()]
+    assert results["primary"][0]["mean"] == pytest.approx(np.mean(gains))
+    assert script.markdown(results) == script.RESULTS.with_suffix(".md").read_text()
+
+
+def test_the_page_names_what_was_registered(script):
+    page = (script.ROOT / "docs" / "explanation" / "consensus-test.md").read_text()
+    assert script.PREREGISTRATION_SHA256 in page
