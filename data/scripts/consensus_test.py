@@ -423,7 +423,9 @@ def known_spaces(released: Path | None) -> list[Judged]:
         space = cb.get_space(name)
         raw = {}
         if name in RELEASED and released is not None:
-            raw["bcnet-released.seed0"] = read_scores(released / RELEASED[name], space).values
+            part = read_scores(released / RELEASED[name], space)  # one architecture has no score
+            raw["bcnet-released.seed0"] = np.full(len(space.texts()), np.nan)
+            raw["bcnet-released.seed0"][part.indices] = part.values
         for method in ("uniform", "autoslim", "bcnet"):
             path = ROOT / "data" / "leaderboard" / f"{method}.{name}.parquet"
             if path.exists():
@@ -469,7 +471,8 @@ def taus_of(judged: Judged, choices: list[tuple[str | None, float]]) -> list[flo
         known = theories(judged.space, leave_out).scores
         for row, own in enumerate(judged.supernets.values()):
             # Agreement does not depend on beta, so one fit serves all.
-            rho = fit_consensus(archs, own["raw"], judged.space, leave_out=leave_out).rho
+            there = np.isfinite(own["raw"])
+            rho = fit_consensus(archs[there], own["raw"][there], judged.space, leave_out=leave_out).rho
             for column, (other, beta) in enumerate(choices):
                 if other == without:
                     weights = np.exp(beta * (rho - rho.max()))
