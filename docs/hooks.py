@@ -24,16 +24,18 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "data" / "experiments"
 OPTIMISERS = ROOT / "data" / "optimisers"
 CONSENSUS = ROOT / "data" / "consensus"
+PREREGISTERED = ROOT / "data" / "preregistered"
+FOLDERS = (EXPERIMENTS, OPTIMISERS, CONSENSUS, PREREGISTERED)
+"""Of results with figures."""
 PAGES = "CHANNEL_BENCH_PAGES"
 """Environment variable by which data/scripts/site.py names a folder of pages; without it the site has none."""
 MARKER = re.compile(r"<!-- commands of (channel-\w+) -->")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the figures of the leaderboard and of what was measured with it, and the interactive pages."""
+    """Add the figures of the leaderboard and of other folders of results, and the interactive pages."""
     board = ROOT / "data" / "leaderboard" / "kendall.png"
-    folders = (EXPERIMENTS, OPTIMISERS, CONSENSUS)
-    for figure in [board, *(figure for folder in folders for figure in sorted(folder.glob("*.png")))]:
+    for figure in [board, *(path for folder in FOLDERS for path in sorted(folder.glob("*.png")))]:
         files.append(File.generated(config, f"explanation/{figure.name}", abs_src_path=str(figure)))
     for page in pages():
         files.append(File.generated(config, page.name, abs_src_path=str(page)))

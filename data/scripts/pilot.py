@@ -4,8 +4,10 @@
 
 Trains some architectures with several seeds and prints, as one line of JSON: the range of accuracies; the reliability
 of a 3-run mean (share of its variance over architectures that is not noise) and the Kendall ceiling that follows from
-it; and the share of each slot in the variance of an additive fit. Wanted are a reliability of at least .90 and no
-slot with much more than half. Nothing here reads or writes a table; what came out is recorded in data/README.md.
+it; the share of each slot in the variance of an additive fit; and the profile of log slopes, with how far it is from
+the profile of the published table of the same family, if that is here (`channel-bench download`). Wanted are a
+reliability of at least .90 and no slot with much more than half. Nothing here writes a table; what came out is recorded
+in data/README.md and docs/explanation/consensus-test.md.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ import torch
 from torch.nn import functional
 
 from channel_bench.builder.work import make_stacks
+from channel_bench.errors import MissingDataError
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.record import Job, RunRecord
-from channel_bench.space import NUM_WIDTHS, Space
+from channel_bench.space import NUM_WIDTHS, FloatArray, Space
+from channel_bench.table.sources import load
 from channel_bench.training.backends import train_jobs
 from channel_bench.training.datasets import Dataset, load_dataset, make_dataset
 
@@ -64,7 +68,15 @@ def main() -> None:
     of_job = {(record.arch, record.run): record.best_test_acc for part in parts for record in part}
     seconds = float(np.mean([record.train_s for part in parts for record in part]))
     cells = np.array([[of_job[arch, seed] for seed in range(arguments.seeds)] for arch in archs], float)
-    print(json.dumps({**vars(arguments), **statistics(space, archs, cells), "s_per_run": round(seconds, 3)}))
+    profile = profile_of(space, archs, np.nanmean(cells, 1))
+    facts = {
+        **vars(arguments),
+        **statistics(space, archs, cells),
+        "profile": profile.round(3).tolist(),
+        **resemblance(profile, arguments.family),
+        "s_per_run": round(seconds, 3),
+    }
+    print(json.dumps(facts))
 
 
 def train(space: Space, stack: list[Job], recipe: Recipe, dataset: Dataset) -> list[RunRecord]:
@@ -114,6 +126,28 @@ def placed(num_train: int, canvas: int) -> Dataset:
         noisy = large + 25.5 * rng.normal(size=large.shape)
         splits.append((np.clip(noisy, 0, 255).round().astype(np.uint8)[:, None], labels.numpy()[chosen]))
     return make_dataset("digits-placed", splits[0], splits[1])
+
+
+def profile_of(space: Space, archs: object, accuracies: FloatArray) -> FloatArray:
+    """Slopes of accuracy on the logarithm of each slot's width by least squares, divided by their sum: float64 (7,).
+
+    The scale of the accuracies drops out. A slot whose width makes networks worse has a negative slope.
+    """
+    logs = np.log(space.digits(archs) / NUM_WIDTHS)
+    design = np.column_stack([np.ones(len(logs)), logs])
+    slopes: FloatArray = np.linalg.lstsq(design, np.asarray(accuracies, float), rcond=None)[0][1:]
+    return slopes / slopes.sum()
+
+
+def resemblance(profile: FloatArray, family: str) -> dict[str, float]:
+    """Cosine and sum of absolute differences (0 to 2) to the profile of the published table, if that is here."""
+    try:
+        table = load(family)
+    except MissingDataError:
+        return {}
+    other = profile_of(table.space, table.space.archs(), table.accuracies())
+    cosine = profile @ other / np.linalg.norm(profile) / np.linalg.norm(other)
+    return {"cosine": round(float(cosine), 3), "l1": round(float(np.abs(profile - other).sum()), 3)}
 
 
 def statistics(space: Space, archs: list[str], cells: np.ndarray) -> dict[str, object]:

@@ -143,10 +143,8 @@ def draw(found: dict[str, list[dict[str, Any]]]) -> Figure:
 
 def markdown(found: dict[str, list[dict[str, Any]]]) -> str:
     """A table: one row per name, one column per space."""
-    every = sorted(
-        (row for rows in found.values() for row in chosen_rows(rows)), key=lambda row: KINDS.index(row["kind"])
-    )
-    names = list(dict.fromkeys(map(label, every)))
+    every = [row for rows in found.values() for row in chosen_rows(rows)]
+    names = list(dict.fromkeys(map(label, sorted(every, key=lambda row: KINDS.index(row["kind"])))))
     lines = [f"| Kendall | {' | '.join(f'`{space}`' for space in found)} |", "|---" * (1 + len(found)) + "|"]
     for name in names:
         cells = []
