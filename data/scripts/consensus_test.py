@@ -9,7 +9,7 @@ history showing it. The same holds for `amendment.toml`, which replaces two spac
 that are not finished are named as such, never left out for their result.
 
 Truths go to data/preregistered/tables/, raw scores of supernets to data/preregistered/scores/, the outcome to
-consensus.results.json, .md and .png beside the preregistration.
+consensus.results.json, .md and .png and consensus.exploratory.md beside the preregistration.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ PREREGISTRATION = FOLDER / "consensus.toml"
 AMENDMENT = FOLDER / "amendment.toml"
 """What had to be changed before any outcome was computed, and why."""
 RESULTS = FOLDER / "consensus.results.json"
+EXPLORATORY = FOLDER / "consensus.exploratory.md"
 LEVEL = 0.95
 NUM_REPLICATES = 1000
 BETAS = (5.0, 10.0, 20.0, 40.0, 1000.0)
@@ -452,6 +453,7 @@ def leave_one_out(judged: list[Judged]) -> dict[str, Any]:
                 "kendall": float(taus[number, best]),
                 "kendall_registered": float(taus[number, registered]),
                 "kendall_best_here": float(taus[number].max()),
+                "mean_of_theories": space.tau(theories(space.space).scores.mean(0).round(8)),
             }
         )
     return {
@@ -507,6 +509,26 @@ def markdown(results: dict[str, Any]) -> str:
             taus += [float(np.mean([own[form] for own in found])) for form in forms]
             lines.append(f"| {name} | {method}, {len(found)} | {' | '.join(map(plain, taus))} |")
     lines += [f"| {name} | not finished |{' |' * (len(head) - 2)}" for name in results["not_finished"]]
+    return "\n".join(lines) + "\n"
+
+
+def exploratory_markdown(found: dict[str, Any]) -> str:
+    """What was chosen without a space and what it gives there, as a table; beside it the registered settings."""
+    whole = [number for number, choice in enumerate(found["choices"]) if choice["leave_out"] is None]
+    betas = [f"{found['choices'][number]['beta']:g}" for number in whole]
+    head = ["space", "supernets", "mean of theories", *(f"beta {beta}" for beta in betas), "chosen elsewhere", "gives"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in found["left_out"]:
+        taus = [plain(found["kendall"][row["space"]][number]) for number in whole]
+        choice = row["chosen_elsewhere"]
+        without = "all sets" if choice["leave_out"] is None else f"without {choice['leave_out']}"
+        free = plain(row["mean_of_theories"])
+        cells = [row["space"], str(row["num_supernets"]), free, *taus, f"beta {choice['beta']:g}, {without}"]
+        lines.append(f"| {' | '.join(cells)} | {plain(row['kendall'])} |")
+    means = np.mean(list(found["kendall"].values()), 0)
+    chosen = plain(float(np.mean([row["kendall"] for row in found["left_out"]])))
+    free = plain(float(np.mean([row["mean_of_theories"] for row in found["left_out"]])))
+    lines.append(f"| **mean** | | {free} | {' | '.join(plain(means[number]) for number in whole)} | | {chosen} |")
     return "\n".join(lines) + "\n"
 
 
@@ -575,6 +597,7 @@ def main() -> None:
         write_atomic(
             (RESULTS, (json.dumps(results, indent=1) + "\n").encode()),
             (RESULTS.with_suffix(".md"), markdown(results).encode()),
+            (EXPLORATORY, exploratory_markdown(results["exploratory"]["leave_one_space_out"]).encode()),
         )
         if results["spaces"]:
             figure = draw_named(RESULTS.stem, lambda: draw(results))[f"{RESULTS.stem}.png"]

@@ -182,6 +182,8 @@ def test_the_outcome_that_is_told_is_that_of_the_files_beside_it(script, facts, 
     gains = [space["gains"]["H1"]["mean"] for space in results["spaces"].values()]
     assert results["primary"][0]["mean"] == pytest.approx(np.mean(gains))
     assert script.markdown(results) == script.RESULTS.with_suffix(".md").read_text()
+    chosen = results["exploratory"]["leave_one_space_out"]
+    assert script.exploratory_markdown(chosen) == script.EXPLORATORY.read_text()
 
 
 def test_the_page_names_what_was_registered(script):
