@@ -340,6 +340,12 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
+def figures_of_results() -> set[str]:
+    """Names of the figures that the site takes from data/."""
+    folders = ("leaderboard", "experiments", "optimisers", "preregistered")
+    return {path.name for folder in folders for path in (ROOT / "data" / folder).glob("*.png")}
+
+
 def dead_links(page: Path, text: str) -> list[str]:
     dead = []
     for target in re.findall(r"(?<!`)\]\(([^)\s]+)\)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)):
@@ -347,7 +353,7 @@ def dead_links(page: Path, text: str) -> list[str]:
         if re.match(r"https?://|mailto:", target) or anchor.startswith(("channel_bench.", "harness.")):
             continue  # the site's own build checks the second kind
         there = (page.parent / file).resolve() if file else page
-        made = there.name == "kendall.png" and page.parent.name == "explanation"  # by docs/hooks.py
+        made = there.name in figures_of_results() and page.parent.name == "explanation"  # by docs/hooks.py
         if not (there.exists() or made) or (anchor and anchor not in anchors_of(there)):
             dead.append(target)
     return dead
