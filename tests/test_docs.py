@@ -342,7 +342,7 @@ def anchors_of(page: Path) -> set[str]:
 
 def figures_of_results() -> set[str]:
     """Names of the figures that the site takes from data/."""
-    folders = ("leaderboard", "experiments", "optimisers", "preregistered")
+    folders = ("leaderboard", "experiments", "optimisers", "consensus", "preregistered")
     return {path.name for folder in folders for path in (ROOT / "data" / folder).glob("*.png")}
 
 
@@ -599,7 +599,7 @@ def test_the_maxima_of_the_mini_spaces_are_those_of_the_code(space):
 
 def test_the_tables_of_names_have_every_name():
     from harness.judge.baselines import BASELINES
-    from harness.smoothing import FORMS
+    from harness.stats.additive import FORMS
 
     assert all(f"| `{name}` |" in page_text("explanation/numbers.md") for name in BASELINES)
     assert all(f"| `{form}` |" in page_text("explanation/denoising.md") for form in FORMS)
