@@ -23,6 +23,22 @@ def _shared(*parts: str) -> Path:
     return path
 
 
+class Isolated(dict):
+    """A copy of what a registry knows, for a test that registers names which no other test may see.
+
+    A built-in plug-in registers itself when it is first imported, once in a process: the original keeps that.
+    """
+
+    def __init__(self, registry):
+        super().__init__(registry._known)
+        self._original, self._built_in = registry._known, registry.built_in
+
+    def __setitem__(self, name, plugin):
+        if name in self._built_in:
+            self._original[name] = plugin
+        super().__setitem__(name, plugin)
+
+
 @pytest.fixture(scope="session")
 def published_dir() -> Path:
     """Folder of the two published JSON files."""

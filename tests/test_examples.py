@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Isolated
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -50,7 +51,7 @@ def site(tmp_path_factory):
 def snip(site, monkeypatch):
     """The package's module, as if installed in this environment."""
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setattr(method_module.METHODS, "_known", dict(method_module.METHODS._known))
+    monkeypatch.setattr(method_module.METHODS, "_known", Isolated(method_module.METHODS))
     import channel_bench_snip
 
     assert Path(channel_bench_snip.__file__).parent == site

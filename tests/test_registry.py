@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from conftest import Isolated
 
 from channel_bench.errors import ArgumentError, MethodError, MissingDataError, UnknownNameError
 from harness.method import METHODS
@@ -52,7 +53,7 @@ def kind(request, tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text(f"[{registry.group}]\ngood = installed_good:Good\nbad = installed_bad:Bad\n")
     for name in registry.built_in:
         registry.find(name)
-    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    monkeypatch.setattr(registry, "_known", Isolated(registry))
     before = set(sys.modules)
     yield SimpleNamespace(name=request.param, registry=registry, function=function, built_in=built_in, folder=tmp_path)
     for name in set(sys.modules) - before:

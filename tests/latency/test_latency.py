@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
@@ -534,3 +536,37 @@ def test_bad_widths_and_groups_are_refused():
     ):
         with pytest.raises(ArgumentError, match=message):
             call()
+
+
+# -- the measured examples ----------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "latency"
+
+
+def example_row(space):
+    """What examples/README.md says of a space: networks that the correction did not see, then a later session's."""
+    model = load_latency(EXAMPLES / f"{space}.json")
+    held_out = model.check.corrected if model.check.is_corrected else model.check.sums
+    cells = [f"{held_out.mape:.1f}", f"{held_out.kendall:.2f}", f"{model.check.repeat.mape:.1f}"]
+    again = EXAMPLES / f"{space}.second.json"
+    if again.exists():
+        later = load_latency(again).check
+        predicted = np.array([model.predict(arch) for arch in later.archs])
+        errors = np.abs(predicted / np.array(later.measured_ms) - 1) * 100
+        cells += [f"{np.median(errors):.1f}", f"{np.quantile(errors, 0.95):.1f}"]
+        cells += [f"{kendalltau(predicted, later.measured_ms)[0]:.2f}"]
+    else:
+        cells += ["-", "-", "-"]
+    return f"| `{space}` | {model.conditions.batch_size} | {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("space", ["resnet-mini", "mobilenet-mini", "resnet", "mobilenet"])
+def test_the_examples_are_as_good_as_their_page_says(space):
+    assert example_row(space) in (EXAMPLES.parent / "README.md").read_text().splitlines()
+
+
+def test_an_example_limits_a_choice(run_cli):
+    path = EXAMPLES / "resnet-mini.json"
+    words = ("channel-bench", "top", "resnet-mini", "-k", 2, "--latency", path, "--max-latency", "0.8x")
+    code, output, _ = run_cli(*words)
+    assert code == 0 and "AMD EPYC" in output

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Isolated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
@@ -423,7 +424,7 @@ class Counting:
 
 @pytest.fixture
 def counting(monkeypatch):
-    monkeypatch.setattr(method_module.METHODS, "_known", dict(method_module.METHODS._known))
+    monkeypatch.setattr(method_module.METHODS, "_known", Isolated(method_module.METHODS))
     return register("counting", paper="none", summary="counts")(Counting)
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import Isolated
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError
@@ -79,7 +80,7 @@ def folder(tmp_path, monkeypatch):
     for registry in (METHODS, SEARCHERS):  # built-in ones register themselves when they are first imported
         for name in registry.built_in:
             registry.find(name)
-        monkeypatch.setattr(registry, "_known", dict(registry._known))
+        monkeypatch.setattr(registry, "_known", Isolated(registry))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

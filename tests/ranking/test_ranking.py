@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import Isolated
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
@@ -270,7 +271,7 @@ def run_rank(run_cli, plug_ins, monkeypatch):
     """Rank on the CPU, from this process: (methods, folder, *words) -> (exit code, output, errors)."""
     monkeypatch.syspath_prepend(plug_ins)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{plug_ins}")  # for the processes that it starts
-    monkeypatch.setattr(method.METHODS, "_known", dict(method.METHODS._known))
+    monkeypatch.setattr(method.METHODS, "_known", Isolated(method.METHODS))
 
     def run(methods, out, *words):
         command = ("rank", methods, "--space", "resnet-mini", "--device", "cpu", "--epochs", "1", "-o", out, *words)

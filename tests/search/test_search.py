@@ -9,7 +9,7 @@ import types
 
 import numpy as np
 import pytest
-from conftest import make_info, make_rows, write_table
+from conftest import Isolated, make_info, make_rows, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -583,7 +583,7 @@ def test_searchers_are_found_by_name_and_refuse_unknown_options():
 
 
 def test_a_searcher_of_ones_own_is_held_to_the_contract(monkeypatch):
-    monkeypatch.setattr(SEARCHERS, "_known", dict(SEARCHERS._known))
+    monkeypatch.setattr(SEARCHERS, "_known", Isolated(SEARCHERS))
 
     @register_searcher("widest")
     class Widest:
@@ -753,7 +753,7 @@ def test_the_command_takes_several_budgets_options_and_latencies(run_cli, score_
 
 
 def test_the_command_trains_a_method_and_asks_it_only_for_what_the_search_needs(run_cli, monkeypatch):
-    monkeypatch.setattr(method_module.METHODS, "_known", dict(method_module.METHODS._known))
+    monkeypatch.setattr(method_module.METHODS, "_known", Isolated(method_module.METHODS))
     evaluator = additive(0)
 
     @method_module.register("known", paper="none", summary="scores that are known")
