@@ -27,6 +27,7 @@ from harness.stats.concordance import Ordered, Rankings
 from harness.stats.consensus import fit_consensus
 from harness.stats.metrics import kendall
 from harness.stats.noise import ceilings, reliability
+from harness.stats.student import half_width
 from harness.stats.theories import SETS, theories
 
 LEVEL = 0.95
@@ -42,13 +43,11 @@ EXPLORATORY_FORMS = ("log", "log-rising", "root-log-rising")
 
 def interval(values: npt.ArrayLike) -> list[float] | None:
     """Two-sided 95% interval of a mean by Student's t; None where there are fewer than two values."""
-    from scipy.stats import t
-
     found = np.asarray(values, float)
     if len(found) < 2:
         return None
-    half = t.ppf((1 + LEVEL) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
-    return [float(found.mean() - half), float(found.mean() + half)]
+    mean, half = float(found.mean()), float(half_width(found, LEVEL))
+    return [mean - half, mean + half]
 
 
 def one_sided(gains: npt.ArrayLike) -> dict[str, Any]:

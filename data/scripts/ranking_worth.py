@@ -31,6 +31,7 @@ from harness.report.figures import COLOURS, GREY, draw_named
 from harness.scores import Scores
 from harness.smoothing import smooth_scores
 from harness.stats.metrics import kendall
+from harness.stats.student import half_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,12 +89,10 @@ def rows_of(space_name: str, entries: Sequence[Entry], external: Path | None) ->
     return rows
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Interval of a mean by Student's t distribution."""
-    from scipy import stats
-
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95% interval of a mean."""
+    mean, half = float(np.mean(values)), float(half_width(values))
+    return mean - half, mean + half
 
 
 def chosen_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.leaderboard.entries import Entry
 
 NUM_REPLICATES = 200
-"""Fewer than a report has: a board has ten times its rows, and most of an interval is the scatter of supernets."""
+"""Fewer than a report has: a board has many more rows, and most of an interval is the scatter of supernets."""
 
 
 def leaderboard(

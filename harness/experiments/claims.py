@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from channel_bench.errors import ArgumentError
+from harness.stats.student import half_width
 
 LEVEL = 0.95
 SEEN, NOT_SEEN, OPEN = "seen here", "not seen here", "cannot be told"
@@ -72,7 +72,5 @@ def paired_claim(
     mean, num = float(differences.mean()), len(differences)
     if num == 1:
         return Claim(statement, source, mean, None, None, unit, 1, level)
-    from scipy import stats  # a second that no worker needs
-
-    half = float(stats.t.ppf((1 + level) / 2, num - 1)) * float(differences.std(ddof=1)) / math.sqrt(num)
+    half = float(half_width(differences, level))
     return Claim(statement, source, mean, mean - half, mean + half, unit, num, level)

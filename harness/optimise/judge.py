@@ -13,7 +13,6 @@ dominate, as a share of the true front's (the hypervolume; Zitzler and Thiele, 1
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from channel_bench.space import FloatArray
 from channel_bench.table import Table
 from channel_bench.table.ranks import rounded
 from harness.optimise.replay import Replay, Trace
+from harness.stats import student
 from harness.stats.critical import Groups, rank_groups
 
 IntArray = npt.NDArray[np.int64]
@@ -54,13 +54,7 @@ class Outcome:
 
     def half_width(self) -> FloatArray:
         """Half of the interval of the mean (Student's t), (num_points,); NaN for one seed."""
-        from scipy import stats
-
-        num = len(self.values)
-        if num < 2:
-            return np.full(self.values.shape[1], np.nan)
-        spread = self.values.std(0, ddof=1) / math.sqrt(num)
-        return np.asarray(spread * stats.t.ppf((1 + LEVEL) / 2, num - 1))
+        return student.half_width(self.values, LEVEL)
 
 
 def outcome_of(optimiser: str, traces: Sequence[Trace], replay: Replay, budgets: FloatArray | None = None) -> Outcome:

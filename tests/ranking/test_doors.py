@@ -185,16 +185,14 @@ def test_a_bad_searcher_is_one_line_and_exit_code_2(folder, run_cli):
         assert (code, output, errors.count("\n")) == (2, "", 1) and message in errors, errors
 
 
-def test_a_ranking_never_goes_on_with_other_code(folder, run_cli, monkeypatch):
+def test_a_ranking_never_goes_on_with_other_code(folder, run_cli):
     # An unfinished ranking, a finished one, and one whose file changes after the command has started.
     options = TaskOptions(space="resnet-mini", epochs=1, device="cpu")
     task = prepare_task(options)
     request = RankRequest.of("door.py:Summed", options, Path("x.parquet"))
-    monkeypatch.setattr("harness.ranking.run.write_scores", lambda scores, path: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("harness.ranking.run.write_scores", lambda scores, path: 1 / 0)
         rank_request(request, task)
-    monkeypatch.undo()
-    os.chdir(folder)
     (several,) = requests_of([request], 1, folder / "all")
     rank_request(several, task)
     Path("door.py").write_text(MINE.replace("archs[:, 0]", "archs[:, 1]"))
@@ -287,7 +285,7 @@ def test_a_worker_ends_with_the_process_that_started_it(folder):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    _wait_for(lambda: not _runs(pid))
+    assert _wait_for(lambda: not _runs(pid))
 
 
 def _wait_for(condition):
