@@ -537,7 +537,7 @@ def _all_costs(space: Space, name: str) -> IntArray:
 
 
 # The full spaces are those of Channel-Bench-Macro (Su et al., BCNetV2); what each slot is stands in models/.
-# The mini spaces have the same skeletons, for 8x8 grey images; data/README.md says why these maxima.
+# The mini spaces have the same skeletons, for grey images of 8x8 and 12x12; data/README.md says why these maxima.
 BUILT_IN = {
     space.name: space
     for space in (
@@ -545,5 +545,6 @@ BUILT_IN = {
         Space("mobilenet", "mobilenet", (128, 768, 768, 768, 256, 1536, 1024), (3, 32, 32), "cifar10", "paper"),
         Space("resnet-mini", "resnet", (8, 8, 8, 16, 16, 16, 16), (1, 8, 8), "digits", "mini"),
         Space("mobilenet-mini", "mobilenet", (8, 24, 24, 24, 12, 48, 32), (1, 8, 8), "digits", "mini"),
+        Space("mobilenet-mini-placed", "mobilenet", (16, 8, 8, 24, 24, 8, 48), (1, 12, 12), "digits-placed", "mini"),
     )
 }

@@ -51,10 +51,12 @@ MAX_EDGE = 1024
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 """Names of the arrays of an .npz file."""
 NUM_TRAIN_DIGITS = 1200
+PLACED_EDGE = 12
+"""Pixels along an edge of the images of "digits-placed"."""
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
 """Grey levels 0..16, uint8 (1797, 8, 8), and labels, uint8 (1797,): E. Alpaydin and C. Kaynak, *Optical Recognition of
 Handwritten Digits*, UCI Machine Learning Repository, CC BY 4.0; written by data/scripts/make_digits.py."""
-_NAMES = ("digits", "cifar10")
+_NAMES = ("digits", "digits-placed", "cifar10")
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ def load_dataset(
     """Load a data set by name, from a folder of Parquet files, or from an .npz file of arrays.
 
     Args:
-        source: "digits" (embedded), "cifar10" (torchvision's archive under data_dir), or a folder whose Parquet files
-            have the columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; each file's name says its
+        source: "digits" (embedded), "digits-placed" (made of them by `placed_digits`), "cifar10" (torchvision's archive
+            under data_dir), or a folder whose Parquet files have the columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; each file's name says its
             split (train*, test*), and the data set is named after the folder; or a file that ends in .npz, as
             `numpy.savez` writes it, with the arrays of `Dataset`: ``train_images`` uint8 (n, channels, height, width)
             or (n, height, width), ``train_labels`` whole numbers (n,), ``test_images`` and ``test_labels``; the data
@@ -182,6 +184,8 @@ def load_dataset(
     """
     if source == "digits":
         return _digits(device)
+    if source == "digits-placed":
+        return placed_digits(NUM_TRAIN_DIGITS, PLACED_EDGE, device)
     if source == "cifar10":
         return _cifar10(data_dir, download, device)
     if is_folder(source):
@@ -287,6 +291,43 @@ def _digits(device: torch.device | str) -> Dataset:
     labels = labels[order].astype(np.int64)
     n = NUM_TRAIN_DIGITS
     return make_dataset("digits", (images[:n], labels[:n]), (images[n:], labels[n:]), device)
+
+
+def placed_digits(num_train: int, edge: int, device: torch.device | str = "cpu") -> Dataset:
+    """Digits of 8x8 pixels at uniformly random places of a larger image, with normal noise of a tenth of the range.
+
+    Training images are made of training digits only, test images of test digits, half as many; a digit may come more
+    than once, at other places. The places and the noise are drawn once: the images are the same in every epoch and on
+    every machine.
+
+    Args:
+        num_train: Training images.
+        edge: Pixels along an edge of an image, at least 8.
+        device: Where the tensors go.
+
+    Raises:
+        ArgumentError: A number is out of range.
+    """
+    if not (2 <= num_train <= MAX_IMAGES and 8 <= edge <= MAX_EDGE):
+        raise ArgumentError(
+            f"{num_train} placed digits of {edge}x{edge} pixels: allowed are 2..{MAX_IMAGES} images with an edge of"
+            f" 8..{MAX_EDGE}"
+        )
+    rng = np.random.RandomState(0)  # a stream that is frozen for good
+    digits = _digits("cpu")
+    splits = []
+    for images, labels, count in (
+        (digits.train_images, digits.train_labels, num_train),
+        (digits.test_images, digits.test_labels, num_train // 2),
+    ):
+        chosen = rng.randint(len(labels), size=count)
+        small = images.numpy()[chosen, 0]
+        large = np.zeros((count, edge, edge))
+        for number, (row, column) in enumerate(rng.randint(edge - 7, size=(count, 2))):
+            large[number, row : row + 8, column : column + 8] = small[number]
+        noisy = large + 25.5 * rng.normal(size=large.shape)
+        splits.append((np.clip(noisy, 0, 255).round().astype(np.uint8)[:, None], labels.numpy()[chosen]))
+    return make_dataset("digits-placed", splits[0], splits[1], device)
 
 
 def _cifar10(data_dir: Path | None, download: bool, device: torch.device | str) -> Dataset:

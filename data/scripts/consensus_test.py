@@ -25,12 +25,12 @@ import numpy as np
 from consensus_outcome import evaluate, known_spaces, leave_one_out
 from consensus_registered import FOLDER, archs_of, changed_code, read_preregistration, scores_of, table_of
 from consensus_sheets import draw, exploratory_markdown, markdown
-from pilot import placed
 
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, ChannelBenchError
 from channel_bench.space import Space
 from channel_bench.support.durable import write_atomic
+from channel_bench.training.datasets import placed_digits
 from harness.report.figures import draw_named
 from harness.score_formats import parquet_of
 from harness.scores import read_scores, space_facts
@@ -59,7 +59,7 @@ def images_of(entry: dict[str, Any], work: Path) -> Path | None:
     """
     if "placed" not in entry:
         return None
-    made = placed(entry["placed"]["num_train"], entry["placed"]["canvas"])
+    made = placed_digits(entry["placed"]["num_train"], entry["placed"]["canvas"])
     if made.digest != entry["placed"]["digest"]:
         raise ArgumentError(f"placed digits have digest {made.digest}, registered is {entry['placed']['digest']}")
     path = work / f"digits-placed-{entry['placed']['canvas']}.npz"

@@ -29,7 +29,7 @@ from channel_bench.record import Job, RunRecord
 from channel_bench.space import NUM_WIDTHS, FloatArray, Space
 from channel_bench.table.sources import load
 from channel_bench.training.backends import train_jobs
-from channel_bench.training.datasets import Dataset, load_dataset, make_dataset
+from channel_bench.training.datasets import Dataset, load_dataset, make_dataset, placed_digits
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         shortened(load_dataset("digits"), arguments.train_images, arguments.label_noise), arguments.enlarge
     )
     if arguments.placed:
-        dataset = placed(arguments.placed, arguments.canvas)
+        dataset = placed_digits(arguments.placed, arguments.canvas)
         recipe = dataclasses.replace(recipe, crop_padding=0)
     space = Space("pilot", arguments.family, maxima, dataset.image_shape, "digits", "mini")
     archs = [space.text(arch) for arch in space.sample(arguments.archs, np.random.default_rng(0)).tolist()]
@@ -104,28 +104,6 @@ def enlarged(dataset: Dataset, factor: int) -> Dataset:
         large = functional.interpolate(images.double(), scale_factor=factor, mode="bilinear", align_corners=False)
         splits.append((large.round().to(torch.uint8).numpy(), labels.numpy()))
     return make_dataset("digits" if factor == 1 else "digits-enlarged", splits[0], splits[1])
-
-
-def placed(num_train: int, canvas: int) -> Dataset:
-    """Digits of 8x8 pixels at uniformly random places of a larger image, with normal noise of a tenth of the range.
-
-    Training images are made of training digits only, test images of test digits.
-    """
-    rng = np.random.RandomState(0)
-    digits = load_dataset("digits")
-    splits = []
-    for images, labels, count in (
-        (digits.train_images, digits.train_labels, num_train),
-        (digits.test_images, digits.test_labels, num_train // 2),
-    ):
-        chosen = rng.randint(len(labels), size=count)
-        small = images.numpy()[chosen, 0]
-        large = np.zeros((count, canvas, canvas))
-        for number, (row, column) in enumerate(rng.randint(canvas - 7, size=(count, 2))):
-            large[number, row : row + 8, column : column + 8] = small[number]
-        noisy = large + 25.5 * rng.normal(size=large.shape)
-        splits.append((np.clip(noisy, 0, 255).round().astype(np.uint8)[:, None], labels.numpy()[chosen]))
-    return make_dataset("digits-placed", splits[0], splits[1])
 
 
 def profile_of(space: Space, archs: object, accuracies: FloatArray) -> FloatArray:
