@@ -147,6 +147,12 @@ void conv(const Images* in, int plane, int row, const float* w, int cin, int cou
     } else if (left == 1) {
       if (size % 4 == 0) {
         conv_tiles<K, S, 1, 4, false>(in, plane, row, weights, cin, to, size, add);
+      } else if (K == 3 && size == 6) {
+        conv_tiles<K, S, 1, 6, true>(in, plane, row, weights, cin, to, size, add);
+      } else if (K == 3 && size == 3) {
+        conv_tiles<K, S, 1, 3, true>(in, plane, row, weights, cin, to, size, add);
+      } else if (size % 3 == 0) {
+        conv_tiles<K, S, 1, 3, false>(in, plane, row, weights, cin, to, size, add);
       } else {
         conv_tiles<K, S, 1, 1, false>(in, plane, row, weights, cin, to, size, add);
       }
@@ -670,6 +676,8 @@ class Network {
           const Images* from = in + (s.depthwise ? co : ci) * plane;
           if (s.stride == 1 && n == 2) {
             weight_gradient_small<2>(g, unit.grad_row, from, row, sums);
+          } else if (s.stride == 1 && n == 3) {
+            weight_gradient_small<3>(g, unit.grad_row, from, row, sums);
           } else if (s.stride == 1 && n == 4) {
             weight_gradient_small<4>(g, unit.grad_row, from, row, sums);
           } else if (s.stride == 1) {
