@@ -22,14 +22,12 @@ from torch import Tensor
 from channel_bench.errors import ArgumentError
 from channel_bench.recipe import Recipe, get_recipe
 from channel_bench.space import Space, get_space
-from channel_bench.training.datasets import Dataset, TrainLoader, channel_statistics, normalise
+from channel_bench.training.datasets import NAMED_DATASETS, Dataset, TrainLoader, channel_statistics, normalise
 from channel_bench.training.step import check_device
 
 VALIDATE_ON = ("holdout", "test")
 NORMALISE_BY = ("batch", "recalibrated")
 SCORE_BY = ("accuracy", "loss")
-NAMED_DATASETS = ("digits", "cifar10")
-"""Data sets whose name says what is in them."""
 MAX_HOLDOUT = 5000
 MAX_VALIDATION_BATCH = 2500
 """Largest batch whose statistics normalise a sub-network; BCNet's paper uses 2,048, AutoSlim's about as many per
@@ -66,7 +64,7 @@ class Task:
 
     Attributes:
         space: The space to rank: its layers, channels, FLOPs and parameters (`channel_bench.space.Space`).
-        dataset: Name of the data set, "digits" or "cifar10" or the name of a folder.
+        dataset: Name of the data set, one of `NAMED_DATASETS` or the name of a folder.
         train_images: uint8 (num_train, channels, height, width), values 0..255; everything that may be trained on.
         train_labels: int64 (num_train,), classes 0..space.num_classes - 1.
         val_images: uint8 (num_val, channels, height, width), values 0..255; what sub-networks are scored on.

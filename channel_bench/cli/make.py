@@ -162,7 +162,8 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", help="Images: digits, cifar10, or a folder of Parquet files [default: what it was trained on]."
+            "--dataset",
+            help="Images: digits, digits-placed, cifar10, a folder of Parquet [default: what it was trained on].",
         ),
     ] = None,
     download_data: DownloadOption = False,
@@ -228,7 +229,9 @@ def _named_again(network: TrainedNetwork) -> str:
     Raises:
         ArgumentError: It came from a folder, whose place no file of weights knows.
     """
-    if network.dataset in ("digits", "cifar10"):
+    from channel_bench.training.datasets import NAMED_DATASETS
+
+    if network.dataset in NAMED_DATASETS:
         return network.dataset
     if is_own(network.space):
         return network.space.dataset

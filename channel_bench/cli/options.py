@@ -54,7 +54,7 @@ DatasetOption = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="Images: digits, cifar10, a folder of Parquet files, or an .npz file [default: the space's own].",
+        help="Images: digits, digits-placed, cifar10, a folder of Parquet, or an .npz file [default: the space's own].",
     ),
 ]
 BackendOption = Annotated[

@@ -11,7 +11,7 @@ The file:
     max_channels = [8, 8, 8, 8, 16, 16, 16]
     input_shape = [1, 8, 8]              # channels, height, width
     num_classes = 10
-    dataset = "digits"                   # or "cifar10", a folder of Parquet files, an .npz file of arrays
+    dataset = "digits"                   # or "digits-placed", "cifar10", a folder of Parquet files, an .npz file
     recipe = "mini"                      # or "paper"
     table = "plain-mini.parquet"         # the default table; may be left out
 

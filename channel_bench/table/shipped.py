@@ -12,14 +12,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from channel_bench.errors import MissingDataError
-from channel_bench.space import Space
+from channel_bench.space import NUM_ARCHS, Space
 
-TABLE_NAME = "digits-16384x3"
-"""Name of every shipped table: its data set, architectures and runs."""
-SPACES = ("resnet-mini", "mobilenet-mini")
+SPACES = ("resnet-mini", "mobilenet-mini", "mobilenet-mini-placed")
 """Spaces whose table belongs here."""
 MANIFEST = "manifest.json"
 """For each table: its files with size and SHA-256, rows, hashes, recipe, and the versions that trained it."""
+
+
+def table_name(space: Space) -> str:
+    """Name of the shipped table of a mini space: its data set, architectures and runs ("digits-16384x3")."""
+    return f"{space.dataset}-{NUM_ARCHS}x3"
 
 
 def shipped_dir() -> Path:

@@ -62,9 +62,9 @@ def find_table(space: str | Space, table: str | Path | None = None, data_dir: st
                 " 'channel-bench download'"
             )
         return path
-    if space.name in shipped.SPACES and table in (None, shipped.TABLE_NAME):
+    own = shipped.table_name(space) if space.name in shipped.SPACES else published.TABLE_NAME
+    if space.name in shipped.SPACES and table in (None, own):
         return shipped.shipped_path(space)
-    own = shipped.TABLE_NAME if space.name in shipped.SPACES else published.TABLE_NAME
     raise unknown_name("table", str(table), [own, "a path ending in .parquet"])
 
 

@@ -532,7 +532,7 @@ class Table:
             if self.info.curves_file is None or self.path is None:
                 raise MissingDataError(
                     f"table {self.name!r} has no learning curves: {self.info.source}; the tables of"
-                    f" {' and '.join(shipped.SPACES)} have some, and so has every table that you build"
+                    f" {', '.join(shipped.SPACES)} have some, and so has every table that you build"
                 )
             self._read_curves = read_curves(
                 self.path.parent / self.info.curves_file, self.info, self.num_runs, self.space

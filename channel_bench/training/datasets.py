@@ -56,7 +56,10 @@ PLACED_EDGE = 12
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
 """Grey levels 0..16, uint8 (1797, 8, 8), and labels, uint8 (1797,): E. Alpaydin and C. Kaynak, *Optical Recognition of
 Handwritten Digits*, UCI Machine Learning Repository, CC BY 4.0; written by data/scripts/make_digits.py."""
-_NAMES = ("digits", "digits-placed", "cifar10")
+EMBEDDED_DATASETS = ("digits", "digits-placed")
+"""Data sets that come with the package."""
+NAMED_DATASETS = (*EMBEDDED_DATASETS, "cifar10")
+"""Data sets whose name says what is in them."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +170,11 @@ def load_dataset(
 
     Args:
         source: "digits" (embedded), "digits-placed" (made of them by `placed_digits`), "cifar10" (torchvision's archive
-            under data_dir), or a folder whose Parquet files have the columns ``img`` (struct of encoded ``bytes`` and ``path``) and ``label``; each file's name says its
-            split (train*, test*), and the data set is named after the folder; or a file that ends in .npz, as
-            `numpy.savez` writes it, with the arrays of `Dataset`: ``train_images`` uint8 (n, channels, height, width)
-            or (n, height, width), ``train_labels`` whole numbers (n,), ``test_images`` and ``test_labels``; the data
-            set is named after the file.
+            under data_dir), or a folder whose Parquet files have the columns ``img`` (struct of encoded ``bytes`` and
+            ``path``) and ``label``; each file's name says its split (train*, test*), and the data set is named after
+            the folder; or a file that ends in .npz, as `numpy.savez` writes it, with the arrays of `Dataset`:
+            ``train_images`` uint8 (n, channels, height, width) or (n, height, width), ``train_labels`` whole numbers
+            (n,), ``test_images`` and ``test_labels``; the data set is named after the file.
         data_dir: Folder of the archive of "cifar10"; default the user's data folder.
         download: Download the archive of "cifar10" where it is missing.
         device: Where the tensors go.
@@ -194,7 +197,7 @@ def load_dataset(
         return _arrays_file(Path(source), device)
     if Path(source).suffix or len(Path(source).parts) > 1:
         raise MissingDataError(f"data set folder {str(source)!r} does not exist or is not a folder")
-    raise unknown_name("data set", str(source), [*_NAMES, "a folder of Parquet files", "an .npz file"])
+    raise unknown_name("data set", str(source), [*NAMED_DATASETS, "a folder of Parquet files", "an .npz file"])
 
 
 @dataclass(frozen=True)
@@ -373,7 +376,7 @@ def _parquet_folder(folder: Path, data_dir: Path | None, device: torch.device | 
 def _name_of(name: str, kind: str) -> str:
     """Name of a data set of one's own, which is never that of the official archive or of the embedded data."""
     name = name.replace("_", "-")
-    return f"{name}-{kind}" if name in _NAMES else name
+    return f"{name}-{kind}" if name in NAMED_DATASETS else name
 
 
 def _arrays_file(file: Path, device: torch.device | str) -> Dataset:

@@ -1,7 +1,7 @@
-"""Write the tables that come with the package: collect both folders of runs into data/, then the manifest.
+"""Write the tables that come with the package: collect folders of complete runs into data/, then the manifest.
 
-channel-bench build resnet-mini --out runs/resnet-mini && channel-bench build mobilenet-mini --out runs/mobilenet-mini
-python data/scripts/ship.py runs/resnet-mini runs/mobilenet-mini
+channel-bench build resnet-mini --out runs/resnet-mini    # and the other mini spaces
+python data/scripts/ship.py runs/resnet-mini
 python data/scripts/make_croissant.py                  # describes what was written
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from channel_bench.builder.collect import collect
 from channel_bench.builder.store import RunStore
 from channel_bench.support.durable import write_atomic
-from channel_bench.table.shipped import MANIFEST, TABLE_NAME
+from channel_bench.table.shipped import MANIFEST
 from channel_bench.table.verify import verify
 
 
@@ -81,8 +81,8 @@ def main() -> None:
         space = RunStore.open(runs).space
         out = folder / f"{space.name}.v1.parquet"
         table = collect(runs, out)
-        print(f"{out}: {len(table):,} runs")
-    print(f"{write_manifest(folder)}: every table is named {TABLE_NAME!r}")
+        print(f"{out}: {table.name}, {len(table):,} runs")
+    print(write_manifest(folder))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from channel_bench.errors import MissingDataError
 from channel_bench.space import list_spaces
 from channel_bench.table import load
 from channel_bench.table.explore import write_explorer
+from channel_bench.table.shipped import SPACES
 from harness.leaderboard.board import Board, make_board
 from harness.leaderboard.entries import Entry, entries_dir, read_entries
 from harness.leaderboard.files import board_html
@@ -29,8 +30,6 @@ from harness.report.figures import draw_board
 from harness.report.page import report_page
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("resnet-mini", "mobilenet-mini")
-"""Spaces whose tables come with the package."""
 PAGES = "CHANNEL_BENCH_PAGES"
 """Environment variable that names the folder of pages to docs/hooks.py."""
 
@@ -51,7 +50,7 @@ def write_pages(folder: Path, num_replicates: int) -> list[Path]:
     boards = {space: board_of(entries, space, num_replicates) for space in list_spaces()}
     figure = draw_board([board.report for board in boards.values() if board.report is not None])
     pages = {"leaderboard.html": board_html([*boards.values()], f"data:image/png;base64,{_base64(figure)}")}
-    for space in SHIPPED:
+    for space in SPACES:
         report = boards[space].report
         assert report is not None, f"the table of {space} comes with the package"
         pages[f"report-{space}.html"] = report_page(report)

@@ -28,7 +28,7 @@ import torch
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.recipe import get_recipe
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS, FloatArray, Space, get_space
-from channel_bench.training.datasets import Dataset, load_dataset, make_dataset
+from channel_bench.training.datasets import EMBEDDED_DATASETS, Dataset, load_dataset, make_dataset
 from channel_bench.training.devices import pick_device
 from channel_bench.training.step import arithmetic
 from harness.check.isolation import ConvolutionDevices, blocked_table, watched_globals
@@ -196,8 +196,8 @@ def small_task(space: str | Space = "resnet-mini", *, seed: int = 0, device: tor
 @functools.cache
 def _few_images(space: Space, num_images: int) -> Dataset:
     """Training images of the space's shape, without anything to download; the test images are not used."""
-    if space.dataset == "digits":
-        digits = load_dataset("digits")
+    if space.dataset in EMBEDDED_DATASETS:
+        digits = load_dataset(space.dataset)
         images, labels = digits.train_images[:num_images].numpy(), digits.train_labels[:num_images].numpy()
     else:
         rng = np.random.default_rng(0)

@@ -31,7 +31,8 @@ class TaskOptions:
 
     Attributes:
         space: Name of the space.
-        dataset: "digits", "cifar10", a folder of Parquet images or an .npz file; None for the data set of the space.
+        dataset: "digits", "digits-placed", "cifar10", a folder of Parquet images or an .npz file; None for that of
+            the space.
         download: Whether to download CIFAR-10 where it is missing.
         data_dir: Folder of downloaded data; None for the default.
         validate_on: "holdout" or "test", as `Task.validate_on`.

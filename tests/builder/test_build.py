@@ -390,7 +390,7 @@ def test_stacks_hold_every_job_once_in_shares_for_all_workers():
         costs = [sum(SPACE.flops(job.arch) for job in stack) for stack in stacks]
         assert costs == sorted(costs, reverse=True)
     assert make_stacks(SPACE, [], 8, 2) == []
-    assert [default_stack(cb.get_space(name)) for name in cb.list_spaces()] == [1, 1, 8, 8]
+    assert [default_stack(cb.get_space(name)) for name in cb.list_spaces()] == [1, 1, 8, 8, 8]
 
 
 @pytest.mark.processes

@@ -26,17 +26,6 @@ def test_reliability_and_slot_shares_are_those_that_were_put_in(pilot):
     assert found["slot_shares"] == pytest.approx([9 / 25, 0, 0, 0, 16 / 25, 0, 0], abs=0.03)
 
 
-def test_placed_digits_are_whole_noisy_and_split_by_digit(pilot):
-    data = pilot.placed(200, 16)
-    assert data.train_images.shape == (200, 1, 16, 16) and len(data.test_labels) == 100
-    assert data.digest == pilot.placed(200, 16).digest
-    # The digit covers a quarter of the image, so the brightest 8x8 window holds far more than its share.
-    windows = data.train_images.double().unfold(2, 8, 1).unfold(3, 8, 1).mean((1, 4, 5)).flatten(1)
-    assert (windows.amax(1) > 2 * data.train_images.double().mean((1, 2, 3))).all()
-    places = windows.argmax(1).tolist()
-    assert len(set(places)) > 40  # of 81
-
-
 def test_shortened_data_keeps_the_test_split_and_redraws_a_share_of_labels(pilot, digits):
     short = pilot.shortened(digits, 600, 0.2)
     changed = (short.train_labels != digits.train_labels[:600]).double().mean().item()

@@ -15,6 +15,7 @@ from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
 from channel_bench.table import shipped
 from channel_bench.table.verify import verify
+from channel_bench.training.datasets import load_dataset
 from channel_bench.training.native import reason_not, train_native
 
 ROOT = Path(__file__).parents[2]
@@ -36,13 +37,14 @@ def test_every_architecture_has_three_finished_runs(table):
     facts = verify(table.path)
     assert (facts["num_archs"], facts["num_runs"], facts["num_incomplete_archs"]) == (16384, 3, 0)
     assert facts["num_diverged"] == 0
-    assert table.name == shipped.TABLE_NAME
+    assert table.name == shipped.table_name(table.space) == f"{table.space.dataset}-16384x3"
     assert table.info.recipe == get_recipe(table.space.recipe).to_dict()
     assert set(table.arrow.column("backend").to_pylist()) == {"native"}
 
 
-def test_the_data_set_is_the_embedded_one(table, digits):
-    assert (table.info.dataset, table.info.dataset_digest) == (digits.name, digits.digest)
+def test_the_data_set_is_the_embedded_one(table):
+    data = load_dataset(table.space.dataset)
+    assert (table.info.dataset, table.info.dataset_digest) == (data.name, data.digest)
 
 
 def test_learning_curves_are_shipped_too(table):
@@ -62,14 +64,14 @@ def test_width_matters_more_than_the_seed_and_no_slot_decides_alone(table):
     assert max(effects) / sum(effects) < 0.6
 
 
-def test_a_row_is_what_training_gives(table, digits):
+def test_a_row_is_what_training_gives(table):
     """With the same compiler to the last bit, with another within what chaos makes of a rounding."""
-    space, recipe = table.space, get_recipe("mini")
-    if reason_not(space, recipe, digits) is not None:
-        pytest.skip(f"no native trainer here: {reason_not(space, recipe, digits)}")
+    space, recipe, data = table.space, get_recipe("mini"), load_dataset(table.space.dataset)
+    if reason_not(space, recipe, data) is not None:
+        pytest.skip(f"no native trainer here: {reason_not(space, recipe, data)}")
     archs = ["1111111", "2314132", "4444444"]
     jobs = [Job(arch, run, run) for arch in archs for run in range(3)]
-    found = [record.best_test_acc for record in train_native(space, jobs, recipe, digits)]
+    found = [record.best_test_acc for record in train_native(space, jobs, recipe, data)]
     stated = [table.accuracy(job.arch, run=job.run) for job in jobs]
     # Fresh seeds of a narrow network differ by up to ten points, those of a wide one by one or two.
     assert np.array(found) == pytest.approx(np.array(stated), abs=12)

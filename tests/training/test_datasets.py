@@ -19,7 +19,14 @@ from sklearn.datasets import load_digits
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, CorruptFileError, MissingDataError, UnknownNameError
 from channel_bench.recipe import get_recipe
-from channel_bench.training.datasets import DIGITS_FILE, TrainLoader, channel_statistics, load_dataset, normalise
+from channel_bench.training.datasets import (
+    DIGITS_FILE,
+    TrainLoader,
+    channel_statistics,
+    load_dataset,
+    normalise,
+    placed_digits,
+)
 
 
 def seeded(seed=0):
@@ -38,6 +45,37 @@ def test_digits_are_the_scanned_ones_in_a_fixed_split(digits):
 def test_the_file_of_digits_holds_what_scikit_learn_has_of_them():
     with np.load(DIGITS_FILE) as file:
         assert (file["pixels"] == load_digits().images).all() and (file["labels"] == load_digits().target).all()
+
+
+def test_placed_digits_are_whole_noisy_and_split_by_digit(digits):
+    data = placed_digits(200, 16)
+    assert data.image_shape == (1, 16, 16) and (len(data.train_images), len(data.test_labels)) == (200, 100)
+    assert data.digest == placed_digits(200, 16).digest
+    for placed, labels, small, own in (
+        (data.train_images, data.train_labels, digits.train_images, digits.train_labels),
+        (data.test_images, data.test_labels, digits.test_images, digits.test_labels),
+    ):
+        # Without its noise an image is a digit of its own split with its label, at one of 81 places.
+        windows = placed.double().unfold(2, 8, 1).unfold(3, 8, 1)[:, 0].flatten(1, 2).flatten(2)
+        distances = torch.cdist(windows.flatten(0, 1), small.double().flatten(1)).view(len(placed), 81, -1)
+        nearest = distances.flatten(1).argmin(1)
+        assert torch.equal(own[nearest % len(own)], labels)
+        assert len(set((nearest // len(own)).tolist())) > 40
+        off = distances.flatten(1).amin(1) / 8  # root of the mean square; half of the noise is cut off at black
+        assert (off > 10).all() and (off < 30).all()
+
+
+def test_the_placed_digits_by_name_are_those_of_the_shipped_table():
+    data = load_dataset("digits-placed")
+    assert (data.name, data.image_shape, len(data.train_labels), len(data.test_labels)) == (
+        "digits-placed",
+        (1, 12, 12),
+        1200,
+        600,
+    )
+    assert data.digest.startswith("fcbc91129c680a13")
+    with pytest.raises(ArgumentError, match=r"allowed are 2\.\..* with an edge of 8\.\."):
+        placed_digits(1200, 7)
 
 
 def test_standardised_training_images_have_zero_mean_and_unit_variance(digits):
