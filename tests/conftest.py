@@ -105,6 +105,17 @@ def browser(tmp_path_factory):
     running.close()
 
 
+def pytest_configure(config):
+    """Compile every module once for all processes of the tests, also where Python is told to write no bytecode.
+
+    Half of what a process takes to import PyTorch is compiling it. The folder is pytest's own, beside no source.
+    """
+    if sys.dont_write_bytecode and sys.pycache_prefix is None and hasattr(config, "cache"):
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Keep groups on one worker: pytest-xdist 3.8 appends a group to a name that pytest 9.2 reads from elsewhere."""
