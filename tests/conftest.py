@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -111,7 +113,10 @@ def pytest_configure(config):
     Half of what a process takes to import PyTorch is compiling it. The folder is pytest's own, beside no source.
     """
     if sys.dont_write_bytecode and sys.pycache_prefix is None and hasattr(config, "cache"):
-        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+        folder, temporary = config.cache.mkdir("bytecode"), Path(tempfile.gettempdir())
+        # What earlier tests wrote is gone, and another file may have its name.
+        shutil.rmtree(folder / temporary.relative_to(temporary.anchor), ignore_errors=True)
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
         sys.dont_write_bytecode = False
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
