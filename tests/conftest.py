@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -103,6 +105,20 @@ def browser(tmp_path_factory):
     running = Browser(tmp_path_factory.mktemp("profile"))
     yield running
     running.close()
+
+
+def pytest_configure(config):
+    """Compile every module once for all processes of the tests, also where Python is told to write no bytecode.
+
+    Half of what a process takes to import PyTorch is compiling it. The folder is pytest's own, beside no source.
+    """
+    if sys.dont_write_bytecode and sys.pycache_prefix is None and hasattr(config, "cache"):
+        folder, temporary = config.cache.mkdir("bytecode"), Path(tempfile.gettempdir())
+        # What earlier tests wrote is gone, and another file may have its name.
+        shutil.rmtree(folder / temporary.relative_to(temporary.anchor), ignore_errors=True)
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(trylast=True)

@@ -32,6 +32,7 @@ from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
 from channel_bench.training.evaluation import Evaluator
 from channel_bench.training.graphs import Recorder
 from channel_bench.training.models.precision import HAS_FOREACH_COPY, cast_weights, forward
+from channel_bench.training.optimizers import SGD
 
 MIN_CHANNELS_LAST_EDGE = 16
 """Edge of images, in pixels, from which a CPU trains with channels last."""
@@ -87,12 +88,12 @@ def arithmetic(precision: str = "fp32") -> Iterator[None]:
 def _make_first_optimizer() -> None:
     """Make the first optimiser of this process, and throw it away.
 
-    It imports much of PyTorch, and in some versions an import that fails in there leaves a traceback behind, whose
+    In some versions of PyTorch it imports much, and an import that fails in there leaves a traceback behind, whose
     frames keep alive whatever the callers hold: a network, its images and its graphs. So it is made where nobody holds
     anything, at the bottom of the stack of another thread.
     """
     parameter = torch.zeros(1, requires_grad=True)
-    thread = threading.Thread(target=torch.optim.SGD, args=([parameter],), kwargs={"lr": 1.0})
+    thread = threading.Thread(target=lambda: SGD([parameter], lr=1.0).step())
     thread.start()
     thread.join()
 
@@ -100,7 +101,7 @@ def _make_first_optimizer() -> None:
 def make_optimizer(model: nn.Module, recipe: Recipe, lr: float | Tensor, fused: bool) -> torch.optim.Optimizer:
     """The recipe's SGD; fused is one kernel for all parameters, with the same arithmetic."""
     _make_first_optimizer()
-    return torch.optim.SGD(
+    return SGD(
         model.parameters(),
         lr=lr,
         momentum=recipe.momentum,

@@ -20,6 +20,7 @@ from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from channel_bench.space.cost import layer_flops
 from channel_bench.space.layers import IMAGE
 from channel_bench.training.datasets import EpochPlan, TrainLoader, normalise
+from channel_bench.training.optimizers import Adam
 from harness.supernet.network import Supernet
 from harness.supernet.training import Batch, train_supernet
 from harness.task import Task
@@ -118,7 +119,7 @@ def search_widths(
     half = len(task.train_labels) // 2
     own, other = ((task.train_images[part], task.train_labels[part]) for part in (slice(half, None), slice(None, half)))
     arch_batches = _ArchBatches(task, TrainLoader(*other, task.recipe))
-    adam = torch.optim.Adam(betas.parameters(), arch_lr, betas=(0.5, 0.999), weight_decay=arch_weight_decay)
+    adam = Adam(betas.parameters(), arch_lr, betas=(0.5, 0.999), weight_decay=arch_weight_decay)
 
     def move_distribution(batch: Batch) -> None:
         images, labels = arch_batches.batch(batch.number)

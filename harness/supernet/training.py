@@ -32,6 +32,7 @@ from channel_bench.errors import MethodError
 from channel_bench.space import NUM_SLOTS, NUM_WIDTHS
 from channel_bench.support.durable import write_atomic
 from channel_bench.training.datasets import TrainLoader
+from channel_bench.training.optimizers import SGD
 from harness.supernet.loss_records import LossRecords
 from harness.supernet.network import Supernet
 from harness.task import Task
@@ -160,9 +161,7 @@ def train_supernet(
             checkpoint cannot be read.
     """
     recipe = task.recipe
-    optimizer = torch.optim.SGD(
-        supernet.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    optimizer = SGD(supernet.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     records = supernet.loss_records
     parts: dict[str, Stateful] = {
         "supernet": supernet,

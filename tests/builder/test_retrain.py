@@ -20,7 +20,6 @@ from channel_bench.record import Job
 from channel_bench.table import Table
 from channel_bench.table.noise import LocalNoise
 from channel_bench.training.backends import train_jobs
-from channel_bench.training.run import train_stack
 
 SPACE = cb.get_space("resnet-mini")
 RECIPE = get_recipe("mini", epochs=4)
@@ -32,7 +31,7 @@ def built_path(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("retrain")
     store = RunStore.create(folder / "runs", SPACE, RECIPE, digits.name, digits.digest)
     for run in range(3):
-        for record in train_stack(SPACE, [Job(arch, run, run) for arch in pick_archs(SPACE, "8")], RECIPE, digits):
+        for record in train_jobs(SPACE, [Job(arch, run, run) for arch in pick_archs(SPACE, "8")], RECIPE, digits):
             store.add(record)
     collect(store.folder, folder / "table.parquet")
     return folder / "table.parquet"

@@ -38,7 +38,7 @@ def build_model(space: Space, arch: Any, generator: torch.Generator) -> nn.Modul
     Raises:
         ArchError: arch is not an architecture of the space.
     """
-    model = blank_model(space, space.channels(arch)).to_empty(device="cpu")
+    model = allocate(blank_model(space, space.channels(arch)))
     initialise(model, generator)
     return model
 
@@ -49,6 +49,23 @@ def blank_model(space: Space, channels: Sequence[int]) -> ResNet | MobileNet | L
         if space.own_layers:
             return LayerNetwork(space.own_layers, channels, space.input_shape[0], space.num_classes)
         return _FAMILIES[space.family](channels, space.input_shape[0], space.num_classes)
+
+
+def allocate(model: nn.Module) -> nn.Module:
+    """Give a network of the meta device memory on the CPU, whose content is whatever was there.
+
+    As ``to_empty`` does, which asks PyTorch's symbolic shapes and so imports SymPy for it, a second in every process.
+    """
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(_memory_for(parameter), parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, _memory_for(buffer))
+    return model
+
+
+def _memory_for(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype)
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:

@@ -33,7 +33,7 @@ from channel_bench.space import Space
 from channel_bench.space.layers import Layer
 from channel_bench.support.compiled import load_library
 from channel_bench.training.datasets import Dataset, TrainLoader, normalise
-from channel_bench.training.models import blank_model
+from channel_bench.training.models import allocate, blank_model
 from channel_bench.training.run import make_record, run_generators
 
 LANES = 16
@@ -166,7 +166,7 @@ def train_native(
 
 def state_of(space: Space, arch: str, run: NativeRun, recipe: Recipe, dataset: Dataset) -> dict[str, Tensor]:
     """What the `state_dict` of `models.build_model` would hold after a run, tensors on the CPU."""
-    model = blank_model(space, space.channels(arch)).to_empty(device="cpu")
+    model = allocate(blank_model(space, space.channels(arch)))
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     statistics = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
     for tensors, values in ((list(model.parameters()), run.parameters), (statistics, run.statistics)):
