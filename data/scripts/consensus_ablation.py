@@ -107,7 +107,6 @@ def ablate(space: Space, truth: np.ndarray, on_step: Callable[[], object]) -> di
     known = theories(space)
     each_theory = [tau(score.round(7)) for score in known.scores]
     free = {name: tau(values) for name, values in baseline_scores(space).items()}
-    free["mean of all theories"] = tau(known.scores.mean(0).round(8))
     best = int(np.argmax(each_theory))
     return {
         "space": space.name,
