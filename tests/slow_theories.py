@@ -1,4 +1,4 @@
-"""The theories of a space the plain way: full ranks of every candidate. What the fast way is tested and timed against."""
+"""The theories of a space the plain way, by full ranks of every candidate: the reference of tests and benchmark."""
 
 from __future__ import annotations
 
