@@ -5,7 +5,7 @@
 For every supernet of the leaderboard that has scores in a space, Kendall with the table of: its scores as they are,
 each additive form, the consensus; the consensus with other betas, with each part of the grammar left out, and by
 random scores only. Then several supernets together: the seeds of each method, and all methods of each seed. Beside
-them the free scores, the plain mean of all theories and the best theory by the truth, which nobody could have chosen.
+them the free scores and the best theory by the truth, which nobody could have chosen.
 Writes ablation.json and ablation.md.
 
 The truth enters when a row is finished. Choosing among the rows by their Kendall is choosing by the truth.
@@ -107,7 +107,6 @@ def ablate(space: Space, truth: np.ndarray, on_step: Callable[[], object]) -> di
     known = theories(space)
     each_theory = [tau(score.round(7)) for score in known.scores]
     free = {name: tau(values) for name, values in baseline_scores(space).items()}
-    free["mean of all theories"] = tau(known.scores.mean(0).round(8))
     best = int(np.argmax(each_theory))
     return {
         "space": space.name,

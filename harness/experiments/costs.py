@@ -6,8 +6,8 @@ A width-search paper ends with a network: a supernet was trained, asked for scor
 scratch. Here the evolutionary search of BCNet asks the supernets of the leaderboard within three budgets, and what it
 finds is trained anew, with seeds that no table has. Beside it stands what the papers compare with: the uniform width,
 as the exact multiplier that the budget allows, which lies off our grid and is therefore trained; the best of 20 random
-networks after a sixth of their epochs, replayed from the table's curves; the choice of the best free score; and the
-best that fits in the table.
+networks after a sixth of their epochs, replayed from the table's curves; the choice of a free score, log-paths;
+and the best that fits in the table.
 
 *Equal compute.* A method that trains three sub-networks a step (AutoSlim) spends three times what one does. So every
 method is trained again, for as many epochs as cost the median of what the methods of the leaderboard spend.

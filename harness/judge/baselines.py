@@ -26,6 +26,7 @@ from harness.stats.additive import check_design, fit_effects, num_parameters
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import kendall
 from harness.stats.ranks import keep_memory
+from harness.stats.theories import mean_of_theories
 
 BASELINES = {
     "flops": "multiply-accumulates",
@@ -37,6 +38,7 @@ BASELINES = {
     "expected-synflow": "logarithm of the mean of SynFlow over initial weights",
     "expected-l2-norm": "sum over layers of the norm of initial weights (root of the mean square)",
     "relu-count": "number of ReLU units",
+    "mean-of-theories": "mean of some hundred standardised formulas of the widths (harness.stats.theories)",
 }
 
 SIZES = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 256, 512)
@@ -50,6 +52,8 @@ _MAX_TRIES = 100
 
 def baseline_scores(space: Space) -> dict[str, FloatArray]:
     """Scores of all architectures by each of BASELINES.
+
+    Half a second at first, for the mean of theories, which is kept in memory for the next call.
 
     Returns:
         float64 (16384,) in index order per name, higher is better.
@@ -67,6 +71,7 @@ def baseline_scores(space: Space) -> dict[str, FloatArray]:
         "expected-synflow": expected_synflow(space),
         "expected-l2-norm": expected_l2_norm(space),
         "relu-count": relu_count(space),
+        "mean-of-theories": mean_of_theories(space),
     }
     assert scores.keys() == BASELINES.keys()
     return scores

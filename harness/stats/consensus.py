@@ -120,9 +120,8 @@ def fit_consensus(
     if values.min() == values.max():
         raise ArgumentError(f"all {len(values)} scores are {values[0]}: a consensus needs scores that differ")
     known = theories(space, leave_out)
-    theirs = known.ranks[:, indices]
-    if len(indices) < NUM_ARCHS:
-        theirs = rankdata(theirs, axis=1)  # among those that were scored
+    # All ranks are kept for the next supernet; those among some architectures are cheap.
+    theirs = known.ranks_of(indices) if len(indices) < NUM_ARCHS else known.ranks[:, indices]
     own = rankdata(values)
     theirs = theirs - theirs.mean(1, keepdims=True)
     own = own - own.mean()
