@@ -21,6 +21,7 @@ SPACES = {
     "mobilenet": ((128, 768, 768, 768, 256, 1536, 1024), 3, "mobilenet"),
     "resnet-mini": ((8, 8, 8, 16, 16, 16, 16), 1, "resnet"),
     "mobilenet-mini": ((8, 24, 24, 24, 12, 48, 32), 1, "mobilenet"),
+    "mobilenet-mini-placed": ((16, 8, 8, 24, 24, 8, 48), 1, "mobilenet"),
 }
 TAPS = 9  # of a 3x3 filter
 
