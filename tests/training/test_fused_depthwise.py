@@ -31,20 +31,24 @@ def test_kernels_agree_with_float64():
         assert len(errors) == 11
         for name, error in errors.items():
             # bfloat16 has 8 bits, and its tensors are rounded between kernels; what is summed over them stays in fp32.
-            # Far from zero, fp32 has lost the digits of its input that count.
+            # Far from zero, fp32 has lost the digits of its input that count. Weights of one pixel have a gradient of
+            # zero there, because the normalisation undoes their scale: what is left of it is rounding of 1,000.
             if case == "bf16":
-                allowed = 2e-2
+                allowed = 5e-2
             elif case == "weights in bf16":
                 allowed = 4e-3 if name == "dweight" else 5e-6
+            elif case == "output far from zero":
+                allowed = 5e-2 if name == "dweight" else 2e-4
             else:
-                allowed = 5e-4 if "far from zero" in case else 5e-6
+                allowed = 2e-5 if "far from zero" in case else 5e-6
             assert error < allowed, (case, name)
     # A channel with a NaN shows it, and no other does.
     assert found["nan"]["y"] == found["nan"]["dx"] == [False, True, False, False, False]
     assert found["same"]
     # All four blocks use them, beside the kernels of the other normalisations or PyTorch's, and learn the same.
-    for case, (difference, num_calls) in found["networks"].items():
-        assert num_calls == 4 and 0 < difference < (0.2 if "bf16" in case else 1e-3), case
+    networks = found["networks"]
+    assert networks["num_calls"] == 8 and 0 < networks["fp32"] < 1e-4
+    assert 0 < networks["bf16"] < 1.5 * networks["bf16, plain"]
 
 
 def tensors(kind=torch.float32, device="cpu", stride=2):
