@@ -20,10 +20,9 @@ from channel_bench.training.models import build_model
 CASES = {
     "odd": ((2, 5, 5, 3), 1, 3),
     "odd, stride 2": ((2, 5, 5, 3), 2, 3),
-    "even, stride 2": ((3, 4, 4, 6), 2, 3),
     "wide": ((2, 70, 2, 1), 1, 3),
     "long": ((1, 1, 9, 11), 1, 3),
-    "long, stride 2": ((3, 1, 9, 11), 2, 3),
+    "long, even, stride 2": ((2, 1, 10, 12), 2, 3),
     "one pixel an image": ((2, 3, 1, 1), 1, 3),
     "kernel 5": ((2, 3, 3, 4), 2, 5),
 }
@@ -111,14 +110,12 @@ def main():
     given[0][0, 1, 0, 0] = float("nan")
     diverged = results(norm_depthwise_norm, given, stride)
     nan = {name: diverged[name].isnan().flatten(2).any(2).any(0).tolist() for name in ("y", "dx")}
-    twice = [results(norm_depthwise_norm, tensors(*CASES["odd"]), 1) for _ in range(2)]
-    same = all(torch.equal(twice[0][name], twice[1][name]) for name in twice[0])
     del calls[:]
     exact = step_of_network("fp32", "0", "0")
-    ways = {"fp32": ("fp32", "0", "1"), "bf16": ("bf16", "1", "1"), "bf16, plain": ("bf16", "0", "0")}
+    ways = {"fused": ("bf16", "1", "1"), "plain": ("bf16", "0", "0")}
     networks = {way: difference_of_networks(step_of_network(*given), exact) for way, given in ways.items()}
     networks["num_calls"] = len(calls)
-    print(json.dumps({"errors": found, "nan": nan, "same": same, "networks": networks}))
+    print(json.dumps({"errors": found, "nan": nan, "networks": networks}))
 
 
 if __name__ == "__main__":
