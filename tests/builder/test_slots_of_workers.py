@@ -7,7 +7,7 @@ from conftest import Given
 
 import channel_bench as cb
 from channel_bench.builder.build import _default_workers, _Setup, _slots_on_gpu, _trainer, _workers_per_gpu
-from channel_bench.builder.engines import PACKED_TRAINER, TRAINER
+from channel_bench.builder.engines import PACKED_TRAINER, TRAINER, ray
 from channel_bench.builder.engines.local import LocalEngine
 from channel_bench.builder.engines.trainer import JobTrainer
 from channel_bench.builder.plan import Plan, Workers, pick_archs
@@ -15,6 +15,7 @@ from channel_bench.builder.store import RunStore
 from channel_bench.builder.work import make_hand_outs
 from channel_bench.recipe import get_recipe
 from channel_bench.record import Job
+from channel_bench.space.own import for_worker
 from channel_bench.support.processes import num_cores
 from channel_bench.training.backends import train_jobs
 
@@ -114,18 +115,36 @@ def test_worker_processes_can_train_in_slots(tmp_path, digits):
     assert store.keys() == {(job.arch, job.run) for job in JOBS}
 
 
+def test_what_a_worker_on_a_cluster_does_can_be_done_in_slots(tmp_path, digits):
+    # The actor's own class, in this process: it needs no Ray.
+    store = RunStore.create(tmp_path / "runs", SPACE, RECIPE, "digits", digits.digest)
+    setup = ray._Setup(
+        folder=store.folder,
+        token=store.folder,
+        space=for_worker(SPACE),
+        recipe=store.info.recipe,
+        on_gpu=False,
+        threads=1,
+        trainer=PACKED_TRAINER,
+        options={"num_slots": 2, "graph": None},
+    )
+    jobs = [JOBS[1], Job("1111111", 1, 1), JOBS[2]]
+    answers = ray.Worker(setup, digits).answer([dataclasses.asdict(job) for job in jobs])
+    assert [answer["status"] for answer in answers] == ["ok"] * 3
+    assert store.keys() == {(job.arch, job.run) for job in jobs}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_workers_on_a_cluster_can_train_in_slots(tmp_path, digits):
     pytest.importorskip("ray", reason="Ray is not installed")
-    from channel_bench.builder.engines.ray import RayEngine
     from channel_bench.builder.leases import Leases
     from channel_bench.support.cluster import Cluster
 
     store = RunStore.create(tmp_path / "runs", SPACE, RECIPE, "digits", digits.digest)
     jobs = [*JOBS, Job("1111111", 1, 1)]
     with Cluster(None, "cpu", most_workers=1) as cluster, Leases(store.folder) as leases:
-        engine = RayEngine(
+        engine = ray.RayEngine(
             cluster,
             store=store,
             dataset=digits,
