@@ -24,7 +24,7 @@ from channel_bench.builder.engines.ray import RayEngine
 from channel_bench.builder.leases import Leases, RunKey
 from channel_bench.builder.plan import Plan, Workers
 from channel_bench.builder.store import Failure, RunStore
-from channel_bench.builder.work import SharedWork, default_stack, make_stacks
+from channel_bench.builder.work import SharedWork, default_stack, make_hand_outs, make_stacks
 from channel_bench.errors import BuildError, StorageError
 from channel_bench.recipe import Recipe
 from channel_bench.record import Job
@@ -35,9 +35,6 @@ from channel_bench.support.processes import num_cores
 
 if TYPE_CHECKING:
     from channel_bench.training.datasets import Dataset
-
-JOBS_PER_SLOT = 4
-"""Runs that a worker with several slots gets at once, for each: at the end of a hand-out some slots are idle."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +103,15 @@ def build(
     setup = _set_up(plan, workers, on_note)
     with contextlib.ExitStack() as context:
         cluster = None
+        num_slots = _slots_on_gpu(plan, workers, setup)
+        per_gpu = _workers_per_gpu(setup, num_slots)
         if workers.engine == "ray":
-            cluster = context.enter_context(_cluster(workers, setup))
-        num_slots = _slots_per_worker(plan, workers, setup)
-        num_workers = cluster.num_workers() if cluster else workers.num_workers or _default_workers(setup, num_slots)
+            cluster = context.enter_context(
+                Cluster(workers.address, workers.device, workers.threads, per_gpu, workers.num_workers)
+            )
+        if not (cluster.on_gpu if cluster else setup.devices[0].startswith("cuda")):
+            num_slots = 0
+        num_workers = cluster.num_workers() if cluster else workers.num_workers or _default_workers(setup, per_gpu)
         store = RunStore.create(out, plan.space, plan.chosen_recipe, setup.data.name, setup.data.digest, plan.base_seed)
         leases = context.enter_context(_joined(store, plan))
         missing, there, set_aside = _take_stock(store, leases, plan.jobs())
@@ -118,8 +120,11 @@ def build(
         num_found = plan.num_planned - len(missing)
         if on_start is not None:
             on_start(plan.num_planned, num_found, set_aside)
-        size = _stack_size(plan, workers) if num_slots == 1 else num_slots * JOBS_PER_SLOT
-        work = SharedWork(store, leases, make_stacks(plan.space, missing, size, num_workers), on_wait)
+        if num_slots:
+            stacks = make_hand_outs(plan.space, missing, num_slots, num_workers)
+        else:
+            stacks = make_stacks(plan.space, missing, _stack_size(plan, workers), num_workers)
+        work = SharedWork(store, leases, stacks, on_wait)
         engine = _make_engine(plan, workers, setup, store, leases, cluster, num_workers, num_slots)
         outcomes = _train(engine, work, store, on_outcome)
         leases.tidy(store.keys())  # a builder that died meanwhile may have finished what it held
@@ -173,21 +178,23 @@ def _stack_size(plan: Plan, workers: Workers) -> int:
     return default_stack(plan.space) if workers.stack is None else workers.stack
 
 
-def _slots_per_worker(plan: Plan, workers: Workers, setup: _Setup) -> int:
-    """Runs at once in a worker process: those of a GPU, unless a number of processes or of stacked networks is asked.
+def _slots_on_gpu(plan: Plan, workers: Workers, setup: _Setup) -> int:
+    """Runs at once in a process that trains on a GPU; 0 where `train_jobs` trains what it gets, as on a CPU.
 
-    Processes on one GPU get it in slices of time, streams of one process share it.
+    Processes on one GPU get it in slices of time, streams of one process share it; so there is one process, unless a
+    number of processes is asked for, or networks are stacked.
     """
-    on_gpu = bool(setup.devices) and setup.devices[0].startswith("cuda")
-    if not on_gpu or workers.num_workers is not None or _stack_size(plan, workers) > 1:
-        return 1
-    return setup.runs_per_gpu
+    if _stack_size(plan, workers) > 1 or setup.backend == "native":  # which a GPU has not, as train_jobs will say
+        return 0
+    return 1 if workers.num_workers is not None else setup.runs_per_gpu
 
 
-def _default_workers(setup: _Setup, num_slots: int) -> int:
-    if setup.devices[0].startswith("cuda"):
-        return len(setup.devices) * (setup.runs_per_gpu if num_slots == 1 else 1)
-    return num_cores()
+def _workers_per_gpu(setup: _Setup, num_slots: int) -> int:
+    return setup.runs_per_gpu if num_slots < 2 else 1
+
+
+def _default_workers(setup: _Setup, per_gpu: int) -> int:
+    return len(setup.devices) * per_gpu if setup.devices[0].startswith("cuda") else num_cores()
 
 
 def _load_fitting(plan: Plan, workers: Workers) -> Dataset:
@@ -236,10 +243,6 @@ def _note_backend(store: RunStore, there: Set[RunKey], backend: str, on_note: Ca
         )
 
 
-def _cluster(workers: Workers, setup: _Setup) -> Cluster:
-    return Cluster(workers.address, workers.device, workers.threads, setup.runs_per_gpu, workers.num_workers)
-
-
 def _make_engine(
     plan: Plan,
     workers: Workers,
@@ -251,7 +254,7 @@ def _make_engine(
     num_slots: int,
 ) -> Engine:
     """The engine that trains: the cluster's where there is a cluster, else this machine's."""
-    options: dict[str, Any] = {"backend": setup.backend, "graph": workers.graph}
+    trainer, options = _trainer(workers, setup, num_slots)
     if cluster is not None:
         return RayEngine(
             cluster,
@@ -261,10 +264,8 @@ def _make_engine(
             threads=workers.threads,
             max_retries=workers.max_retries,
             options=options,
+            trainer=trainer,
         )
-    trainer = TRAINER
-    if num_slots > 1:
-        trainer, options = PACKED_TRAINER, {"num_slots": num_slots, "graph": workers.graph}
     return LocalEngine(
         store=store,
         dataset=plan.chosen_dataset,
@@ -276,6 +277,13 @@ def _make_engine(
         options=options,
         trainer=trainer,
     )
+
+
+def _trainer(workers: Workers, setup: _Setup, num_slots: int) -> tuple[str, dict[str, Any]]:
+    """What workers train with, and its options."""
+    if num_slots:
+        return PACKED_TRAINER, {"num_slots": num_slots, "graph": workers.graph}
+    return TRAINER, {"backend": setup.backend, "graph": workers.graph}
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from channel_bench.space import Space
 
 POLL_S = 1.0
 """How often a builder with nothing else to do looks whether others have finished or died."""
+JOBS_PER_SLOT = 4
+"""Runs that each of several slots of a worker gets at once, at least: at the end of a hand-out some slots are idle."""
 
 
 class SharedWork:
@@ -141,3 +143,33 @@ def make_stacks(space: Space, jobs: Sequence[Job], size: int, num_workers: int) 
         jobs = sorted(jobs, key=lambda job: (job.arch[4], job.arch[0], job.arch[3], job.arch, job.run))
     stacks = [list(jobs[start : start + size]) for start in range(0, len(jobs), size)]
     return sorted(stacks, key=lambda stack: -sum(space.flops(job.arch) for job in stack))
+
+
+def make_hand_outs(space: Space, jobs: Sequence[Job], num_slots: int, num_workers: int) -> list[list[Job]]:
+    """Put jobs into hand-outs for workers with slots, the longest first; the seeds of an architecture stay together.
+
+    They share a trainer, and on a GPU its captured graphs (training/reuse.py). A slot gets whole architectures: a
+    single slot one, each of several as many as make JOBS_PER_SLOT runs. Only where that is more than an equal share of
+    the work are seeds parted, so that all workers are busy.
+
+    Args:
+        space: The search space.
+        jobs: In any order.
+        num_slots: Runs at once in each worker, >= 1.
+        num_workers: Workers, >= 1.
+    """
+    seeds: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: (-space.flops(job.arch), job.arch, job.run)):
+        seeds.setdefault(job.arch, []).append(job)
+    most = max(map(len, seeds.values()), default=1)
+    per_slot = most * (-(-JOBS_PER_SLOT // most) if num_slots > 1 else 1)
+    size = max(1, min(num_slots * per_slot, -(-len(jobs) // num_workers)))
+    hand_outs: list[list[Job]] = []
+    for group in seeds.values():
+        for start in range(0, len(group), size):
+            part = group[start : start + size]
+            if hand_outs and len(hand_outs[-1]) + len(part) <= size:
+                hand_outs[-1] += part
+            else:
+                hand_outs.append(part)
+    return sorted(hand_outs, key=lambda jobs: -sum(space.flops(job.arch) for job in jobs))

@@ -30,7 +30,7 @@ MAX_ELEMENTS = 2**31 - 2**11
 
 def is_wanted(x: Tensor) -> bool:
     """Whether networks use the kernels for x: the environment asks for it, and they can run there."""
-    return os.environ.get(VARIABLE) == "1" and _can_run_on(x.device)
+    return os.environ.get(VARIABLE) == "1" and can_run_on(x.device)
 
 
 def norm_add_relu(
@@ -89,13 +89,13 @@ def plain_norm_add_relu(
 
 def _fits(x: Tensor, skip: Tensor | None) -> bool:
     """Whether the kernels can take these tensors. PyTorch refuses a single pixel, which has no variance."""
-    if not _can_run_on(x.device) or x.dtype not in (torch.float32, torch.bfloat16) or x.numel() > MAX_ELEMENTS:
+    if not can_run_on(x.device) or x.dtype not in (torch.float32, torch.bfloat16) or x.numel() > MAX_ELEMENTS:
         return False
     return x.numel() > x.shape[1] and (skip is None or (skip.dtype == x.dtype and skip.shape == x.shape))
 
 
-def _can_run_on(device: torch.device) -> bool:
-    # Triton's interpreter runs kernels on a CPU, slowly; it is for tests.
+def can_run_on(device: torch.device) -> bool:
+    """Whether Triton's kernels can run there; its interpreter runs them on a CPU, slowly, for tests."""
     is_possible = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
     return is_possible and _kernels() is not None
 
@@ -126,52 +126,90 @@ class _NormAddRelu(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         """Two passes over x: its statistics, then the result."""
-        kernels: Any = _kernels()
         x = x.contiguous(memory_format=torch.channels_last)
         skip = None if skip is None else skip.contiguous(memory_format=torch.channels_last)
-        grid, sizes = _tiles(x)
-        partial = x.new_empty((2, grid[0], x.shape[1]), dtype=torch.float32)
-        mean, inverse = x.new_empty((2, x.shape[1]), dtype=torch.float32)
-        y = torch.empty_like(x, memory_format=torch.channels_last)
-        num_pixels, channels = x.numel() // x.shape[1], x.shape[1]
-        with torch.cuda.device_of(x):
-            kernels.add_up[grid](x, partial, num_pixels, channels, kernels.NUM_ROWS, *sizes)
-            kernels.finish[grid[1:]](
-                x, partial, mean, inverse, running_mean, running_var, num_pixels, channels, grid[0], eps, momentum,
-                *sizes,
-            )  # fmt: skip
-            # A kernel that adds nothing never reads its skip, but wants an address.
-            kernels.apply[_elements(x)](
-                x, x if skip is None else skip, y, scale, shift, mean, inverse, x.numel(), channels,
-                skip is not None, relu, kernels.NUM_ELEMENTS,
-            )  # fmt: skip
+        mean, inverse = batch_statistics(x, running_mean, running_var, momentum, eps)
+        y = normalised(x, skip, scale, shift, mean, inverse, relu)
         ctx.save_for_backward(x, y if relu else None, scale, mean, inverse)
-        ctx.has_skip, ctx.relu = skip is not None, relu
+        ctx.has_skip = skip is not None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Two passes over x and dy: sums over pixels, then the gradients."""
-        kernels: Any = _kernels()
         x, y, scale, mean, inverse = ctx.saved_tensors
-        y = x if y is None else y  # without a ReLU it is never read
         dy = dy.contiguous(memory_format=torch.channels_last)
-        grid, sizes = _tiles(x)
-        partial = x.new_empty((2, grid[0], x.shape[1]), dtype=torch.float32)
-        dx = torch.empty_like(x, memory_format=torch.channels_last)
-        dskip = torch.empty_like(dx) if ctx.has_skip else None
-        num_pixels, channels = x.numel() // x.shape[1], x.shape[1]
-        with torch.cuda.device_of(x):
-            kernels.add_up_gradients[grid](
-                dy, y, x, mean, partial, num_pixels, channels, ctx.relu, kernels.NUM_ROWS, *sizes
-            )
-            sums = partial.sum(1)
-            kernels.apply_gradients[_elements(x)](
-                dy, y, x, dx, dx if dskip is None else dskip, scale, mean, inverse, sums, num_pixels, x.numel(),
-                channels, ctx.has_skip, ctx.relu, kernels.NUM_ELEMENTS,
-            )  # fmt: skip
+        sums = gradient_sums(dy, y, x, mean)
+        dx, dskip = gradients(dy, y, x, scale, mean, inverse, sums, ctx.has_skip)
         return dx, sums[1] * inverse, sums[0], dskip, None, None, None, None, None
+
+
+def batch_statistics(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation (C,) of a batch with channels last; the running statistics are moved."""
+    kernels: Any = _kernels()
+    grid, sizes = _tiles(x)
+    partial = x.new_empty((2, grid[0], x.shape[1]), dtype=torch.float32)
+    mean, inverse = x.new_empty((2, x.shape[1]), dtype=torch.float32)
+    num_pixels, channels = x.numel() // x.shape[1], x.shape[1]
+    with torch.cuda.device_of(x):
+        kernels.add_up[grid](x, partial, num_pixels, channels, kernels.NUM_ROWS, *sizes)
+        kernels.finish[grid[1:]](
+            x, partial, mean, inverse, running_mean, running_var, num_pixels, channels, grid[0], eps, momentum, *sizes
+        )
+    return mean, inverse
+
+
+def normalised(
+    x: Tensor, skip: Tensor | None, scale: Tensor, shift: Tensor, mean: Tensor, inverse: Tensor, relu: bool
+) -> Tensor:
+    """relu((x - mean) * inverse * scale + shift + skip), with channels last."""
+    kernels: Any = _kernels()
+    y = torch.empty_like(x, memory_format=torch.channels_last)
+    with torch.cuda.device_of(x):
+        # A kernel that adds nothing never reads its skip, but wants an address.
+        kernels.apply[_elements(x)](
+            x, x if skip is None else skip, y, scale, shift, mean, inverse, x.numel(), x.shape[1],
+            skip is not None, relu, kernels.NUM_ELEMENTS,
+        )  # fmt: skip
+    return y
+
+
+def gradient_sums(dy: Tensor, y: Tensor | None, x: Tensor, mean: Tensor) -> Tensor:
+    """Sums over pixels (2, C) of the gradient before the ReLU, d, and of d * (x - mean); y is None without a ReLU."""
+    kernels: Any = _kernels()
+    grid, sizes = _tiles(x)
+    partial = x.new_empty((2, grid[0], x.shape[1]), dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        kernels.add_up_gradients[grid](
+            dy, x if y is None else y, x, mean, partial, x.numel() // x.shape[1], x.shape[1], y is not None,
+            kernels.NUM_ROWS, *sizes,
+        )  # fmt: skip
+    return partial.sum(1)
+
+
+def gradients(
+    dy: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    scale: Tensor,
+    mean: Tensor,
+    inverse: Tensor,
+    sums: Tensor,
+    has_skip: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x and of the skip connection from `gradient_sums`."""
+    kernels: Any = _kernels()
+    dx = torch.empty_like(x, memory_format=torch.channels_last)
+    dskip = torch.empty_like(dx) if has_skip else None
+    with torch.cuda.device_of(x):
+        kernels.apply_gradients[_elements(x)](
+            dy, x if y is None else y, x, dx, dx if dskip is None else dskip, scale, mean, inverse, sums,
+            x.numel() // x.shape[1], x.numel(), x.shape[1], has_skip, y is not None, kernels.NUM_ELEMENTS,
+        )  # fmt: skip
+    return dx, dskip
 
 
 def _tiles(x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:

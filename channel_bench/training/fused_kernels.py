@@ -43,6 +43,18 @@ def add_up(x, partial, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.c
 
 
 @triton.jit
+def conclude(middle, variance, mean, inverse, running_mean, running_var, M, channel, exists, eps, momentum):
+    """Store mean and 1 / standard deviation of channels, and the running statistics as PyTorch updates them."""
+    tl.store(mean + channel, middle, mask=exists)
+    tl.store(inverse + channel, 1 / tl.sqrt(variance + eps), mask=exists)
+    old_mean = tl.load(running_mean + channel, mask=exists, other=0.0)
+    old_var = tl.load(running_var + channel, mask=exists, other=0.0)
+    # Running variances are those of a sample: divided by M - 1.
+    tl.store(running_mean + channel, (1 - momentum) * old_mean + momentum * middle, mask=exists)
+    tl.store(running_var + channel, (1 - momentum) * old_var + momentum * (variance * M / (M - 1)), mask=exists)
+
+
+@triton.jit
 def finish(
     x, partial, mean, inverse, running_mean, running_var, M, C, PROGRAMS, eps, momentum,
     BLOCK: tl.constexpr, TILE: tl.constexpr,
@@ -62,13 +74,7 @@ def finish(
     middle = tl.load(x + channel, mask=exists, other=0.0).to(tl.float32) + distance
     variance = second / M - distance * distance
     variance = tl.where(variance < 0, 0.0, variance)
-    tl.store(mean + channel, middle, mask=exists)
-    tl.store(inverse + channel, 1 / tl.sqrt(variance + eps), mask=exists)
-    old_mean = tl.load(running_mean + channel, mask=exists, other=0.0)
-    old_var = tl.load(running_var + channel, mask=exists, other=0.0)
-    # Running variances are those of a sample: divided by M - 1.
-    tl.store(running_mean + channel, (1 - momentum) * old_mean + momentum * middle, mask=exists)
-    tl.store(running_var + channel, (1 - momentum) * old_var + momentum * (variance * M / (M - 1)), mask=exists)
+    conclude(middle, variance, mean, inverse, running_mean, running_var, M, channel, exists, eps, momentum)
 
 
 @triton.jit

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -27,8 +26,8 @@ from channel_bench.record import CURVE_METRICS, Job, RunRecord
 from channel_bench.space import Space
 from channel_bench.training.datasets import Dataset, TrainLoader
 from channel_bench.training.devices import device_name
-from channel_bench.training.models import build_model
 from channel_bench.training.models.stacked import StackedModel
+from channel_bench.training.reuse import Workbench, take_next
 from channel_bench.training.slots import POLL_S, Slot, advance_ready, until_done
 from channel_bench.training.step import Step, Trainer, arithmetic, check_device
 
@@ -78,9 +77,8 @@ def train_run(
     with arithmetic(recipe.precision):
         slot = Slot(dataset.device)
         job = Job(text, run, seed)
-        slot.start(
-            _run_in_steps(space, job, recipe, dataset, graph, slot.stream, on_epoch, on_step, on_trained),
-        )
+        bench = Workbench(space, recipe, dataset, graph, slot.stream)
+        slot.start(_run_in_steps(space, job, recipe, dataset, bench, slot.stream, on_epoch, on_step, on_trained))
         while slot.record is None:
             if not advance_ready([slot]):
                 time.sleep(POLL_S)
@@ -101,9 +99,12 @@ def train_packed(
     On a GPU each slot has a stream of its own, so kernels of different runs overlap; processes would share the device
     in slices of time. On a CPU nothing is gained, and each record is that of `train_run`, bit by bit.
 
+    The seeds of an architecture are trained in one slot, one after the other, as far as no slot stays empty for it:
+    what the first has captured as CUDA graphs the others replay (reuse.py).
+
     Args:
         space: The search space.
-        jobs: The runs, in the order to start them.
+        jobs: The runs, in the order to start them but for what was just said.
         recipe: How to train.
         dataset: Images of the space's input shape.
         num_slots: Runs at once, >= 1.
@@ -120,21 +121,30 @@ def train_packed(
     recipe.check_rates()
     dataset.check_fits(space)
     check_device(recipe, dataset.device, graph)
-    waiting = deque(jobs)
+    waiting = list(jobs)
     with arithmetic(recipe.precision):
         slots = [Slot(dataset.device) for _ in range(min(num_slots, len(jobs)))]
+        benches = {slot: Workbench(space, recipe, dataset, graph, slot.stream) for slot in slots}
+        archs: dict[Slot, str] = {}
+
+        def start(slot: Slot) -> None:
+            others = [arch for other, arch in archs.items() if other is not slot]
+            job = take_next(waiting, archs.get(slot), others)
+            archs[slot] = job.arch
+            slot.start(_run_in_steps(space, job, recipe, dataset, benches[slot], slot.stream))
+
         for slot in slots:
-            slot.start(_run_in_steps(space, waiting.popleft(), recipe, dataset, graph, slot.stream))
+            start(slot)
         while slots:
             if not advance_ready(slots):
                 time.sleep(POLL_S)
             for slot in [slot for slot in slots if slot.record is not None]:
                 yield slot.record  # type: ignore[misc]  # it is not None
                 if waiting:
-                    job = waiting.popleft()
-                    slot.start(_run_in_steps(space, job, recipe, dataset, graph, slot.stream))
+                    start(slot)
                 else:
                     slots.remove(slot)
+                    del benches[slot], archs[slot]  # the others get its memory
 
 
 def _run_in_steps(
@@ -142,7 +152,7 @@ def _run_in_steps(
     job: Job,
     recipe: Recipe,
     dataset: Dataset,
-    graph: bool | None,
+    bench: Workbench,
     stream: torch.cuda.Stream | None,
     on_epoch: OnEpoch | None = None,
     on_step: Callable[[Step], None] | None = None,
@@ -152,9 +162,7 @@ def _run_in_steps(
     started = time.perf_counter()
     device = dataset.device
     weights, batches = run_generators(space, job, device)
-    loader = TrainLoader(dataset.train_images, dataset.train_labels, recipe)
-    trainer = Trainer(build_model(space, job.arch, weights), loader, graph=graph, stream=stream)
-    test_images = trainer.prepare(dataset.test_images)
+    loader, trainer, test_images = bench.begin(job.arch, weights)
     curves: dict[str, list[float]] = {name: [] for name in CURVE_METRICS}
     for epoch in range(recipe.epochs):
         for step in trainer.steps(epoch, [loader.plan(batches)]):

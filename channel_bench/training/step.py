@@ -216,6 +216,24 @@ class Trainer:
         self.stream = stream if self._recorder is None else self._recorder.stream
         self._graphs = {} if self._recorder is None else self._capture(self._recorder)
 
+    def restart(self, model: nn.Module) -> None:
+        """Go back to the start of a run, with the initial state of another network of the same shapes.
+
+        Everything is overwritten where it is, so captured graphs stay valid.
+
+        Args:
+            model: On any device; only read.
+        """
+        state, initial = ([*each.parameters(), *each.buffers()] for each in (self.model, model))
+        assert [tensor.shape for tensor in state] == [tensor.shape for tensor in initial]
+        with self._on_stream(), torch.no_grad():
+            for tensor, value in zip(state, initial, strict=True):
+                tensor.copy_(value)
+            if self._graphs:
+                self._clear_momentum()
+            else:
+                self._optimizer.state.clear()
+
     def epoch(
         self, epoch: int, plans: Sequence[EpochPlan], on_step: Callable[[Step], None] | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -326,13 +344,18 @@ class Trainer:
         with torch.no_grad():
             for tensor, value in zip(state, saved, strict=True):
                 tensor.copy_(value)
-            # The momentum buffers must stay where the graphs expect them, so they are zeroed, not dropped. A first
-            # step from zeros equals that of a new optimiser: 0 * momentum + gradient.
-            for buffers in self._optimizer.state.values():
-                for tensor in buffers.values():
-                    if tensor is not None:
-                        tensor.zero_()
+            self._clear_momentum()
         return dict(zip(sizes, graphs, strict=True))
+
+    def _clear_momentum(self) -> None:
+        """Zero the optimiser's buffers, which must stay where the graphs expect them.
+
+        A first step from zeros equals that of a new optimiser: 0 * momentum + gradient.
+        """
+        for buffers in self._optimizer.state.values():
+            for tensor in buffers.values():
+                if tensor is not None:
+                    tensor.zero_()
 
     def _start_over(self) -> None:
         """The first step of the run, without gradients: a capture then makes them in the graph's own memory."""

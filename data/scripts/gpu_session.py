@@ -5,9 +5,10 @@
     python data/scripts/gpu_session.py --minutes 4 --out OUT --smoke                 # all of it, tiny, on a CPU
 
 Stages in the order of what they are worth (`STAGES`; gpu_stages.py says what each does): the tests that need a GPU;
-milliseconds per training step; scoring of all sub-networks; full runs against the published accuracies; a supernet per
-method and space. Each is a process of its own, which prints a row for each thing that it has measured. A stage that no
-longer fits into the minutes is left out; one that hangs or fails is ended and noted, and the next one begins.
+milliseconds per training step; what shared graphs and fused kernels save; scoring of all sub-networks; full runs
+against the published accuracies; a supernet per method and space. Each is a process of its own, which prints a row for
+each thing that it has measured. A stage that no longer fits into the minutes is left out; one that hangs or fails is
+ended and noted, and the next one begins.
 
 OUT/session.json is rewritten whole after every row: card, driver, versions, rows, and how each stage ended. After a
 stage its stores and score files are packed into OUT/STAGE.tar.xz. So OUT holds at most 8 files of at most 16 MiB, which
@@ -291,6 +292,7 @@ def make_stages(data: str, published: Path | None, device: str, smoke: bool) -> 
         ("facts", 20, 10, ()),
         ("tests", 150, 120, ()),
         ("steps", 330, 60, ()),
+        ("kernels", 150, 60, ()),
         ("scoring", 240, 40, ()),
         ("validation", 560, 100, ("validation/**/*",)),
         ("supernets", 900, 120, ("supernets/*.parquet",)),

@@ -9,6 +9,7 @@ ends with exit code 3. It also ends when its standard input does, so that no sta
 facts       card, driver, versions
 tests       the tests that need a GPU
 steps       ms per step and images/s: small, median, large of both spaces x {plain loop, single, packed} x precision
+kernels     what a seed saves that re-uses captured graphs; a step of MobileNet with fused kernels against plain ones
 scoring     all sub-networks of both spaces, shared against one by one, in each precision, layout and way
 validation  full runs of the builder against the published accuracies
 supernets   a supernet per method and space at equal epochs, scored on all 16,384
@@ -45,6 +46,15 @@ SUPERNET_EPOCHS = 6
 SCORED_IMAGES = 2500
 NUM_ALONE = 24
 """Sub-networks that are run one by one, for the ratio."""
+NUM_BEGINS = 3
+"""Seeds whose trainers are made, captured anew or re-used."""
+FUSED = {
+    "depthwise plain": ("0", "0"),
+    "depthwise fused": ("0", "1"),
+    "norms fused, depthwise plain": ("1", "0"),
+    "norms fused, depthwise fused": ("1", "1"),
+}
+"""Values of CHANNEL_BENCH_FUSED_NORM and CHANNEL_BENCH_FUSED_DEPTHWISE."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +223,115 @@ def _crews(bench: Any, data: Any, device: Any) -> Iterator[Callable[[int], Any]]
             crew.stop()
 
 
+# -- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def kernels(work: Work) -> None:
+    """Trainers captured anew against re-used ones, and the kernels that are off until a GPU has timed them."""
+    if work.smoke:
+        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported; it then runs kernels on a CPU
+    sys.path.insert(0, str(ROOT / "tests" / "perf"))
+    import bench_build as bench
+
+    from channel_bench.space import get_space
+    from channel_bench.training.devices import pick_device
+
+    device = pick_device(work.device)
+    precision = "bf16" if device.type == "cuda" else "fp32"
+    data = bench.load(work.data, 16 if work.smoke else 12_800).to(device)
+    for name in work.spaces[1:] if work.smoke else work.spaces:
+        space = get_space(name)
+        arch = bench.pick_sizes(space)["median"]
+        for reuse, way in ((False, "captured anew"), (True, "re-used")):
+
+            def begin(space: Any = space, arch: str = arch, reuse: bool = reuse) -> dict[str, Any]:
+                return _begin(space, arch, precision, data, reuse)
+
+            work.row(f"{name} median {way}", 20, begin)
+    space = get_space(work.spaces[0])
+    arch = "1111111" if work.smoke else bench.pick_sizes(space)["median"]
+    if work.smoke:  # the interpreter is slow
+        data = dataclasses.replace(data, train_images=data.train_images[:4], train_labels=data.train_labels[:4])
+    for key in list(FUSED)[:2] if work.smoke else FUSED:
+        work.row(
+            f"{space.name} median {key}", 30, lambda key=key: _fused_step(space, arch, precision, data, *FUSED[key])
+        )
+
+
+def _begin(space: Any, arch: str, precision: str, data: Any, reuse: bool) -> dict[str, Any]:
+    """Seconds until the first step of a seed, after those of another one."""
+    import statistics
+
+    import torch
+
+    from channel_bench.recipe import get_recipe
+    from channel_bench.training.reuse import Workbench
+    from channel_bench.training.step import arithmetic
+
+    recipe = get_recipe(space.recipe, precision=precision)
+    times = []
+    with arithmetic(precision):
+        bench = Workbench(space, recipe, data)
+        bench.begin(arch, torch.Generator().manual_seed(0))  # pays for what a process loads once
+        for seed in range(1, 1 + NUM_BEGINS):
+            if not reuse:
+                bench = Workbench(space, recipe, data)
+            generator = torch.Generator().manual_seed(seed)
+            times.append(_timed(data.device, lambda bench=bench, generator=generator: bench.begin(arch, generator))[0])
+    return {"arch": arch, "precision": precision, "begin_s": statistics.median(times), "num_built": bench.num_built}
+
+
+def _fused_step(space: Any, arch: str, precision: str, data: Any, norms: str, depthwise: str) -> dict[str, Any]:
+    """Milliseconds per step, and the loss of the first pass, which must not depend on the kernels but for rounding."""
+    import statistics
+
+    import torch
+
+    from channel_bench.recipe import get_recipe
+    from channel_bench.training import fused, fused_depthwise
+    from channel_bench.training.datasets import TrainLoader
+    from channel_bench.training.models import build_model
+    from channel_bench.training.step import Trainer, arithmetic
+
+    recipe = get_recipe(space.recipe, precision=precision)
+    loader = TrainLoader(data.train_images, data.train_labels, recipe)
+    # Trainer and kernels are asked for while both variables are set: a graph keeps what it was captured with.
+    os.environ |= {fused.VARIABLE: norms, fused_depthwise.VARIABLE: depthwise}
+    try:
+        with arithmetic(precision):
+            trainer = Trainer(build_model(space, arch, torch.Generator().manual_seed(0)), loader)
+            plan = loader.plan(torch.Generator(data.device).manual_seed(0))
+            first_s, (loss, _) = _timed(data.device, lambda: trainer.epoch(0, [plan]))
+            seconds = [first_s]
+            if data.device.type == "cuda":  # elsewhere Triton's interpreter runs, and one pass of it is enough
+                seconds = [_timed(data.device, lambda: trainer.epoch(1, [plan]))[0] for _ in range(5)]
+        ran = fused.is_wanted(data.train_images), fused_depthwise.is_wanted(data.train_images)
+    finally:
+        del os.environ[fused.VARIABLE], os.environ[fused_depthwise.VARIABLE]
+    num_steps = -(-len(data.train_labels) // recipe.batch_size)
+    return {
+        "arch": arch,
+        "precision": precision,
+        "fused_norms": ran[0],
+        "fused_depthwise": ran[1],
+        "ms_per_step": 1e3 * statistics.median(seconds) / num_steps,
+        "first_loss": float(loss),
+    }
+
+
+def _timed(device: Any, call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds until the device has done it, and what it gave."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    result = call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, result
+
+
 # -- scoring ---------------------------------------------------------------------------------------------------------
 
 
@@ -271,23 +390,14 @@ def _score(work: Work, device: Any, name: str, precision: str, layout: str, way:
         with torch.no_grad():
             return [net(images, chunk[row].tolist()) for row in sample]
 
-    def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        result = call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started, result
-
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with arithmetic(precision):
         shared(chunk[:8], False)  # pays for choosing kernels
-        shared_s, walk = timed(lambda: shared(chunk, True))
+        shared_s, walk = _timed(device, lambda: shared(chunk, True))
         one_by_one()
-        alone_s, alone = timed(one_by_one)
+        alone_s, alone = _timed(device, one_by_one)
     differences = [(found[row] - logits).double().pow(2).mean() for row, logits in zip(sample, alone, strict=True)]
     spread = torch.stack(alone).double().std()
     return {
@@ -408,6 +518,7 @@ STAGES: dict[str, Callable[[Work], None]] = {
     "facts": facts,
     "tests": tests,
     "steps": steps,
+    "kernels": kernels,
     "scoring": scoring,
     "validation": validation,
     "supernets": supernets,

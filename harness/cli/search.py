@@ -17,6 +17,7 @@ from channel_bench.cli.options import (
     EpochsOption,
     JsonOption,
     MetricOption,
+    PrecisionOption,
     TableOption,
     ThreadsOption,
 )
@@ -105,6 +106,7 @@ def search(
     download_data: DownloadOption = False,
     validate_on: ValidateOnOption = "holdout",
     epochs: EpochsOption = None,
+    precision: PrecisionOption = None,
     metric: MetricOption = "best_test_acc",
     run: RunOption = None,
     device: DeviceOption = "auto",
@@ -115,7 +117,8 @@ def search(
     """Search for the best width within a budget.
 
     The search knows only the scores. The width that it finds is then compared with the trained truth: its accuracy,
-    its rank among the architectures within the budget, and how far below the best of them it is.
+    its rank among the architectures within the budget, and how far below the best of them it is. --epochs and
+    --precision are of the supernet of a method that is trained now; --train trains the found width as the table says.
     """
     from channel_bench.table import load
     from harness.ranking.request import TaskOptions
@@ -133,6 +136,7 @@ def search(
         data_dir=data_dir,
         validate_on=validate_on,
         epochs=epochs,
+        precision=precision,
         seed=seed,
         device=device,
         threads=threads,
@@ -147,6 +151,8 @@ def search(
     if _is_file_of_scores(scores_or_method):
         if method_option:
             raise ArgumentError("--method-option is for a method that is trained, not for a file of scores")
+        if precision is not None:
+            raise ArgumentError("--precision is for a method that is trained, not for a file of scores: leave it out")
         scores = read_scores(Path(scores_or_method), found, arch_column=arch_column, score_column=score_column)
         asked = _Asked(scores, scores.method, scores.facts, contextlib.nullcontext())
     elif arch_column is not None or score_column is not None:

@@ -23,7 +23,10 @@ def print_verdict(verdict: Verdict, json_output: bool = False) -> None:
         for row in verdict.rows
     ]
     first = verdict.rows[0]
-    notes = [f"scores of {verdict.scored_by}; channels of {first.arch}: {', '.join(map(str, first.channels))}"]
+    notes = [
+        f"scores of {verdict.scored_by}{_arithmetic(verdict)}; channels of {first.arch}:"
+        f" {', '.join(map(str, first.channels))}"
+    ]
     if verdict.num_unscored:
         notes.append(f"{verdict.num_unscored:,} architectures that fit have no score and could not be chosen")
     if verdict.table is not None:
@@ -44,6 +47,13 @@ def print_verdict(verdict: Verdict, json_output: bool = False) -> None:
         title=f"space {verdict.space}: {verdict.num_fitting:,} of {NUM_ARCHS:,} architectures have {verdict.budget}",
         caption="\n".join(notes),
     )
+
+
+def _arithmetic(verdict: Verdict) -> str:
+    """The precision of the scores, where their facts say it; those of others may say anything."""
+    recipe = verdict.facts.get("recipe")
+    precision = recipe.get("precision") if isinstance(recipe, dict) else None
+    return f", in {precision}" if isinstance(precision, str) else ""
 
 
 def _final_lines(verdict: Verdict) -> list[str]:

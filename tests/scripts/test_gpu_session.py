@@ -1,5 +1,6 @@
 """The session on a GPU: cut off anywhere it goes on, and nothing in it hangs; here on a CPU, with stages of a line."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -210,9 +211,13 @@ def test_the_whole_session_runs_on_a_cpu(tmp_path):
     assert [row for row in state["rows"] if "error" in row] == []
     rows = {stage: [row for row in state["rows"] if row["stage"] == stage] for stage in state["stages"]}
     assert {stage: len(found) for stage, found in rows.items()} == {
-        "facts": 1, "tests": 1, "steps": 4, "scoring": 4, "validation": 5, "supernets": 1
+        "facts": 1, "tests": 1, "steps": 4, "kernels": 4, "scoring": 4, "validation": 5, "supernets": 1
     }  # fmt: skip
     assert all(row["ms_per_step"] > 0 and row["train_images_per_s"] > 0 for row in rows["steps"])
+    anew, again, plain, fused = rows["kernels"]
+    assert again["num_built"] == anew["num_built"] == 1 and 0 < again["begin_s"] and 0 < anew["begin_s"]
+    assert not plain["fused_depthwise"] and fused["fused_depthwise"] == (importlib.util.find_spec("triton") is not None)
+    assert fused["first_loss"] == pytest.approx(plain["first_loss"], rel=1e-4) and fused["ms_per_step"] > 0
     assert all(row["rms_difference"] < (1e-4 if "fp32" in row["key"] else 0.1) for row in rows["scoring"])
     assert all(row["difference"] == row["best_test_acc"] - row["reference"] for row in rows["validation"])
     assert rows["facts"][0]["device"] == "cpu" and -1 <= rows["supernets"][0]["kendall"] <= 1

@@ -1,5 +1,6 @@
 """Width search under a budget: every searcher against slow or closed references; counting, verdict, command."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -25,6 +26,7 @@ from channel_bench.errors import (
 from channel_bench.space import cost
 from channel_bench.table import Table
 from harness import method as method_module
+from harness.report.search_sheets import print_verdict
 from harness.scores import make_scores, read_scores, write_scores
 from harness.search.regret import Candidate, judge, search_and_judge
 from harness.search.run import search
@@ -776,6 +778,30 @@ def test_the_command_trains_a_method_and_asks_it_only_for_what_the_search_needs(
     assert verdict["rows"][0]["regret"] >= 0 and len(evaluator.asked) < 20
 
 
+def test_the_command_trains_in_a_precision_and_says_which(run_cli):
+    words = (HARNESS, "search", "uniform", "--space", "resnet-mini", "--max-flops", "0.4x", "--searcher", "greedy")
+    words = (*words, "--epochs", 1, "--no-exhaustive", "--no-truth", "--device", "cpu")
+    found = {}
+    for precision in ("fp32", "bf16"):
+        code, out, err = run_cli(*words, "--precision", precision, "--json")
+        assert code == 0, err
+        found[precision] = json.loads(out)
+        assert found[precision]["facts"]["recipe"]["precision"] == precision
+    assert found["fp32"]["rows"][0]["history"] != found["bf16"]["rows"][0]["history"]
+    code, out, _ = run_cli(*words, "--precision", "bf16")
+    assert code == 0 and "scores of uniform, in bf16; channels of" in out
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"), [({"recipe": {"precision": "tf32"}}, ", in tf32"), ({"recipe": "ours"}, ""), ({}, "")]
+)
+def test_a_verdict_says_the_precision_of_scores_where_it_is_known(capsys, facts, words):
+    budget = flops_budget(0.5)
+    chosen = Candidate("mine", "search", run("greedy", additive(0), budget))
+    print_verdict(dataclasses.replace(judge([chosen], budget, SPACE), scored_by="mine", facts=facts))
+    assert f"scores of mine{words}; channels of" in capsys.readouterr().out
+
+
 def test_the_help_of_the_command_names_every_searcher(run_cli):
     code, out, _ = run_cli(HARNESS, "search", "--help")
     assert code == 0 and all(name in out for name in SEARCHERS.built_in)
@@ -793,6 +819,15 @@ BAD_INPUT = [
     ("{scores} --max-flops 1x --seed -1", "seed -1 is negative"),
     ("{scores} --max-flops 1x --threads 0", "number of threads is 0"),
     ("{scores} --max-flops 1x --method-option a=1", "--method-option is for a method that is trained"),
+    (
+        "{scores} --max-flops 1x --precision bf16",
+        "--precision is for a method that is trained, not",
+    ),
+    (
+        "uniform --max-flops 1x --precision tf32 --device cpu",
+        "precision 'tf32' cannot be used on device 'cpu'",
+    ),
+    ("uniform --max-flops 1x --precision fp8", "precision of recipe .* is 'fp8': allowed is"),
     ("{scores} --max-flops 0.5x --searcher fur", "a file of scores has no function slot_effects"),
     ("{scores} --max-flops 0.5x --searcher argmax", "argmax needs the score of architecture 4444444"),
     ("{scores} --max-flops 0.5x --metric acc", "metric 'acc' is not one of"),

@@ -72,7 +72,7 @@ def test_without_triton_pytorch_does_the_work(monkeypatch):
 
 
 def test_kernels_are_off_unless_asked_for(monkeypatch):
-    monkeypatch.setattr(fused, "_can_run_on", lambda device: True)
+    monkeypatch.setattr(fused, "can_run_on", lambda device: True)
     for value, wanted in ((None, False), ("0", False), ("1", True)):
         monkeypatch.setenv(fused.VARIABLE, value) if value else monkeypatch.delenv(fused.VARIABLE, raising=False)
         assert fused.is_wanted(torch.zeros(1)) == wanted
@@ -80,7 +80,7 @@ def test_kernels_are_off_unless_asked_for(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(1, 5, 1, 1)])
 def test_a_single_pixel_is_refused_as_pytorch_does(monkeypatch, shape):
-    monkeypatch.setattr(fused, "_can_run_on", lambda device: True)
+    monkeypatch.setattr(fused, "can_run_on", lambda device: True)
     _, scale, shift, _, mean, var = tensors()
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         norm_add_relu(torch.zeros(shape), scale, shift, None, mean, var)
