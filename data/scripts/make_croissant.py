@@ -122,9 +122,9 @@ def make_croissant(folder: Path) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "name": "channel-bench-mini",
         "description": (
-            "Accuracy, costs, training time and learning curves of all 16,384 width tuples of three small network spaces"
-            " (resnet-mini, mobilenet-mini, mobilenet-mini-placed), each trained three times on scikit-learn's digits: a"
-            " tabular benchmark of network width search."
+            "Accuracy, costs, training time and learning curves of all 16,384 width tuples of three small network"
+            " spaces (resnet-mini, mobilenet-mini, mobilenet-mini-placed), each trained three times on scikit-learn's"
+            " digits: a tabular benchmark of network width search."
         ),
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "citeAs": (

@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[1] / "preregistered"
 SPACES = FOLDER / "spaces"
 SMALL = {
-    "mobilenet": ("mobilenet-mini", "mobilenet-mini-placed", SPACES / "test-mobilenet-wide.toml", SPACES / "test-mobilenet-placed-12.toml"),
+    "mobilenet": (
+        "mobilenet-mini",
+        "mobilenet-mini-placed",
+        SPACES / "test-mobilenet-wide.toml",
+        SPACES / "test-mobilenet-placed-12.toml",
+    ),
     "resnet": ("resnet-mini", SPACES / "test-resnet-filters.toml", SPACES / "test-resnet-placed-12.toml"),
 }
 """Small spaces by the published one of their family."""
