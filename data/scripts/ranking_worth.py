@@ -36,7 +36,7 @@ from harness.stats.student import half_width
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPACES = ("mobilenet", "resnet", "mobilenet-mini", "resnet-mini")
+SPACES = ("mobilenet", "resnet", "mobilenet-mini", "resnet-mini", "mobilenet-mini-placed")
 KINDS = ("free", "reported", "supernet", "concave", "consensus", "trained", "ceiling")
 """Kinds of rows: a score without training; a number of a paper; supernets as they are, by a concave fit and by a
 consensus of theories; trained networks and an additive fit; the noise of the table."""
@@ -120,8 +120,11 @@ def draw(found: dict[str, list[dict[str, Any]]]) -> Figure:
     from matplotlib.figure import Figure
 
     colours = dict(zip(KINDS, (GREY, COLOURS[4], COLOURS[0], COLOURS[5], COLOURS[1], COLOURS[2], "black"), strict=True))
-    figure = Figure(figsize=(11, 9), layout="constrained")
-    axes = figure.subplots(2, -(-len(found) // 2), squeeze=False).ravel()
+    num_columns = -(-len(found) // 2)
+    figure = Figure(figsize=(5.5 * num_columns, 9), layout="constrained")
+    axes = figure.subplots(2, num_columns, squeeze=False).ravel()
+    for axis in axes[len(found) :]:
+        axis.set_axis_off()
     for axis, (space, rows) in zip(axes, found.items(), strict=False):
         ceiling = next((row["kendall"] for row in rows if row["kind"] == "ceiling"), None)
         shown = sorted((row for row in chosen_rows(rows) if row["kind"] != "ceiling"), key=lambda row: row["kendall"])
@@ -159,7 +162,7 @@ def main() -> None:
     """Compute, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--space", action="append", help="repeatable [the four of the package]")
+    parser.add_argument("--space", action="append", help="repeatable [those of the package]")
     parser.add_argument("--external", type=Path, help="folder of score files that others released")
     arguments = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {}
