@@ -85,6 +85,17 @@ def published(published_dir, data_dir):
     return data_dir
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_space_stays_registered():
+    """Spaces of one's own that a module's tests load are unknown to the next module."""
+    from channel_bench.space import own
+
+    before = dict(own._registered)
+    yield
+    own._registered.clear()
+    own._registered.update(before)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """The embedded data set."""

@@ -268,8 +268,8 @@ def goods(tmp_path_factory):
     found["builder"] = folder / "runs" / "builders" / ("b" * 32), read_beside
     found["lease"] = folder / "runs" / "leases" / "4444444-0.1", read_beside
     (folder / "entries").mkdir()
-    for name in ("autoslim.json", "autoslim.resnet-mini.parquet", "autoslim.mobilenet-mini.parquet"):
-        shutil.copy(entries_dir() / name, folder / "entries")
+    for path in (entries_dir() / "autoslim.json", *entries_dir().glob("autoslim.*.parquet")):
+        shutil.copy(path, folder / "entries")
     found["entry"] = folder / "entries" / "autoslim.json", read_leaderboard
     return found
 

@@ -106,7 +106,7 @@ def test_scoring_goes_on_where_it_stopped(digits, tmp_path):
     scores = rank_to_file("summed", second, task_of(digits), path)
     assert second.calls == 0 and (scores.values == SPACE.archs().sum(1)).all()
     assert [entry.name for entry in tmp_path.iterdir()] == ["scores.parquet"]
-    assert read_scores(path, SPACE).facts["recipe"]["epochs"] == 4
+    assert read_scores(path, SPACE).facts["recipe"]["epochs"] == 3
 
 
 def test_other_settings_and_torn_files_of_an_unfinished_ranking_are_refused(digits, tmp_path):
@@ -182,7 +182,7 @@ def test_damaged_checkpoints_are_one_line(digits, tmp_path, run_cli, monkeypatch
         "--space",
         "resnet-mini",
         "--epochs",
-        "4",
+        "3",
         "--device",
         "cpu",
         "--no-truth",

@@ -278,7 +278,7 @@ def test_samples_are_distinct_and_follow_the_generator():
 
 
 def test_spaces_are_told_apart_by_fingerprint_and_found_by_name():
-    assert len({space.fingerprint for space in SPACES}) == len(SPACES) == 4
+    assert len({space.fingerprint for space in SPACES}) == len(SPACES) == 5
     assert cb.get_space(FULL) is FULL
     with pytest.raises(UnknownNameError, match="did you mean 'resnet'"):
         cb.get_space("resnt")

@@ -488,7 +488,7 @@ def test_published_accuracies_arrive_as_they_were_published(full, published_dir)
     assert "best test accuracy over 60 epochs" in full.info.accuracy
     with pytest.raises(MissingDataError, match="has no test_acc"):
         full.accuracy("1111111", metric="test_acc")
-    with pytest.raises(MissingDataError, match="has no learning curves: .*; the tables of resnet-mini and mobile"):
+    with pytest.raises(MissingDataError, match="has no learning curves: .*; the tables of resnet-mini, mobile"):
         full.curves("1111111")
 
 
