@@ -9,7 +9,7 @@ them, TILE at a time, and on BLOCK channels. It reads a pixel anew for each of t
 import triton
 import triton.language as tl
 
-from channel_bench.training.fused_kernels import conclude
+from channel_bench.training.fused_kernels import channels_of, conclude, part_of
 
 NUM_ROWS = 128
 """Pixels that one program works on."""
@@ -20,9 +20,19 @@ TILE = 32
 
 
 @triton.jit
-def activate(value, mask, middle, slope, shift):
-    """relu((x - mean) / deviation * scale + shift) where there is a pixel; the zeros of the padding stay zeros."""
-    value = (value.to(tl.float32) - middle[None, :]) * slope[None, :] + shift[None, :]
+def norm_of(scale, shift, mean, inverse, channel, exists):
+    """Mean, scale / deviation and shift of channels: norm(x) = (x - mean) * slope + shift."""
+    middle = tl.load(mean + channel, mask=exists, other=0.0)
+    slope = tl.load(inverse + channel, mask=exists, other=0.0) * tl.load(scale + channel, mask=exists, other=0.0)
+    return middle, slope, tl.load(shift + channel, mask=exists, other=0.0)
+
+
+@triton.jit
+def activated(x, at, inside, channel, exists, C, middle, slope, offset):
+    """relu(norm(x)) of pixels where there are some; the zeros of the padding stay zeros."""
+    mask = inside[:, None] & exists[None, :]
+    value = tl.load(x + at[:, None] * C + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+    value = (value - middle[None, :]) * slope[None, :] + offset[None, :]
     value = tl.where(value < 0, 0.0, value)
     return tl.where(mask, value, 0.0)
 
@@ -37,11 +47,9 @@ def convolve(
     These are their mean and their sum of squared distances from it, merged tile by tile (Chan, Golub, LeVeque, 1983),
     because a sum of squares would lose its digits where the mean is far from zero. They are those of z as it is stored.
     """
-    program, channel = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    exists = channel < C
-    middle = tl.load(mean + channel, mask=exists, other=0.0)
-    slope = tl.load(inverse + channel, mask=exists, other=0.0) * tl.load(scale + channel, mask=exists, other=0.0)
-    offset = tl.load(shift + channel, mask=exists, other=0.0)
+    program = tl.program_id(0)
+    channel, exists = channels_of(1, C, BLOCK)
+    middle, slope, offset = norm_of(scale, shift, mean, inverse, channel, exists)
     average = tl.zeros((BLOCK,), tl.float32)
     spread = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, ROWS, TILE):
@@ -53,9 +61,8 @@ def convolve(
                 h = place // OW * STRIDE + i - K // 2
                 w = place % OW * STRIDE + j - K // 2
                 inside = (row < M) & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-                mask = inside[:, None] & exists[None, :]
-                at = ((image * H + h) * W + w)[:, None] * C + channel[None, :]
-                pixel = activate(tl.load(x + at, mask=mask, other=0.0), mask, middle, slope, offset)
+                at = (image * H + h) * W + w
+                pixel = activated(x, at, inside, channel, exists, C, middle, slope, offset)
                 tap = tl.load(weight + channel * K * K + i * K + j, mask=exists, other=0.0).to(tl.float32)
                 value += pixel * tap[None, :]
         mask = (row[:, None] < M) & exists[None, :]
@@ -81,15 +88,12 @@ def merge(
     ROWS: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Statistics of all pixels from those of each program, about the mean of the first one."""
-    channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    exists = channel < C
+    channel, exists = channels_of(0, C, BLOCK)
     pivot = tl.load(partial + channel, mask=exists, other=0.0)
     first = tl.zeros((BLOCK,), tl.float32)
     second = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, PROGRAMS, TILE):
-        program = start + tl.arange(0, TILE)
-        mask = (program[:, None] < PROGRAMS) & exists[None, :]
-        place = partial + program[:, None] * C + channel[None, :]
+        program, place, mask = part_of(partial, start, PROGRAMS, C, channel, exists, TILE)
         count = tl.maximum(tl.minimum(M - program * ROWS, ROWS), 0).to(tl.float32)[:, None]
         distance = tl.where(mask, tl.load(place, mask=mask, other=0.0) - pivot[None, :], 0.0)
         first += tl.sum(count * distance, 0)
@@ -109,11 +113,9 @@ def convolve_back(
 
     M counts the pixels of x here, and partial is (2, num_programs, C).
     """
-    program, channel = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    exists = channel < C
-    middle = tl.load(mean + channel, mask=exists, other=0.0)
-    slope = tl.load(inverse + channel, mask=exists, other=0.0) * tl.load(scale + channel, mask=exists, other=0.0)
-    offset = tl.load(shift + channel, mask=exists, other=0.0)
+    program = tl.program_id(0)
+    channel, exists = channels_of(1, C, BLOCK)
+    middle, slope, offset = norm_of(scale, shift, mean, inverse, channel, exists)
     first = tl.zeros((BLOCK,), tl.float32)
     second = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, ROWS, TILE):
@@ -153,11 +155,9 @@ def weigh(
 
     TAPS is a power of 2, at least K * K.
     """
-    program, channel = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    exists = channel < C
-    middle = tl.load(mean + channel, mask=exists, other=0.0)
-    slope = tl.load(inverse + channel, mask=exists, other=0.0) * tl.load(scale + channel, mask=exists, other=0.0)
-    offset = tl.load(shift + channel, mask=exists, other=0.0)
+    program = tl.program_id(0)
+    channel, exists = channels_of(1, C, BLOCK)
+    middle, slope, offset = norm_of(scale, shift, mean, inverse, channel, exists)
     tap = tl.arange(0, TAPS)
     total = tl.zeros((TAPS, BLOCK), tl.float32)
     for start in range(0, ROWS, TILE):
@@ -170,9 +170,8 @@ def weigh(
                 h = place // OW * STRIDE + i - K // 2
                 w = place % OW * STRIDE + j - K // 2
                 inside = (row < M) & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-                mask = inside[:, None] & exists[None, :]
-                at = ((image * H + h) * W + w)[:, None] * C + channel[None, :]
-                pixel = activate(tl.load(x + at, mask=mask, other=0.0), mask, middle, slope, offset)
+                at = (image * H + h) * W + w
+                pixel = activated(x, at, inside, channel, exists, C, middle, slope, offset)
                 total += tl.where(tap[:, None] == i * K + j, tl.sum(pixel * given, 0)[None, :], 0.0)
     at = (program * K * K + tap[:, None]) * C + channel[None, :]
     tl.store(partial + at, total, mask=(tap[:, None] < K * K) & exists[None, :])

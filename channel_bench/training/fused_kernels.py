@@ -20,14 +20,29 @@ NUM_ELEMENTS = 1024
 
 
 @triton.jit
+def channels_of(axis: tl.constexpr, C, BLOCK: tl.constexpr):
+    """The BLOCK channels of this program, which are counted along an axis of the grid, and which of them there are."""
+    channel = tl.program_id(axis) * BLOCK + tl.arange(0, BLOCK)
+    return channel, channel < C
+
+
+@triton.jit
+def part_of(partial, start, PROGRAMS, C, channel, exists, TILE: tl.constexpr):
+    """TILE partial results from one on: the programs that made them, where they are, and which of them there are."""
+    program = start + tl.arange(0, TILE)
+    mask = (program[:, None] < PROGRAMS) & exists[None, :]
+    return program, partial + program[:, None] * C + channel[None, :], mask
+
+
+@triton.jit
 def add_up(x, partial, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr):
     """Sums over ROWS pixels of x - pivot and of its square: partial (2, num_programs, C).
 
     The pivot of a channel is its first pixel. A variance is a difference of such sums, and without a pivot that would
     lose its digits where the mean is far from zero.
     """
-    program, channel = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    exists = channel < C
+    program = tl.program_id(0)
+    channel, exists = channels_of(1, C, BLOCK)
     pivot = tl.load(x + channel, mask=exists, other=0.0).to(tl.float32)
     first = tl.zeros((BLOCK,), tl.float32)
     second = tl.zeros((BLOCK,), tl.float32)
@@ -60,14 +75,11 @@ def finish(
     BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Mean and 1 / standard deviation of each channel, and the running statistics as PyTorch updates them."""
-    channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    exists = channel < C
+    channel, exists = channels_of(0, C, BLOCK)
     first = tl.zeros((BLOCK,), tl.float32)
     second = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, PROGRAMS, TILE):
-        program = start + tl.arange(0, TILE)
-        mask = (program[:, None] < PROGRAMS) & exists[None, :]
-        place = partial + program[:, None] * C + channel[None, :]
+        _, place, mask = part_of(partial, start, PROGRAMS, C, channel, exists, TILE)
         first += tl.sum(tl.load(place, mask=mask, other=0.0), 0)
         second += tl.sum(tl.load(place + PROGRAMS * C, mask=mask, other=0.0), 0)
     distance = first / M
@@ -100,8 +112,8 @@ def add_up_gradients(
     dy, y, x, mean, partial, M, C, RELU: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr
 ):
     """Sums over ROWS pixels of the gradient before the ReLU, d, and of d * (x - mean): partial (2, num_programs, C)."""
-    program, channel = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    exists = channel < C
+    program = tl.program_id(0)
+    channel, exists = channels_of(1, C, BLOCK)
     middle = tl.load(mean + channel, mask=exists, other=0.0)
     first = tl.zeros((BLOCK,), tl.float32)
     second = tl.zeros((BLOCK,), tl.float32)

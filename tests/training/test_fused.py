@@ -1,28 +1,21 @@
 """Fused batch normalisation, sum and ReLU: Triton's interpreter against PyTorch in float64, and off by default."""
 
-import importlib.util
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from interpreted import needs_triton, run_interpreted
 
 from channel_bench.training import fused
 from channel_bench.training.fused import norm_add_relu, plain_norm_add_relu
 
 PROGRAM = Path(__file__).parent / "fused_cases.py"
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 
 @needs_triton
 def test_kernels_agree_with_float64():
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = run_interpreted(PROGRAM)
     assert len(found["errors"]) == 13
     for case, errors in found["errors"].items():
         assert {"y", "dx", "dscale", "dshift", "running_mean", "running_var"} <= errors.keys()

@@ -1,14 +1,10 @@
 """A depthwise convolution fused with the normalisations around it: against float64, and off by default."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from interpreted import needs_triton, run_interpreted
 
 import channel_bench as cb
 from channel_bench.training import fused, fused_depthwise
@@ -17,15 +13,11 @@ from channel_bench.training.models import build_model
 from channel_bench.training.models.precision import DepthwiseConv2d
 
 PROGRAM = Path(__file__).parent / "fused_depthwise_cases.py"
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 
 @needs_triton
 def test_kernels_agree_with_float64():
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = run_interpreted(PROGRAM)
     assert len(found["errors"]) == 12
     for case, errors in found["errors"].items():
         assert len(errors) == 11
