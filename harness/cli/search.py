@@ -123,7 +123,6 @@ def search(
     from channel_bench.table import load
     from harness.ranking.request import TaskOptions
     from harness.report.search_sheets import print_verdict
-    from harness.scores import read_scores
     from harness.search.regret import judge, search_and_judge
     from harness.searcher import SEARCHERS
 
@@ -149,12 +148,7 @@ def search(
     truth = None if no_truth else load(found, table, data_dir)
     judge([], budget, found, truth, metric, run)
     if _is_file_of_scores(scores_or_method):
-        if method_option:
-            raise ArgumentError("--method-option is for a method that is trained, not for a file of scores")
-        if precision is not None:
-            raise ArgumentError("--precision is for a method that is trained, not for a file of scores: leave it out")
-        scores = read_scores(Path(scores_or_method), found, arch_column=arch_column, score_column=score_column)
-        asked = _Asked(scores, scores.method, scores.facts, contextlib.nullcontext())
+        asked = _read(scores_or_method, options, method_option, arch_column, score_column)
     elif arch_column is not None or score_column is not None:
         raise ArgumentError("--arch-column and --score-column are for a file of scores, not for a method")
     else:
@@ -239,6 +233,24 @@ def _is_file_of_scores(text: str) -> bool:
 
 
 _SCORE_SUFFIXES = (".csv", ".parquet", ".json")
+
+
+def _read(
+    text: str,
+    options: TaskOptions,
+    method_options: Sequence[str] | None,
+    arch_column: str | None,
+    score_column: str | None,
+) -> _Asked:
+    """A file of scores, for which nothing is trained."""
+    from harness.scores import read_scores
+
+    if method_options:
+        raise ArgumentError("--method-option is for a method that is trained, not for a file of scores")
+    if options.precision is not None:
+        raise ArgumentError("--precision is for a method that is trained, not for a file of scores: leave it out")
+    scores = read_scores(Path(text), get_space(options.space), arch_column=arch_column, score_column=score_column)
+    return _Asked(scores, scores.method, scores.facts, contextlib.nullcontext())
 
 
 def _train(text: str, options: TaskOptions, method_options: Sequence[str]) -> _Asked:

@@ -38,7 +38,7 @@ BASELINES = {
     "expected-synflow": "logarithm of the mean of SynFlow over initial weights",
     "expected-l2-norm": "sum over layers of the norm of initial weights (root of the mean square)",
     "relu-count": "number of ReLU units",
-    "mean-of-theories": "mean of some hundred standardised formulas of the widths (harness.stats.theories)",
+    "mean-of-theories": "mean of several hundred standardised formulas of the widths (harness.stats.theories)",
 }
 
 SIZES = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 256, 512)

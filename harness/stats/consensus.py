@@ -1,6 +1,6 @@
 """Let a supernet's scores choose among theories: the consensus of those formulas of widths that agree with it.
 
-    >>> fit = fit_consensus(archs, scores, space)            # scores of all or of some hundred architectures
+    >>> fit = fit_consensus(archs, scores, space)            # scores of all or of a few hundred architectures
     >>> fit.scores                                           # float64 (16384,), what METHOD+consensus ranks by
     >>> fit.leaders(3)                                       # the theories that count most, with their weights
 

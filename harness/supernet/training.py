@@ -170,27 +170,13 @@ def train_supernet(
         **(also or {}),
     }
     loader = TrainLoader(*(images or (task.train_images, task.train_labels)), recipe)
-    num_steps = -(-len(loader.labels) // recipe.batch_size)
     path = None if task.checkpoints is None else task.checkpoints / "supernet.pt"
     first, earlier_s = _resume(path, parts, supernet, task)
     started = saved = time.perf_counter()
     cost = FIRST_CHECKPOINT_S
     for epoch in range(first, recipe.epochs):
-        loss_sum = torch.zeros((), device=task.device)
-        batches = loader.epoch(task.generator(BATCHES, epoch, device=task.device))
-        for number, (elapsed, pixels, labels) in enumerate(batches, epoch * num_steps):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr_at(epoch + elapsed)
-            optimizer.zero_grad()
-            progress = (epoch + elapsed) / recipe.epochs
-            batch = Batch(number, epoch, progress, pixels, labels, task.rng(WIDTHS, number), records)
-            loss = step(batch)
-            if number == first * num_steps:
-                _check_step(loss, supernet)
-            loss_sum += loss * len(labels)
-            optimizer.step()
+        mean = _train_epoch(task, supernet, step, optimizer, loader, epoch, is_first=epoch == first)
         records.end_epoch()
-        mean = (loss_sum / len(loader.labels)).item()
         if not np.isfinite(mean):
             raise MethodError(
                 f"the supernet's loss became {mean} in epoch {epoch + 1} of {recipe.epochs}: lower its lr"
@@ -209,6 +195,34 @@ def train_supernet(
         "train_macs": 3 * supernet.forward_macs,
         "train_s": round(earlier_s + time.perf_counter() - started, 2),
     }
+
+
+def _train_epoch(
+    task: Task,
+    supernet: Supernet,
+    step: StepFunction,
+    optimizer: torch.optim.Optimizer,
+    loader: TrainLoader,
+    epoch: int,
+    is_first: bool,
+) -> float:
+    """One epoch, and the mean over images of the losses that its steps returned; the first one's step is checked."""
+    recipe = task.recipe
+    begin = epoch * -(-len(loader.labels) // recipe.batch_size)
+    loss_sum = torch.zeros((), device=task.device)
+    batches = loader.epoch(task.generator(BATCHES, epoch, device=task.device))
+    for number, (elapsed, images, labels) in enumerate(batches, begin):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at(epoch + elapsed)
+        optimizer.zero_grad()
+        progress = (epoch + elapsed) / recipe.epochs
+        batch = Batch(number, epoch, progress, images, labels, task.rng(WIDTHS, number), supernet.loss_records)
+        loss = step(batch)
+        if is_first and number == begin:
+            _check_step(loss, supernet)
+        loss_sum += loss * len(labels)
+        optimizer.step()
+    return (loss_sum / len(loader.labels)).item()
 
 
 def _check_step(loss: Any, supernet: Supernet) -> None:

@@ -1,6 +1,6 @@
 """Many small networks of one space trained as one program.
 
-A tiny network keeps neither a CPU nor a GPU busy: a step is the overhead of some hundred calls. Here S networks share
+A tiny network keeps neither a CPU nor a GPU busy: a step is the overhead of hundreds of calls. Here S networks share
 each call: a convolution of all of them is one grouped convolution, a batch normalisation one of S times the channels.
 Networks of different widths are padded with zero channels to the widest of the stack, slot by slot. The padding needs
 no masks: a channel whose weights are zero on both sides has zero activations and zero gradients, so it stays zero under

@@ -2,7 +2,7 @@
 
     >>> records = train_native(space, [Job("4344424", 0, 0)], get_recipe("mini"), load_dataset("digits"))
 
-A step of a network with some hundred parameters is, in PyTorch, the overhead of a hundred calls; stacking networks
+A step of a network with a few hundred parameters is, in PyTorch, the overhead of a hundred calls; stacking networks
 (models/stacked.py) divides that overhead, this removes it. Initial weights, order and augmentation are those of
 `train.train_run`, so the first steps agree up to the order of floating-point sums; after some dozens of steps that
 difference has grown as chaotic systems let it, and results agree in distribution. A run depends on nothing but itself:
