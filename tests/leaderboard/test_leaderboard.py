@@ -12,8 +12,8 @@ import pytest
 import channel_bench as cb
 from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingDataError
 from channel_bench.space import list_spaces
-from channel_bench.table import Table
-from harness.judge.baselines import BASELINES
+from channel_bench.table import Table, shipped
+from harness.judge.baselines import BASELINES, baseline_scores
 from harness.judge.comparison import compare
 from harness.leaderboard.board import make_board, to_json
 from harness.leaderboard.entries import (
@@ -26,10 +26,11 @@ from harness.leaderboard.entries import (
 )
 from harness.leaderboard.files import MARKERS, board_html, write_boards
 from harness.leaderboard.sheets import overview_sheet, reported_sheet, sheets_of
-from harness.method import PROXIES
+from harness.method import PROXIES, SUPERNETS
 from harness.report.sheets import to_latex, to_markdown
 from harness.scores import make_scores, write_scores
 from harness.smoothing import smooth_scores
+from harness.stats.metrics import kendall
 
 pytestmark = pytest.mark.xdist_group("leaderboard")
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ def test_every_entry_is_valid_and_its_scores_are_those_it_names(entries):
 
 
 def test_every_method_and_every_baseline_has_an_entry(entries):
-    from harness.method import METHODS, SUPERNETS
+    from harness.method import METHODS
 
     methods = {entry.method for entry in entries}
     ours = set(METHODS.built_in)
@@ -75,7 +76,20 @@ def test_every_method_and_every_baseline_has_an_entry(entries):
     assert {f"{name}+consensus" for name in SUPERNETS} <= methods
     spaces = {entry.method: set(entry.results) for entry in entries}
     assert all({"resnet-mini", "mobilenet-mini"} <= spaces[name] for name in ours)
+    assert all(set(shipped.SPACES) <= spaces[name] & spaces[f"{name}+consensus"] for name in SUPERNETS)
     assert all(spaces[name] == set(list_spaces()) for name in BASELINES)
+
+
+@pytest.mark.parametrize("space", shipped.SPACES)
+def test_no_supernet_is_ahead_of_the_best_free_scores(entries, space):
+    """As README and docs say, of each single supernet."""
+    table = cb.load(space)
+    free = baseline_scores(table.space)
+    truth = table.accuracies()
+    least = min(kendall(free[name], truth) for name in ("log-paths", "expected-synflow", "mean-of-theories"))
+    supernets = [entry for entry in entries if entry.method in SUPERNETS]
+    found = [kendall(each.values, truth) for entry in supernets for each in read_entry_scores(entry, table.space)]
+    assert len(found) == 27 and max(found) < least
 
 
 def test_the_numbers_of_the_paper_are_reported_only(entries):
