@@ -81,9 +81,9 @@ def _audit(
     from channel_bench.builder.retrain import audit
     from channel_bench.table import Table
     from channel_bench.training.datasets import load_dataset
-    from channel_bench.training.devices import pick_device, use_threads
+    from channel_bench.training.devices import pick_device, prepare_process
 
-    use_threads(threads)
+    prepare_process(threads)
     table = Table.read(path)
     data = load_dataset(dataset or table.info.dataset, data_dir=data_dir, device=pick_device(device))
     with progress(f"retraining {table.space.name}", max(num_archs, 0)) as advance:

@@ -105,10 +105,10 @@ def train(
     from channel_bench.support.durable import check_writable
     from channel_bench.training.backends import pick_backend
     from channel_bench.training.datasets import load_dataset
-    from channel_bench.training.devices import pick_device, use_threads
+    from channel_bench.training.devices import pick_device, prepare_process
     from channel_bench.training.weights import train_network
 
-    use_threads(threads)
+    prepare_process(threads)
     if save is not None:
         check_writable(save)
     curve_log = CurveLog(log, tensorboard)
@@ -183,11 +183,11 @@ def evaluate(
     are those after the last epoch, so the accuracy to compare with is test_acc.
     """
     from channel_bench.training.datasets import load_dataset
-    from channel_bench.training.devices import pick_device, use_threads
+    from channel_bench.training.devices import pick_device, prepare_process
     from channel_bench.training.weights import load_network
 
     know_space(space)
-    use_threads(threads)
+    prepare_process(threads)
     network = load_network(weights)
     record = network.record
     data = load_dataset(

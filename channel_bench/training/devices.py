@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from channel_bench.errors import ArgumentError
+from channel_bench.support.memory import keep_freed_memory
 
 
 def use_threads(count: int) -> None:
@@ -16,6 +17,18 @@ def use_threads(count: int) -> None:
     if count < 1:
         raise ArgumentError(f"number of threads is {count}: allowed are 1 and above")
     torch.set_num_threads(count)
+
+
+def prepare_process(threads: int) -> None:
+    """Make this process one that trains: set its CPU threads, and let it keep the memory that it frees.
+
+    Not for measuring latency, where memory is to behave as in anyone's process.
+
+    Raises:
+        ArgumentError: threads is below 1.
+    """
+    use_threads(threads)
+    keep_freed_memory()
 
 
 def pick_device(name: str = "auto") -> torch.device:

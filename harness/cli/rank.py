@@ -422,10 +422,10 @@ def check(
     """
     options = parse_options(option or [])
     found = get_space(space)
-    from channel_bench.training.devices import use_threads
+    from channel_bench.training.devices import prepare_process
     from harness.check.checker import NUM_STEPS, check_method
 
-    use_threads(threads)
+    prepare_process(threads)
     # What a method prints goes where the progress goes: standard output is for the findings.
     with contextlib.redirect_stdout(sys.stderr), progress(f"checking {method}", NUM_STEPS) as advance:
         findings = check_method(

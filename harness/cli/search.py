@@ -176,11 +176,11 @@ def search(
 def _train_found(arch: str, options: TaskOptions, num_seeds: int, distill: bool) -> FinalTraining:
     """The found width from scratch, with a bar where standard error is a terminal."""
     from channel_bench.training.datasets import load_dataset
-    from channel_bench.training.devices import pick_device, use_threads
+    from channel_bench.training.devices import pick_device, prepare_process
     from harness.search.final import train_final
 
     space = get_space(options.space)
-    use_threads(options.threads)
+    prepare_process(options.threads)
     data = load_dataset(
         options.dataset or space.dataset,
         data_dir=options.data_dir,

@@ -174,10 +174,10 @@ def prepare_task(options: TaskOptions) -> Task:
         ArgumentError: The device cannot be used, the data set does not fit the space, or an option is out of range.
     """
     from channel_bench.training.datasets import load_dataset
-    from channel_bench.training.devices import pick_device, use_threads
+    from channel_bench.training.devices import pick_device, prepare_process
     from harness.task import make_task, supernet_recipe
 
-    use_threads(options.threads)
+    prepare_process(options.threads)
     space = get_space(options.space)
     data = load_dataset(
         options.dataset or space.dataset,

@@ -158,8 +158,8 @@ class Walk:
         path: "left" or "right".
         calibration: Sizes of calibration batches that come first among the images (`network.batch_norm`).
         bundle_elements: Elements of a tensor up to which siblings travel together; default by device.
-        layout: Of the images in memory, and so of what follows; the default keeps channels first, where siblings are
-            joined and parted without copying.
+        layout: Of the images in memory, and so of what follows; default `Supernet.layout_of`, which is channels first
+            where siblings travel together: there they are joined and parted without copying.
         way: How partial sums are computed (`cumulation.partial_sums`): "grouped", "apart", or None for the faster one.
         max_images: With calibration, images that are held at once; more only where the others are more.
 
@@ -182,7 +182,7 @@ class Walk:
         path: str = "left",
         calibration: Sequence[int] = (),
         bundle_elements: int | None = None,
-        layout: torch.memory_format = torch.preserve_format,
+        layout: torch.memory_format | None = None,
         way: str | None = None,
         max_images: int = MAX_IMAGES,
     ) -> None:
@@ -239,7 +239,8 @@ class Walk:
     def _pass(self, images: Tensor, root: _Node, num_logits: int, on_logits: OnLogits) -> None:
         """Go through all layers with some of the images; the last ones get logits."""
         self._num_images, self._num_logits, self._on_logits = len(images), num_logits, on_logits
-        self._waiting = [_Waiting(0, self._net.prepare(images, self._layout), None, [root], {}, is_output=False)]
+        layout = self._net.layout_of(images) if self._layout is None else self._layout
+        self._waiting = [_Waiting(0, self._net.prepare(images, layout), None, [root], {}, is_output=False)]
         while self._waiting:
             # One name for each state, bound anew: no other name keeps a tensor alive that the step has consumed. On a
             # GPU a further tensor of this size may be the one that no longer fits.

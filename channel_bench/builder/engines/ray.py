@@ -63,13 +63,12 @@ class Worker:
 
     def __init__(self, setup: _Setup, dataset: Dataset) -> None:
         """Put the images on the device, and see whether the folder of runs is here."""
-        import torch
-
         from channel_bench.builder.engines.trainer import JobTrainer
         from channel_bench.recipe import Recipe
         from channel_bench.space.own import in_worker
+        from channel_bench.training.devices import prepare_process
 
-        torch.set_num_threads(setup.threads)
+        prepare_process(setup.threads)
         self._sees_folder = setup.token.exists()
         store = RunStore.open(setup.folder) if self._sees_folder else None
         images = dataset.to("cuda" if setup.on_gpu else "cpu")

@@ -23,7 +23,7 @@ from channel_bench.builder.store import RunStore
 from channel_bench.record import Job
 from channel_bench.space.own import in_worker
 from channel_bench.training.datasets import load_dataset
-from channel_bench.training.devices import pick_device
+from channel_bench.training.devices import pick_device, prepare_process
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
 
-    torch.set_num_threads(arguments.threads)
+    prepare_process(arguments.threads)
     space = in_worker(arguments.space)
     store = RunStore.open(arguments.store)
     device = pick_device(arguments.device)

@@ -1,0 +1,29 @@
+"""Memory that PyTorch frees on a CPU and asks for again at once: keep it, so that it is not cleared each time."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+# malloc.h of the GNU C library.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, from now on, where its C library is GNU's.
+
+    By default that library gives tensors of more than 32 MiB back to the kernel when they are freed, and the kernel
+    clears every page of the next one. A step of a network of the full spaces makes hundreds of such tensors, all of
+    sizes that come again, and on a CPU clearing took up to half of its time (tests/perf/bench_memory.py). The numbers
+    that are computed are the same. The process holds the most that it needed until it ends.
+
+    Returns:
+        Whether the library took it.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked
+        return False
+    # All memory comes from one heap, of which nothing is cut off at its end.
+    return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))
