@@ -15,8 +15,6 @@ import sys
 import threading
 from pathlib import Path
 
-import torch
-
 from channel_bench.builder.engines import READY
 from channel_bench.builder.engines.trainer import JobTrainer
 from channel_bench.builder.store import RunStore
