@@ -122,3 +122,25 @@ def test_help_describes_every_field_of_what_a_method_gets():
     for described in (Task, Batch):
         for field in dataclasses.fields(described):
             assert f"\n        {field.name}: " in described.__doc__, field.name
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "resnet"])
+def test_images_of_the_full_spaces_lie_channels_last_which_changes_rounding_only(name):
+    space, images = cb.get_space(name), torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    net = Supernet(space, torch.Generator().manual_seed(0)).double()
+    assert net.layout_of(images) == torch.channels_last
+    found = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        net.layout_of = lambda images, layout=layout: layout
+        net.zero_grad()
+        logits = net(images.double(), (1, 2, 1, 2, 1, 2, 1))
+        functional.cross_entropy(logits, torch.arange(4)).backward()
+        gradients = [parameter.grad.flatten() for parameter in net.parameters()]
+        found.append(torch.cat([logits.detach().flatten(), *gradients]))
+    assert (found[0] - found[1]).abs().max() < 1e-9 * found[0].abs().max()
+
+
+def test_small_images_and_bf16_walks_keep_their_layout():
+    for name, precision, edge in (("mobilenet-mini", "fp32", 8), ("resnet", "bf16", 32)):
+        net = Supernet(cb.get_space(name), torch.Generator().manual_seed(0), precision=precision)
+        assert net.layout_of(torch.zeros(1, 3, edge, edge)) != torch.channels_last
