@@ -528,9 +528,21 @@ def _check_facts(facts: Any) -> None:
 
 
 def _decoded(name: str, values: pa.ChunkedArray) -> list[Any]:
-    """Values of a column of Arrow."""
+    """Values of a column of Arrow.
+
+    Arrow makes an object of its own of every value on the way to Python's; NumPy's numbers and the few words of a
+    dictionary go there directly.
+    """
     _check_cells(name, values)
-    found: list[Any] = values.to_pylist()
+    found: list[Any]
+    if values.null_count or not (pa.types.is_floating(values.type) or pa.types.is_dictionary(values.type)):
+        found = values.to_pylist()
+    elif pa.types.is_floating(values.type):
+        found = values.to_numpy().tolist()
+    else:
+        words = [chunk.dictionary.to_pylist() for chunk in values.chunks]
+        places = [chunk.indices.to_numpy().tolist() for chunk in values.chunks]
+        found = [some[place] for some, those in zip(words, places, strict=True) for place in those]
     return found
 
 

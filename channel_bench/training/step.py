@@ -417,6 +417,11 @@ def image_layout(device: torch.device, height: int) -> torch.memory_format:
     return torch.channels_last if is_fast else torch.contiguous_format
 
 
+def layout_on_cpu(images: Tensor) -> torch.memory_format:
+    """As `layout_of`, for images on a CPU; what lies elsewhere stays as it is."""
+    return image_layout(images.device, images.shape[2]) if images.device.type == "cpu" else torch.preserve_format
+
+
 @contextlib.contextmanager
 def _uncounted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
     """Keep batch normalisations from counting their batches, a kernel each; `epoch` adds the count of all its steps.

@@ -171,8 +171,23 @@ def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = No
     ]
 
 
+def check_entry_scores(entry: Entry, space: Space) -> None:
+    """Whether an entry's scores in a space can be had; no fit is made for it. Raises as `read_entry_scores`."""
+    scores = entry.results[space.name].scores or {}
+    if "derived" in scores:
+        _source_of(entry, scores, space)
+    else:
+        read_entry_scores(entry, space)
+
+
 def _derived(entry: Entry, scores: Mapping[str, str], space: Space) -> list[Scores]:
     """Scores by a fit to those of another entry of the folder."""
+    source = _source_of(entry, scores, space)
+    return [smooth_scores(each, scores["form"]) for each in read_entry_scores(source, space) or []]
+
+
+def _source_of(entry: Entry, scores: Mapping[str, str], space: Space) -> Entry:
+    """The entry of the folder whose scores an entry is a fit to."""
     path = entry.path.with_name(f"{_slug(scores['derived'])}.json")
     source = read_entry(path) if is_file(path) else None
     result = None if source is None else source.results.get(space.name)
@@ -186,7 +201,7 @@ def _derived(entry: Entry, scores: Mapping[str, str], space: Space) -> list[Scor
             f"entry {str(entry.path)!r} has seeds {entry.results[space.name].seeds} in {space.name}, the scores that it"
             f" is a fit to have {result.seeds}"
         )
-    return [smooth_scores(each, scores["form"]) for each in read_entry_scores(source, space) or []]
+    return source
 
 
 def _slug(method: str) -> str:

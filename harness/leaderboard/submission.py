@@ -16,7 +16,7 @@ from pathlib import Path
 from channel_bench.errors import ArgumentError, MissingDataError
 from channel_bench.space import get_space
 from harness.leaderboard.board import Board
-from harness.leaderboard.entries import Entry, read_entries, read_entry_scores
+from harness.leaderboard.entries import Entry, check_entry_scores, read_entries
 from harness.leaderboard.sheets import board_sheet, reported_sheet
 from harness.report.sheets import Sheet, to_markdown
 
@@ -34,7 +34,7 @@ def check_folder(folder: Path) -> list[Entry]:
     for entry in entries:
         for space, result in entry.results.items():
             try:
-                read_entry_scores(entry, get_space(space))
+                check_entry_scores(entry, get_space(space))
             except MissingDataError:
                 if "external" not in (result.scores or {}):
                     raise

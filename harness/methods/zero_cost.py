@@ -32,6 +32,7 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError, MethodError
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, FloatArray, Space
 from channel_bench.training.datasets import channel_statistics, normalise
+from channel_bench.training.step import layout_on_cpu
 from harness.smoothing import AdditiveSmoother, check_num_samples
 from harness.stats.additive import check_design, fit_effects
 from harness.task import Task
@@ -148,7 +149,7 @@ class RandomNet:
             after_relu: The same, of the layers with an activation only.
             after_block: Called with the output of each block, the stem included.
         """
-        x, weights = images, iter(self.weights)
+        x, weights = images.to(memory_format=layout_on_cpu(images)), iter(self.weights)
         for block in self.space.blocks:
             y = x
             for layer in block:

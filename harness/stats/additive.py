@@ -127,7 +127,7 @@ def fit_effects(archs: Any, scores: npt.ArrayLike, form: str, space: Space) -> A
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
         raise ArgumentError(f"score of architecture {space.text(digits[wrong[0]])} is {values[wrong[0]]}")
-    design, means, q, r = _factorised(digits, form)
+    design, means, q, r = _factorised(digits, form, space)
     if values.min() == values.max():
         raise ArgumentError(f"all {len(values)} scores are {values[0]}: an additive fit needs scores that differ")
     # Without the means there is no intercept, and with a largest deviation of 1 nothing over- or underflows.
@@ -183,16 +183,29 @@ def check_design(archs: Any, form: str, space: Space) -> None:
         ArgumentError: There are too few, a slot has too few different widths, or slots always change together.
         UnknownNameError: No form has this name.
     """
-    _factorised(space.digits(archs), form)
+    _factorised(space.digits(archs), form, space)
 
 
-def _factorised(digits: Int8Array, form: str) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+_Factors = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+_of_whole_space: dict[str, _Factors] = {}
+"""Of all architectures in index order, by form: a report asks for these once or twice for each of its rows."""
+
+
+def _factorised(digits: Int8Array, form: str, space: Space) -> _Factors:
     """The least-squares problem of a form, checked to have one solution.
 
     Returns:
         Functions of the widths (num_archs, k), k = num_parameters - 1; their means (k,); and the QR factors of
-        functions minus means, (num_archs, k) and (k, k).
+        functions minus means, (num_archs, k) and (k, k). Not to be written to.
     """
+    if not np.array_equal(digits, space.archs()):
+        return _factors(digits, form)
+    if form not in _of_whole_space:
+        _of_whole_space[form] = _factors(digits, form)
+    return _of_whole_space[form]
+
+
+def _factors(digits: Int8Array, form: str) -> _Factors:
     needed = num_parameters(form)
     if len(digits) < needed:
         raise _too_few(len(digits), form)

@@ -31,7 +31,7 @@ from torch.nn import functional
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_WIDTHS, Space
 from channel_bench.space.layers import IMAGE, Layer
-from channel_bench.training.step import image_layout
+from channel_bench.training.step import layout_on_cpu
 from harness.supernet.loss_records import LossRecords
 
 PATHS = ("left", "right")
@@ -148,8 +148,7 @@ class Supernet(nn.Module):
         A CPU is up to 1.8 times as fast with it (tests/perf/bench_precision.py). What a GPU does in fp32 has not been
         measured, and the small images of the mini spaces keep the layout that their published scores were made with.
         """
-        on_cpu = images.device.type == "cpu" and self.precision == "fp32"
-        return image_layout(images.device, images.shape[2]) if on_cpu else torch.preserve_format
+        return layout_on_cpu(images) if self.precision == "fp32" else torch.preserve_format
 
     def prepare(self, images: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
         """Images as the convolutions take them: in bfloat16 for "bf16", else as they are; in a layout."""

@@ -191,7 +191,7 @@ def test_autoslim_with_two_subnets_runs_the_widest_and_the_narrowest(monkeypatch
 
 def test_a_supernet_that_diverges_is_an_error_and_not_a_ranking(digits):
     task = make_task(SPACE, digits, recipe=get_recipe(supernet_recipe(SPACE, 2), lr=1e30))
-    with pytest.raises(MethodError, match="loss became nan in epoch"):
+    with pytest.raises(MethodError, match="loss became (nan|inf) in epoch"):
         get_method("uniform").fit(task)
 
 

@@ -390,7 +390,7 @@ def test_the_memory_of_the_full_spaces_is_what_the_docstring_says():
 @pytest.mark.parametrize(("name", "path"), list(itertools.product(MINI, PATHS)))
 @pytest.mark.parametrize("bundle_elements", [None, 2**11, 2**40])
 def test_recalibration_in_parts_equals_that_of_all_images_at_once(name, path, bundle_elements):
-    net, archs = make_supernet(name, dtype=torch.float64), ARCHS[name][:50]
+    net, archs = make_supernet(name, dtype=torch.float64), ARCHS[name][:16]
     calibration, images = (7, 6, 6, 5), pixels(24 + 9)
     whole = all_logits(net, images, archs, path, calibration, bundle_elements=bundle_elements)
     for max_images in (1, 13, 20, 32):  # in four parts, in two, in two, and in one beside that of the others
