@@ -102,6 +102,21 @@ def test_a_random_network_is_the_one_that_the_table_trains(space):
     assert torch.allclose(net(batch.images), model(batch.images), rtol=1e-10)
 
 
+def test_the_layout_of_a_full_space_changes_rounding_only(monkeypatch):
+    space, generator = cb.get_space("mobilenet"), torch.Generator().manual_seed(3)
+    batch = Batch(torch.randn(4, 3, 32, 32, generator=generator), torch.arange(4))
+    found, strides = {}, []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        if layout == torch.contiguous_format:
+            monkeypatch.setattr(zero_cost, "layout_on_cpu", lambda images: torch.contiguous_format)
+        net = RandomNet(space, "1111111", torch.Generator().manual_seed(4))
+        net(batch.images, after_conv=lambda y: strides.append(y.stride()) if y.ndim == 4 else None)
+        found[layout] = [proxy(net, batch) for proxy in (snip, grad_norm, nwot, epe_nas)]
+    assert found[torch.channels_last] == pytest.approx(found[torch.contiguous_format], rel=1e-3)
+    half = len(strides) // 2
+    assert all(stride[1] == 1 for stride in strides[:half]) and all(stride[1] > 1 for stride in strides[half:])
+
+
 @both
 def test_norms_and_sensitivities(space):
     net, model = drawn(space)
