@@ -137,7 +137,7 @@ def build(
 def _set_up(plan: Plan, workers: Workers, on_note: Callable[[str], None] | None) -> _Setup:
     """Find devices, images and the program that trains; refuse what does not go together."""
     recipe = plan.chosen_recipe
-    devices = _pick_devices(workers.device, recipe, workers.graph) if workers.engine == "local" else []
+    devices = _pick_devices(workers.device, recipe, workers.graph, on_note) if workers.engine == "local" else []
     runs_per_gpu = workers.runs_per_gpu
     if runs_per_gpu is None:
         runs_per_gpu = _packed(plan.space, recipe, devices)
@@ -148,11 +148,11 @@ def _set_up(plan: Plan, workers: Workers, on_note: Callable[[str], None] | None)
     return _Setup(data, devices, runs_per_gpu, backend)
 
 
-def _pick_devices(device: str, recipe: Recipe, graph: bool | None) -> list[str]:
+def _pick_devices(device: str, recipe: Recipe, graph: bool | None, on_note: Callable[[str], None] | None) -> list[str]:
     """Devices of this machine by a name, all GPUs where none is named; each can do what is asked."""
     import torch
 
-    from channel_bench.training.devices import pick_device
+    from channel_bench.training.devices import pick_device, precision_caution
     from channel_bench.training.step import check_device
 
     chosen = pick_device(device)
@@ -161,6 +161,9 @@ def _pick_devices(device: str, recipe: Recipe, graph: bool | None) -> list[str]:
         devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     for each in devices:
         check_device(recipe, each, graph)
+    caution = precision_caution(recipe.precision, devices[0])
+    if caution is not None and on_note is not None:
+        on_note(caution)
     return [str(each) for each in devices]
 
 

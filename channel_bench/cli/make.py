@@ -45,6 +45,7 @@ from channel_bench.support.terminal import (
     progress,
     resumable,
     say,
+    say_if,
     show,
 )
 
@@ -99,13 +100,12 @@ def train(
 
     chosen = get_recipe(recipe or chosen_space.recipe, epochs=epochs, precision=precision, lr_shift=lr_shift)
     chosen.check_rates()
-    if chosen.caution is not None:
-        say(chosen.caution)
+    say_if(chosen.caution)
     from channel_bench.support.curves import CurveLog
     from channel_bench.support.durable import check_writable
     from channel_bench.training.backends import pick_backend
     from channel_bench.training.datasets import load_dataset
-    from channel_bench.training.devices import pick_device, prepare_process
+    from channel_bench.training.devices import pick_device, precision_caution, prepare_process
     from channel_bench.training.weights import train_network
 
     prepare_process(threads)
@@ -113,6 +113,7 @@ def train(
         check_writable(save)
     curve_log = CurveLog(log, tensorboard)
     target = pick_device(device)
+    say_if(precision_caution(chosen.precision, target))
     data = load_dataset(dataset or chosen_space.dataset, data_dir=data_dir, download=download_data, device=target)
     if pick_backend(chosen_space, chosen, data, backend)[0] == "native":
         network = train_network(chosen_space, text, chosen, seed, data, backend="native")

@@ -191,6 +191,12 @@ def say(message: str) -> None:
     print(printable(message), file=sys.stderr, flush=True)
 
 
+def say_if(message: str | None) -> None:
+    """As `say`, where there is something to say."""
+    if message is not None:
+        say(message)
+
+
 def show(message: str) -> None:
     """Print a result for people on standard output."""
     print(printable(message))

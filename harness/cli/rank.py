@@ -33,7 +33,7 @@ from channel_bench.space import get_space
 from channel_bench.support.curves import CurveLog
 from channel_bench.support.durable import check_writable
 from channel_bench.support.processes import num_cores
-from channel_bench.support.terminal import counted, print_json, print_table, progress, resumable, say, show
+from channel_bench.support.terminal import counted, print_json, print_table, progress, resumable, say, say_if, show
 from harness.cli.options import RunOption, SpaceOption, ValidateOnOption, options_by_method, parse_options
 
 if TYPE_CHECKING:
@@ -327,10 +327,12 @@ class _RayOptions:
 
 def _rank_here(request: RankRequest) -> Scores:
     """Do a ranking in this process."""
+    from channel_bench.training.devices import precision_caution
     from harness.ranking.request import prepare_task
     from harness.ranking.run import rank_request
 
     task = prepare_task(request.task)
+    say_if(precision_caution(task.recipe.precision, task.device))
     if request.out is None:
         return rank_request(request, task)
     with resumable(f"the unfinished ranking in {request.out}.partial"):
@@ -369,6 +371,7 @@ def _prepare_off_device(options: TaskOptions) -> Task:
 
 def _rank_in_workers(requests: Sequence[RankRequest], jobs: int | None, ray: _RayOptions | None) -> list[Scores]:
     """Do rankings in worker processes, here or on a cluster."""
+    from channel_bench.training.devices import precision_caution
     from harness.ranking.batch import rank_many
     from harness.ranking.request import prepare_task
 
@@ -376,6 +379,8 @@ def _rank_in_workers(requests: Sequence[RankRequest], jobs: int | None, ray: _Ra
     if first.out is None:
         raise ArgumentError("--engine ray without --out has no place for its scores: add --out FILE.parquet")
     task = prepare_task(first.task) if ray is None else _prepare_off_device(first.task)
+    if ray is None:
+        say_if(precision_caution(task.recipe.precision, task.device))
     folder, total = first.out.parent, len(requests)
     num_jobs = min(jobs or (num_cores() if task.device.type == "cpu" else 1), total)
     with (

@@ -24,7 +24,7 @@ from channel_bench.cli.options import (
 from channel_bench.errors import ArgumentError
 from channel_bench.space import Space, get_space
 from channel_bench.support.reading import is_file
-from channel_bench.support.terminal import parse_quantity, progress
+from channel_bench.support.terminal import parse_quantity, progress, say_if
 from harness.cli.options import (
     ArchColumnOption,
     RunOption,
@@ -258,11 +258,13 @@ def _train(text: str, options: TaskOptions, method_options: Sequence[str]) -> _A
     from harness.ranking.request import RankRequest, prepare_task
 
     request = RankRequest.of(text, options, options=parse_options(method_options))
+    from channel_bench.training.devices import precision_caution
     from channel_bench.training.step import arithmetic
     from harness.methods import get_method
     from harness.ranking.run import facts_of, fit
 
     task = prepare_task(options)
+    say_if(precision_caution(task.recipe.precision, task.device))
     evaluator, fit_s = fit(request.name, get_method(text, **request.options), task, show=True)
     facts = facts_of(evaluator, task, request.options, request.code, fit_s)
     return _Asked(evaluator, request.name, facts, arithmetic(task.recipe.precision))
