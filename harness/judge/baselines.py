@@ -21,11 +21,11 @@ import numpy.typing as npt
 from channel_bench.errors import ArgumentError
 from channel_bench.space import NUM_ARCHS, NUM_SLOTS, FloatArray, Space
 from channel_bench.space.layers import IMAGE
+from channel_bench.support.memory import keep_temporaries
 from harness.judge.expected import expected_l2_norm, expected_synflow, relu_count
 from harness.stats.additive import check_design, fit_effects, num_parameters
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import kendall
-from harness.stats.ranks import keep_memory
 from harness.stats.theories import mean_of_theories
 
 BASELINES = {
@@ -185,7 +185,7 @@ def additive_curve(
     check_design(archs[there], form, space)
     trained = np.flatnonzero(there)
     label = Ordered(np.where(there, accuracies, 0.0))  # a missing accuracy is never scored on
-    keep_memory()
+    keep_temporaries()
     points = []
     for n in possible:
         rng = np.random.default_rng([seed, n])

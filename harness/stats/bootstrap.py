@@ -35,10 +35,11 @@ import numpy.typing as npt
 
 from channel_bench.errors import ArgumentError, unknown_name
 from channel_bench.space import FloatArray
+from channel_bench.support.memory import keep_temporaries
 from channel_bench.support.processes import num_cores
 from harness.stats.concordance import Ordered, Rankings
 from harness.stats.metrics import checked
-from harness.stats.ranks import IntArray, keep_memory
+from harness.stats.ranks import IntArray
 
 NUM_REPLICATES = 1000
 LEVEL = 0.95
@@ -224,7 +225,7 @@ def bootstrap(
         if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < least:
             raise ArgumentError(f"{what} of a bootstrap: got {number!r}, allowed are integers of {least} and above")
     prepared = _Methods.of(columns)
-    keep_memory()
+    keep_temporaries()
     each = np.ones(len(labels), np.intp)
     replicate = partial(_replicate, prepared, labels, tuple(over), seed)
     replicates = run_replicates(replicate, num_replicates, num_threads, on_replicate)

@@ -17,16 +17,6 @@ from channel_bench.space import FloatArray
 IntArray = npt.NDArray[np.intp]
 
 
-def keep_memory() -> None:
-    """Have the C library keep the memory of temporary arrays, before correlations are computed by the thousand.
-
-    Freeing one large array teaches glibc to (mallopt(3), dynamic M_MMAP_THRESHOLD). Otherwise it may give each of ours
-    back to the system and fetch it again page by page, which costs half as much as the work itself. Other C libraries
-    are not impressed.
-    """
-    np.empty(2**24, np.uint8)
-
-
 def dense_ranks(values: FloatArray) -> IntArray:
     """Ranks 0, 1, 2 ... of the distinct values, ascending; equal values have equal ranks, (n,)."""
     return np.unique(values, return_inverse=True)[1].reshape(-1)
