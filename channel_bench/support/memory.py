@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 
 import numpy as np
+
+VARIABLE = "CHANNEL_BENCH_KEEP_MEMORY"
+"""Environment variable that says "0" where memory is shorter than time."""
 
 # malloc.h of the GNU C library.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -21,11 +25,14 @@ def keep_freed_memory() -> bool:
     By default that library gives tensors of more than 32 MiB back to the kernel when they are freed, and the kernel
     clears every page of the next one. A step of a network of the full spaces makes hundreds of such tensors, all of
     sizes that come again, and on a CPU clearing took up to half of its time (tests/perf/bench_memory.py). The numbers
-    that are computed are the same. The process holds the most that it needed until it ends.
+    that are computed are the same. The process holds the most that it needed until it ends, and that is up to half as
+    much again, because what is freed is not all of one size.
 
     Returns:
-        Whether the library took it.
+        Whether the library took it; False where `VARIABLE` is "0".
     """
+    if os.environ.get(VARIABLE) == "0":
+        return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked

@@ -49,6 +49,12 @@ def test_another_c_library_is_left_alone(library, monkeypatch):
     assert memory.keep_freed_memory.__wrapped__() is False
 
 
+def test_who_is_short_of_memory_can_say_so(monkeypatch):
+    monkeypatch.setenv(memory.VARIABLE, "0")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the C library was asked"))
+    assert memory.keep_freed_memory.__wrapped__() is False
+
+
 def test_a_process_that_trains_keeps_and_one_that_measures_latency_does_not(monkeypatch):
     calls = []
     monkeypatch.setattr(devices, "keep_freed_memory", lambda: calls.append("kept"))
