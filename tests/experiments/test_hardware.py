@@ -224,7 +224,9 @@ def test_a_real_cell_times_and_trains_networks_of_the_choices(tiny):
     space, curves = cb.get_space("resnet-mini"), found["curves"]
     for kind in KINDS:
         for network in found["networks"][kind]:
-            assert network["ms"] > 0 and network["accuracy"] > 10
+            assert network["ms"] > 0 and 0 <= network["accuracy"] <= 100
             assert network["flops"] == space.with_channels(network["channels"]).flops("1111111")
             for curve, choices in zip(curves, found["choices"], strict=True):
                 assert all(network["channels"][slot] in choices[kind] for slot in curve["slots"])
+    # Which widths are chosen is the clock's doing, and a single one may be too narrow to learn anything.
+    assert max(network["accuracy"] for kind in KINDS for network in found["networks"][kind]) > 20
