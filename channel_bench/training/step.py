@@ -418,8 +418,9 @@ def image_layout(device: torch.device, height: int) -> torch.memory_format:
 
 
 def layout_on_cpu(images: Tensor) -> torch.memory_format:
-    """As `layout_of`, for images on a CPU; what lies elsewhere stays as it is."""
-    return image_layout(images.device, images.shape[2]) if images.device.type == "cpu" else torch.preserve_format
+    """As `layout_of`, for images on a CPU; small ones, and what lies elsewhere, stay as they are to the last bit."""
+    is_fast = images.device.type == "cpu" and images.shape[2] >= MIN_CHANNELS_LAST_EDGE
+    return torch.channels_last if is_fast else torch.preserve_format
 
 
 @contextlib.contextmanager
