@@ -24,9 +24,9 @@ def keep_freed_memory() -> bool:
 
     By default that library gives tensors of more than 32 MiB back to the kernel when they are freed, and the kernel
     clears every page of the next one. A step of a network of the full spaces makes hundreds of such tensors, all of
-    sizes that come again, and on a CPU clearing took up to half of its time (tests/perf/bench_memory.py). The numbers
-    that are computed are the same. The process holds the most that it needed until it ends, and that is up to half as
-    much again, because what is freed is not all of one size.
+    sizes that come again, and on a CPU clearing took up to two fifths of its time (tests/perf/bench_memory.py). The
+    numbers that are computed are the same. The process holds the most that it needed until it ends, and that is up to
+    half as much again, because what is freed is not all of one size.
 
     Returns:
         Whether the library took it; False where `VARIABLE` is "0".

@@ -25,19 +25,9 @@ from harness.scores import Scores, read_scores
 from harness.smoothing import smooth_scores
 
 LOSS = "by validation loss"
-FACTS = (
-    "dataset",
-    "recipe",
-    "num_val",
-    "seed",
-    "num_measured",
-    "num_images",
-    "train_macs",
-    "fit_s",
-    "score_s",
-    "device",
-)
-"""What is kept of how the scores came about, where a file says it."""
+FACTS = ("dataset", "options", "seed", "num_measured", "train_macs", "fit_s", "score_s", "device", "torch")
+OF_SUPERNETS = ("recipe", "num_val")
+"""What is kept of how scores came about; proxies are not trained, and see no validation image."""
 
 
 def rankings_of(path: Path, space: cb.Space) -> dict[str, Scores]:
@@ -67,7 +57,8 @@ def judged(folder: Path, data_dir: Path | None) -> list[tuple[Comparison, dict[s
             found = rankings_of(path, table.space)
             groups |= {each: [scores] for each, scores in found.items()}
             first = next(iter(found.values())).facts
-            facts[path.name] = {key: first[key] for key in FACTS if key in first}
+            kept = FACTS + OF_SUPERNETS if path.name.split(".")[0] in SUPERNETS else FACTS
+            facts[path.name] = {key: first[key] for key in kept if key in first}
         results.append((compare(groups, table), facts))
     return results
 

@@ -145,7 +145,7 @@ class Supernet(nn.Module):
     def layout_of(self, images: Tensor) -> torch.memory_format:
         """How images lie in memory: channels last in fp32 on a CPU where images are those of the full spaces.
 
-        A CPU is up to 1.8 times as fast with it (tests/perf/bench_precision.py). What a GPU does in fp32 has not been
+        A CPU is 1.1 to 1.3 times as fast with it (tests/perf/bench_precision.py). What a GPU does in fp32 has not been
         measured, and the small images of the mini spaces keep the layout that their published scores were made with.
         """
         return layout_on_cpu(images) if self.precision == "fp32" else torch.preserve_format
