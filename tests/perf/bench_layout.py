@@ -3,7 +3,7 @@
     python tests/perf/bench_layout.py [--threads 1] [--batch 64] [--repeats 3]
 
 Both full spaces, two architectures each. Prints the shortest step of each variant and its ratio to fp32 with channels
-first; the variants take turns. bf16 is only fast where the processor has AMX or AVX-512 BF16 (`lscpu`).
+first; the variants take turns. bf16 is only fast where the processor has AMX (`lscpu`).
 """
 
 from __future__ import annotations

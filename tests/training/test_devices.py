@@ -4,33 +4,35 @@ import pytest
 import torch
 
 from channel_bench.training import devices
-from channel_bench.training.devices import has_bfloat16_units, precision_caution
+from channel_bench.training.devices import bfloat16_units, precision_caution
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("processor: 0\nflags\t\t: fpu avx2 avx512_bf16\n", True),
-        ("flags\t\t: fpu amx_bf16 amx_tile\n\nflags\t\t: fpu amx_bf16\n", True),
-        ("flags\t\t: fpu avx avx2 avx512f\n", False),
-        ("Features\t: fp asimd bf16\n", True),
-        ("Features\t: fp asimd\n", False),
-        ("cpu : something else\n", True),  # nothing is known, so nothing is said
-        (None, True),
+        ("processor: 0\nflags\t\t: fpu avx2 avx512_bf16\n", "vector"),
+        ("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n\nflags\t\t: fpu amx_bf16\n", "matrix"),
+        ("flags\t\t: fpu avx avx2 avx512f\n", "none"),
+        ("Features\t: fp asimd bf16\n", "matrix"),
+        ("Features\t: fp asimd\n", "none"),
+        ("cpu : something else\n", "matrix"),  # nothing is known, so nothing is said
+        (None, "matrix"),
     ],
 )
-def test_a_processor_that_computes_in_bfloat16_is_known_by_its_flags(text, expected, tmp_path):
+def test_how_a_processor_computes_in_bfloat16_is_known_by_its_flags(text, expected, tmp_path):
     path = tmp_path / "cpuinfo"
     if text is not None:
         path.write_text(text)
-    assert has_bfloat16_units(path) == expected
+    assert bfloat16_units(path) == expected
 
 
-def test_only_bf16_on_a_processor_without_it_gets_a_caution(monkeypatch):
+def test_only_bf16_on_a_processor_that_is_slow_in_it_gets_a_caution(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: True)
+    monkeypatch.setattr(devices, "bfloat16_units", lambda: "matrix")
     assert precision_caution("bf16", cpu) is None
-    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(devices, "bfloat16_units", lambda: "vector")
+    assert "has AVX-512 BF16 but not AMX" in precision_caution("bf16", cpu)
+    monkeypatch.setattr(devices, "bfloat16_units", lambda: "none")
     assert [precision_caution(*pair) for pair in (("fp32", cpu), ("bf16", gpu), (None, cpu))] == [None] * 3
     assert "is emulated on this processor" in precision_caution("bf16", cpu)
 
@@ -44,7 +46,7 @@ def test_only_bf16_on_a_processor_without_it_gets_a_caution(monkeypatch):
     ],
 )
 def test_commands_say_it_once_before_they_train(words, tmp_path, monkeypatch, run_cli):
-    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(devices, "bfloat16_units", lambda: "none")
     monkeypatch.chdir(tmp_path)
     code, _, errors = run_cli(*words, "--precision", "bf16")
     assert code == 0 and errors.count("is emulated on this processor") == 1
