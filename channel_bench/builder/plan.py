@@ -33,7 +33,8 @@ PICK_SEED = 20210421
 
 MAX_COUNT = 2**15 - 1
 """Largest number of a run; the schema's column has 16 bits."""
-MAX_RUNS_PER_GPU = 64
+MAX_RUNS_PER_GPU = 32
+"""PyTorch has as many streams on a device; beyond, runs would share them."""
 ENGINES = ("local", "ray")
 
 

@@ -12,8 +12,9 @@ ended and noted, and the next one begins.
 
 OUT/session.json is rewritten whole after every row: card, driver, versions, rows, and how each stage ended. After a
 stage its stores and score files are packed into OUT/STAGE.tar.xz. So OUT holds at most 8 files of at most 16 MiB, which
-is all that must be brought home. Unfinished trainings are in the folder --work; without it, on another machine, they
-begin anew, and what OUT holds does not.
+is all that must be brought home; to go on elsewhere, take all of OUT along, not session.json alone. Unfinished
+trainings are in the folder --work; without it, on another machine, they begin anew, and what OUT holds does not. Images
+of a folder are decoded once and kept in WORK/data, where $CHANNEL_BENCH_DATA does not name another place.
 
 A call ends after --call-minutes at the latest, and says so: exit code 3. Exit code 0: all stages are through, 1: all
 are through and some failed or left rows out.
@@ -46,9 +47,12 @@ ROW = "ROW "
 """What a line of a stage begins with that is a row; the rest is JSON with a ``key``."""
 GRACE_S = 10.0
 """Between the polite and the hard end of a stage; also what packing may take."""
-CONTINUE, OPEN, ENDED = 3, "open", ("done", "failed", "timed out", "skipped")
-"""Exit code that asks for another call or says that a stage has left rows for one; how a stage that goes on, and how
-one that is over, is noted."""
+CONTINUE, RESTART = 3, 4
+"""Exit codes: another call is needed, or a stage has left rows for one; a stage is to go on in a new process."""
+OPEN, ENDED = "open", ("done", "failed", "timed out", "skipped")
+"""How a stage that goes on, and how one that is over, is noted."""
+TO_LEASE = ("leases", "builders")
+"""Folders of a store that say who is at work; packed, they would keep the next machine from going on at once."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,9 @@ class Session:
     def pack(self, stage: Stage) -> None:
         """Pack what a stage leaves; more than may be brought home stays where it is, and is noted."""
         files = sorted({path for pattern in stage.packs for path in self.work.glob(pattern) if path.is_file()})
-        files = [path for path in files if not any(part.endswith(".partial") for part in path.parts)]
+        files = [
+            path for path in files if not any(part.endswith(".partial") or part in TO_LEASE for part in path.parts)
+        ]
         if not files:
             return
         buffer = io.BytesIO()
@@ -206,7 +212,18 @@ def _run_stage(session: Session, stage: Stage, show: Callable[[str], None]) -> b
     session.note(stage.name, status=OPEN)
     started = time.monotonic()
     log = session.work / f"{stage.name}.log"
-    code = None
+    code: int | None = RESTART
+    while code == RESTART:
+        code = _run_once(session, stage, allowed_s - (time.monotonic() - started), log, show)
+    seconds = round(before + time.monotonic() - started, 1)
+    session.note(stage.name, seconds=seconds)
+    session.pack(stage)
+    return _conclude(session, stage, code, seconds, log, show)
+
+
+def _run_once(session: Session, stage: Stage, allowed_s: float, log: Path, show: Callable[[str], None]) -> int | None:
+    """Run a stage in one process, and keep its rows; its exit code, or None where its time was up."""
+    started, code = time.monotonic(), None
     with _started(session, stage, allowed_s, log) as (process, lines):
         while code is None:
             with contextlib.suppress(queue.Empty):
@@ -219,10 +236,7 @@ def _run_stage(session: Session, stage: Stage, show: Callable[[str], None]) -> b
                     show(f"{stage.name}: {line[len(ROW) :].strip()[:200]}")
             if code is None and time.monotonic() - started > allowed_s:
                 break
-    seconds = round(before + time.monotonic() - started, 1)
-    session.note(stage.name, seconds=seconds)
-    session.pack(stage)
-    return _conclude(session, stage, code, seconds, log, show)
+    return code
 
 
 def _conclude(
@@ -289,8 +303,8 @@ def make_stages(data: str, published: Path | None, device: str, smoke: bool) -> 
     options += ["--smoke"] if smoke else []
     # Estimates in seconds: of the whole stage, and of its start with one row. A model; no GPU has run this yet.
     plan: list[tuple[str, float, float, tuple[str, ...]]] = [
-        ("facts", 20, 10, ()),
-        ("tests", 150, 120, ()),
+        ("facts", 45, 20, ()),  # a new machine reads all of PyTorch from disk once
+        ("tests", 240, 60, ()),
         ("steps", 330, 60, ()),
         ("kernels", 150, 60, ()),
         ("scoring", 240, 40, ()),
@@ -307,7 +321,7 @@ def main() -> None:
     """Run a session, or what is left of one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=28, help="for all calls together")
-    parser.add_argument("--call-minutes", type=float, default=9.5, help="for this call")
+    parser.add_argument("--call-minutes", type=float, default=9.2, help="for this call")
     parser.add_argument("--data", default="cifar10", help="cifar10, or a folder of Parquet images")
     parser.add_argument("--published", type=Path, help="folder of the two published JSON files, to compare with")
     parser.add_argument("--out", type=Path, required=True, help="folder of what is to be brought home")
@@ -324,6 +338,8 @@ def main() -> None:
                 )
         work = arguments.work or arguments.out.with_name(arguments.out.name + "-work")
         data, device = ("digits", "cpu") if arguments.smoke else (arguments.data, arguments.device)
+        if Path(data).is_dir():  # each process would decode its images anew where nothing says where to keep them
+            os.environ.setdefault("CHANNEL_BENCH_DATA", str(work.resolve() / "data"))
         session = Session(arguments.out, work, arguments.minutes, arguments.call_minutes, arguments.resume)
         session.state["command"] = sys.argv[1:]
         stages = make_stages(data, arguments.published, device, arguments.smoke)

@@ -3,7 +3,8 @@
     python data/scripts/gpu_stages.py steps --data FOLDER --work WORK --seconds 300 --done '[]'
 
 A stage prints a line ``ROW {...}`` for each thing that it has measured, with a ``key``; keys of --done are left out. A
-row that fails carries ``error`` and is not tried again. Before a row that no longer fits into the seconds, the stage
+row that fails carries ``error`` and is not tried again. After an error of CUDA, which poisons all that a process does
+later, the stage ends with exit code 4, to go on in a new process. Before a row that no longer fits into the seconds, it
 ends with exit code 3. It also ends when its standard input does, so that no stage outlives the session.
 
 facts       card, driver, versions
@@ -23,6 +24,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -34,7 +36,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTINUE = 3
+CONTINUE, RESTART = 3, 4
+GPU_TESTS = (
+    "tests/training/test_step.py",
+    "tests/training/test_reuse.py",
+    "tests/training/test_slots.py",
+    "tests/training/test_train.py",
+    "tests/builder/test_packing.py",
+    "tests/latency/test_latency.py",
+    "tests/check/test_check.py",
+    "tests/training/test_fused.py",
+    "tests/training/test_fused_depthwise.py",
+)
+"""Each in a process of its own, so that a bad kernel fails no test of another file; kernels that are off come last."""
 SPACES = ("mobilenet", "resnet")
 VALIDATED = {
     "resnet": ("1111112", "2321312", "2214431", "3213441", "4344424"),
@@ -91,6 +105,8 @@ class Work:
         except Exception as error:  # a variant that fails is a fact, not the end
             found = {"error": f"{type(error).__name__}: {error}"[:500]}
         report({"key": key, **found, "took_s": round(time.monotonic() - started, 2)})
+        if re.search("cuda|cudnn|cublas|triton", found.get("error", ""), re.IGNORECASE):
+            sys.exit(RESTART)
 
 
 def child(words: list[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
@@ -144,15 +160,30 @@ def _commit() -> str:
 
 def tests(work: Work) -> None:
     """The tests that need a GPU; in a smoke test those of one file are found, and are not run."""
-    which = ["tests/training/test_step.py", "--collect-only"] if work.smoke else ["tests"]
-    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-n", "0", "-q", "-p", "no:cacheprovider", *which]
+    # What a version of PyTorch that is new to us warns of is no fault here.
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-n", "0", "-q", "-p", "no:cacheprovider", "-W", "default"]
 
-    def measure() -> dict[str, Any]:
-        found = child(words, timeout=max(1.0, work.left_s() - 5))
+    def measure(file: str) -> dict[str, Any]:
+        try:
+            found = child([*words, file, *["--collect-only"] * work.smoke], timeout=max(1.0, work.left_s() - 5))
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"not done in {error.timeout:.0f} s: {_end_of(error.stdout)}") from None
         failed = [line for line in found.stdout.splitlines() if line.startswith(("FAILED", "ERROR", "E  "))]
-        return {"exit_code": found.returncode, "summary": found.stdout.splitlines()[-1], "failed": failed[:40]}
+        return {
+            "exit_code": found.returncode,
+            "summary": (found.stdout.splitlines() or [""])[-1],
+            "failed": failed[:40],
+            **({"errors": _end_of(found.stderr)} if found.returncode else {}),
+        }
 
-    work.row("gpu tests", 30, measure)
+    for file in GPU_TESTS[:1] if work.smoke else GPU_TESTS:
+        work.row(file, 20, lambda file=file: measure(file))
+
+
+def _end_of(output: str | bytes | None) -> str:
+    """The end of what a process has said; `subprocess` gives bytes where it ran out of time."""
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+    return text[-1000:]
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------
@@ -170,7 +201,7 @@ def steps(work: Work) -> None:
     device = pick_device(work.device)
     data = bench.load(work.data, 320 if work.smoke else 12_800)
     # A crew of processes serves all rows that need as many, so that each loads torch and the images once.
-    with _crews(bench, data, device) as crew_of:
+    with _crews(bench, data, device) as crews:
         for size in ("median",) if work.smoke else ("median", "small", "large"):
             for name in work.spaces[1:] if work.smoke else work.spaces:
                 space = get_space(name)
@@ -178,8 +209,8 @@ def steps(work: Work) -> None:
                 for way in _ways(bench, work, device.type == "cuda"):
 
                     def measure(way: Any = way, space: Any = space, arch: str = arch, recipe: Any = recipe) -> Any:
-                        crew = crew_of(way.processes)
-                        (cell,) = bench.measure(space, arch, [way], {0: crew}, recipe, data, 0 if work.smoke else 4)
+                        with crews(way.processes) as crew:
+                            (cell,) = bench.measure(space, arch, [way], {0: crew}, recipe, data, 0 if work.smoke else 4)
                         ms = 1e3 * recipe.batch_size * way.runs / cell["train_images_per_s"]
                         return {**cell, "ms_per_step": ms, "ms_per_step_and_run": ms / way.runs}
 
@@ -209,12 +240,18 @@ def _ways(bench: Any, work: Work, on_gpu: bool) -> list[Any]:
 
 @contextlib.contextmanager
 def _crews(bench: Any, data: Any, device: Any) -> Iterator[Callable[[int], Any]]:
+    """Gives crews by their size, for a block each; one that a block fails with is ended, and never used again."""
     crews: dict[int, Any] = {}
 
-    def crew_of(count: int) -> Any:
+    @contextlib.contextmanager
+    def crew_of(count: int) -> Iterator[Any]:
         if count not in crews:
             crews[count] = bench.Crew(count, data, device, 0 if device.type == "cpu" else min(8, bench.NUM_CORES))
-        return crews[count]
+        try:
+            yield crews[count]
+        except BaseException:
+            crews.pop(count).stop()
+            raise
 
     try:
         yield crew_of

@@ -1,5 +1,7 @@
 """How many runs share a GPU: the rule's own arithmetic; whether it is a good rule, only a GPU can say."""
 
+import gc
+
 import pytest
 import torch
 
@@ -44,6 +46,8 @@ def test_on_a_gpu_a_run_needs_no_more_than_was_planned(name):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     space = cb.get_space(name)
+    gc.collect()
+    torch.cuda.empty_cache()  # what earlier tests left is none of this run's
     torch.cuda.reset_peak_memory_stats()
     images = torch.zeros(1000, *space.input_shape, dtype=torch.uint8, device="cuda")
     loader = TrainLoader(images, torch.zeros(1000, dtype=torch.int64, device="cuda"), get_recipe("paper"))

@@ -38,7 +38,7 @@ def test_a_plan_refuses_what_is_no_architecture():
         ({"num_workers": 0}, ArgumentError, "number of workers is 0"),
         ({"stack": 0}, ArgumentError, "number of networks in a stack is 0"),
         ({"threads": 0}, ArgumentError, "number of threads is 0"),
-        ({"runs_per_gpu": 65}, ArgumentError, "number of runs per GPU is 65: allowed are 1..64"),
+        ({"runs_per_gpu": 33}, ArgumentError, "number of runs per GPU is 33: allowed are 1..32"),
         ({"runs_per_gpu": None, "engine": "ray"}, ArgumentError, "with engine ray, give a number"),
         ({"max_retries": -1}, ArgumentError, "number of retries is -1: allowed are 0..32767"),
         ({"engine": "slurm"}, UnknownNameError, "slurm"),

@@ -25,6 +25,7 @@ FLOP/s count 2 per multiply-accumulate: 3 passes' worth per training image, less
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -125,7 +126,7 @@ class Ours:
         self.loader = TrainLoader(data.train_images, data.train_labels, self.recipe)
         with arithmetic(way.precision):
             self.trainer = Trainer(model, self.loader, num_nets=None if alone else way.stack, graph=way.graph)
-        self.test_images = self.trainer.prepare(data.test_images)
+            self.test_images = self.trainer.prepare(data.test_images)  # a replay keeps the arithmetic of its capture
 
     def train(self) -> None:
         """One pass over the training images, read at its end."""
@@ -285,7 +286,7 @@ class Crew:
     def stop(self) -> None:
         """End them."""
         for pipe, process in zip(self.pipes, self.processes, strict=True):
-            if process.is_alive():
+            with contextlib.suppress(OSError):  # it may have died
                 pipe.send(("stop", ()))
             process.join(10)
             if process.is_alive():

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tarfile
 import time
+import types
+from pathlib import Path
 
 import pytest
 from conftest import SCRIPTS, load_script
@@ -95,6 +97,64 @@ def _runs(pid):
         return False
 
 
+def test_a_stage_that_a_card_poisoned_goes_on_in_a_new_process(make, run):
+    body = "if key == 'c' and 'b' not in done: sys.exit(4)"
+    code, state, _ = run([make("poisoned", "abcd", body), make("next", "z")])
+    assert code == 0 and keys(state) == [*(("poisoned", key) for key in "abcd"), ("next", "z")]
+    pids = [row["pid"] for row in state["rows"]]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+@pytest.mark.parametrize(("error", "code"), [("CUDA error: an illegal memory access", 4), ("out of range", None)])
+def test_only_what_poisons_a_process_ends_it(error, code, tmp_path, capfd):
+    stages = load_script(SCRIPTS / "gpu_stages.py")
+    work = stages.Work("digits", tmp_path, "cpu", None, False, frozenset(), time.monotonic() + 60)
+
+    def fail():
+        raise RuntimeError(error)
+
+    if code is None:
+        work.row("a", 1, fail)
+    else:
+        with pytest.raises(SystemExit) as ended:
+            work.row("a", 1, fail)
+        assert ended.value.code == code == stages.RESTART
+    (line,) = capfd.readouterr().out.splitlines()
+    assert json.loads(line.removeprefix("ROW "))["error"] == f"RuntimeError: {error}"
+
+
+def test_a_crew_that_failed_is_ended_and_replaced():
+    stages, started, stopped = load_script(SCRIPTS / "gpu_stages.py"), [], []
+
+    class Crew:
+        def __init__(self, count, data, device, num_loader_workers):
+            started.append(count)
+
+        def stop(self):
+            stopped.append(len(started))
+
+    bench = types.SimpleNamespace(Crew=Crew, NUM_CORES=2)
+    with stages._crews(bench, None, types.SimpleNamespace(type="cpu")) as crews:
+        for count in (1, 2, 1):
+            with crews(count):
+                pass
+        assert (started, stopped) == ([1, 2], [])
+        with pytest.raises(EOFError), crews(1):
+            raise EOFError
+        with crews(1):
+            pass
+        assert (started, stopped) == ([1, 2, 1], [2])
+    assert len(stopped) == 3
+
+
+def test_every_test_that_needs_a_gpu_is_in_a_file_of_the_session():
+    stages, root = load_script(SCRIPTS / "gpu_stages.py"), SCRIPTS.parents[1]
+    marked = {path for path in (root / "tests").rglob("test_*.py") if "@pytest.mark.gpu" in path.read_text()}
+    assert {str(path.relative_to(root)) for path in marked} - {str(Path(__file__).relative_to(root))} == set(
+        stages.GPU_TESTS
+    )
+
+
 def test_what_no_longer_fits_is_skipped_and_says_why(make, run):
     code, state, said = run([make("long", least=3600), make("short", "z")])
     assert code == 1 and keys(state) == [("short", "z")]
@@ -155,7 +215,10 @@ def test_killed_it_loses_the_row_at_work_and_no_other(make, module, tmp_path):
 
 
 def test_what_a_stage_leaves_is_packed_and_comes_back_on_another_machine(make, run, module, tmp_path, monkeypatch):
-    body = "os.makedirs(work + '/runs', exist_ok=True); open(work + '/runs/' + key, 'w').write(key)"
+    body = (
+        "os.makedirs(work + '/runs/leases', exist_ok=True); open(work + '/runs/' + key, 'w').write(key)\n"
+        "open(work + '/runs/leases/' + key, 'w').write('mine')"
+    )
     packing = make("packs", "ab", body, packs=("runs/**/*",))
     code, state, _ = run([packing])
     assert code == 0 and state["stages"]["packs"]["packed_files"] == 2
@@ -194,7 +257,8 @@ def test_the_stages_of_a_session_are_those_that_there_are(module):
     program = load_script(SCRIPTS / "gpu_stages.py")
     stages = module.make_stages("cifar10", None, "auto", smoke=False)
     assert [stage.name for stage in stages] == list(program.STAGES)
-    assert module.CONTINUE == program.CONTINUE and all(stage.least_s <= stage.estimate_s for stage in stages)
+    assert (module.CONTINUE, module.RESTART) == (program.CONTINUE, program.RESTART)
+    assert all(stage.least_s <= stage.estimate_s for stage in stages)
     from channel_bench import get_space
 
     for name, archs in program.VALIDATED.items():

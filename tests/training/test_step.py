@@ -391,7 +391,8 @@ def test_images_of_a_number_that_was_not_prepared_are_evaluated_without_a_graph(
 
 
 @pytest.mark.parametrize("num_nets", [None, 2])
-def test_cutting_out_all_crops_of_an_epoch_ahead_changes_no_result(digits, num_nets):
+def test_cutting_out_all_crops_of_an_epoch_ahead_changes_no_result(digits, num_nets, monkeypatch):
+    monkeypatch.setattr(step, "CROPPED_TOGETHER", 512)
     # Two epochs, so that the second overwrites the crops of the first; 1,200 images leave a smaller last batch.
     recipe = get_recipe("mini", batch_size=500, crop_padding=2, flip=True, epochs=2)
 
