@@ -144,6 +144,12 @@ def read_scores(path: Path, space: Space, *, arch_column: str | None = None, sco
     return _File(path, read_content(path), space).scores(arch_column, score_column)
 
 
+def read_columns(path: Path, space: Space, score_columns: Sequence[str | None]) -> list[Scores]:
+    """Read several columns of one file, which is read once; arguments and errors as `read_scores`."""
+    file = _File(path, read_content(path), space)
+    return [file.scores(None, column) for column in score_columns]
+
+
 def read_seeds(
     path: Path, space: Space, *, arch_column: str | None = None, score_column: str | None = None
 ) -> list[Scores]:
@@ -185,6 +191,7 @@ class _File:
     path: Path
     content: Content
     space: Space
+    _read: dict[str, tuple[Sequence[Any], Sequence[int]]] = field(default_factory=dict, repr=False)
 
     @property
     def seed_columns(self) -> dict[str, int]:
@@ -206,8 +213,7 @@ class _File:
             )
         arch_name, score_name = self._names(arch_column, score_column)
         sign = -1.0 if score_column is not None and score_column.startswith("-") else 1.0
-        archs = self._column(arch_name)
-        indices = self._indices(archs, arch_name)
+        archs, indices = self._archs(arch_name)
         scores = self._column(score_name)
         if all(type(score) is float for score in scores):
             values = [sign * score for score in scores]
@@ -217,6 +223,13 @@ class _File:
             return make_scores(facts.pop("method", score_stem(path)), space, indices, values, facts)
         except ArgumentError as error:
             raise ArgumentError(f"{str(path)!r}: {error}") from None
+
+    def _archs(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
+        """A column of architectures as it stands, and their indices; for all columns of scores only once."""
+        if name not in self._read:
+            values = self._column(name)
+            self._read[name] = values, self._indices(values, name)
+        return self._read[name]
 
     def _names(self, arch_column: str | None, score_column: str | None) -> tuple[str, str]:
         """Names of the columns of architectures and scores."""

@@ -152,12 +152,13 @@ def load_script(path: Path) -> ModuleType:
 def make_rows(space, num_archs: int, num_runs: int) -> list[dict]:
     """Rows of a table with made-up accuracies, spread over the space; for tests of tables, never of results."""
     rows = []
+    texts, flops, params = space.texts(), space.flops().tolist(), space.params().tolist()
     for index in range(0, 16384, 16384 // num_archs)[:num_archs]:
         for run in range(num_runs):
             accuracy = 50 + (index * 31 + run * 7) % 400 / 10
             rows.append(
                 {
-                    "arch": space.text(index),
+                    "arch": texts[index],
                     "run": run,
                     "seed": run,
                     "status": "ok",
@@ -168,8 +169,8 @@ def make_rows(space, num_archs: int, num_runs: int) -> list[dict]:
                     "train_loss": 0.1,
                     "test_loss": 0.5,
                     "num_epochs": 2,
-                    "flops": space.flops(index),
-                    "params": space.params(index),
+                    "flops": flops[index],
+                    "params": params[index],
                     "train_s": 1.5,
                     "device": "cpu",
                     "torch": "0",

@@ -106,7 +106,7 @@ def all_commands() -> list:
 
 def check_command(command: list[str]) -> None:
     """Fail where the command, or one of its options, does not exist."""
-    import typer
+    from channel_bench.support.terminal import command_of
 
     program, *arguments = command
     if program == "srun" or command[:2] in (["docker", "run"], ["apptainer", "run"]):  # what they start
@@ -117,7 +117,7 @@ def check_command(command: list[str]) -> None:
         return check_command(arguments[inner:])
     if Path(program).name in PROGRAMS:
         app = importlib.import_module(PROGRAMS[Path(program).name]).app
-        group = typer.main.get_command(app)
+        group = command_of(app)
         if arguments and arguments[0] not in ("--help", "--version"):
             assert arguments[0] in group.commands, f"{program} has no command {arguments[0]!r}"
             if arguments[1:2] != ["..."]:  # "channel-bench train ..." is text, not a command
@@ -404,6 +404,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # 15 s, and what CI builds once, at its end
 @pytest.mark.xdist_group("site")
 def test_the_site_builds_strictly_and_asks_no_other_host(site):
     pages = sorted(site.rglob("*.html"))
@@ -417,19 +418,21 @@ def test_the_site_builds_strictly_and_asks_no_other_host(site):
     assert (site / "explanation" / "kendall.png").exists()
 
 
+@pytest.mark.slow  # 15 s, and what CI builds once, at its end
 @pytest.mark.xdist_group("site")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_reference_has_every_command_and_option(site, program):
-    import typer
+    from channel_bench.support.terminal import command_of
 
     text = (site / "reference" / program / "index.html").read_text()
-    group = typer.main.get_command(importlib.import_module(PROGRAMS[program]).app)
+    group = command_of(importlib.import_module(PROGRAMS[program]).app)
     for name, command in group.commands.items():
         assert f'id="{name}"' in text
         for parameter in command.params:
             assert all(option in text for option in parameter.opts if option.startswith("--"))
 
 
+@pytest.mark.slow  # 15 s, and what CI builds once, at its end
 @pytest.mark.xdist_group("site")
 def test_the_reference_has_the_schema_and_the_rooms(site):
     from channel_bench.record import SCHEMA

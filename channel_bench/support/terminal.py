@@ -7,6 +7,7 @@ code 2. Rich is imported where something is drawn, never to answer a query in JS
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import signal
@@ -89,13 +90,20 @@ def make_app(name: str, help_text: str) -> typer.Typer:
     return app
 
 
+@functools.cache
+def command_of(app: typer.Typer) -> Any:
+    """The command line of an application: made once, because reading the types of its options takes 20 ms."""
+    return typer.main.get_command(app)
+
+
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit: 0, 2 for bad input with one line on standard error, 130 or 143 when interrupted.
 
     A command that raises typer.Exit ends with its code.
     """
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+        program = command_of(app)
+        code = program(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt  # newer Typer swallows it and returns this code instead

@@ -16,7 +16,8 @@ from harness.experiments.run import keep_cell
 from harness.ranking.request import TaskOptions
 
 
-def _measure(line: str) -> None:
+def measure_cell(line: str) -> None:
+    """Measure the cell that a line of JSON asks for, and write its file."""
     request = json.loads(line)
     task = request["task"]
     if task["data_dir"] is not None:
@@ -33,4 +34,4 @@ def _measure(line: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(_measure)
+    serve(measure_cell)

@@ -11,6 +11,7 @@ can be paid: the n at which that ranking is as good.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,11 +54,16 @@ _MAX_TRIES = 100
 def baseline_scores(space: Space) -> dict[str, FloatArray]:
     """Scores of all architectures by each of BASELINES.
 
-    Half a second at first, for the mean of theories, which is kept in memory for the next call.
+    Half a second at first, for the mean of theories; kept in memory for the next call.
 
     Returns:
-        float64 (16384,) in index order per name, higher is better.
+        float64 (16384,) in index order per name, higher is better; read-only.
     """
+    return dict(_baseline_scores(space))
+
+
+@functools.lru_cache(maxsize=16)
+def _baseline_scores(space: Space) -> dict[str, FloatArray]:
     digits = space.archs().astype(np.float64)
     scores = {
         "flops": space.flops().astype(np.float64),
@@ -74,6 +80,8 @@ def baseline_scores(space: Space) -> dict[str, FloatArray]:
         "mean-of-theories": mean_of_theories(space),
     }
     assert scores.keys() == BASELINES.keys()
+    for each in scores.values():
+        each.flags.writeable = False
     return scores
 
 

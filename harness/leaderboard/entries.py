@@ -38,7 +38,7 @@ from channel_bench.table import shipped
 from harness.judge.groups import check_name, numbered
 from harness.leaderboard.keys import ENTRY_KEYS, check_entry, check_url
 from harness.score_formats import MAX_SCORE_BYTES, parquet_of
-from harness.scores import Scores, read_scores, space_facts
+from harness.scores import Scores, read_columns, space_facts
 from harness.smoothing import FORMS, smooth_scores
 
 MIN_SHARE = 0.99
@@ -161,7 +161,7 @@ def read_entry_scores(entry: Entry, space: Space, external_dir: Path | None = No
     path = _score_file(entry, result.scores, external_dir)
     seeds: list[int | None] = [*result.seeds] or [None]
     columns = [f"seed{seed}" for seed in seeds] if len(seeds) > 1 else [None]
-    found = [read_scores(path, space, score_column=column) for column in columns]
+    found = read_columns(path, space, columns)
     _check_share(len(found[0].indices), f"score file {str(path)!r} has")
     facts = {**(result.compute or {})}
     facts["train_macs"] = None if facts.get("train_gmac") is None else facts["train_gmac"] * 1e9

@@ -18,6 +18,7 @@ from harness.experiments.claims import NOT_SEEN, OPEN, SEEN, paired_claim
 from harness.experiments.contract import EXPERIMENTS, Cell, Setting
 from harness.experiments.files import markdown_of, read_sheets, sheets_of, write_files
 from harness.experiments.run import cells_folder, result_path, run_experiment
+from harness.experiments.worker import measure_cell
 from harness.ranking.request import TaskOptions
 
 PLUGIN = """
@@ -55,6 +56,21 @@ def squares(tmp_path, monkeypatch):
     (tmp_path / "squares.py").write_text(PLUGIN)
     monkeypatch.setenv("SQUARES_LOG", str(tmp_path / "log"))
     return f"{tmp_path}/squares.py:Squares"
+
+
+@pytest.fixture
+def cells_here(monkeypatch):
+    """Cells are measured in this process: how often, and where their files go, does not depend on it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the worker sets it for its own process
+
+    def run_here(module, line, started):
+        try:
+            measure_cell(line)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    monkeypatch.setattr("harness.experiments.run.run_worker", run_here)
 
 
 THREADS = """
@@ -96,11 +112,10 @@ def test_cells_are_measured_once_and_more_seeds_add_only_theirs(tmp_path, square
     assert again.measured == result.measured and measured_seeds(tmp_path) == [0, 1, 2] and whole.read_bytes() == before
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_cell_has_its_threads_and_no_pytorch_unless_it_asks(tmp_path, threads):
+def test_a_cell_has_its_threads_and_no_pytorch_unless_it_asks(tmp_path):
     (tmp_path / "threads.py").write_text(THREADS)
-    found = run_experiment(f"{tmp_path}/threads.py:Threads", setting_of(threads=threads), tmp_path / "out")
-    assert found.measured == {"threads": {"threads": threads, "before": False}}
+    found = run_experiment(f"{tmp_path}/threads.py:Threads", setting_of(threads=2), tmp_path / "out")
+    assert found.measured == {"threads": {"threads": 2, "before": False}}
 
 
 def test_a_failed_cell_is_named_and_the_others_are_kept(tmp_path, squares, monkeypatch):
@@ -113,6 +128,7 @@ def test_a_failed_cell_is_named_and_the_others_are_kept(tmp_path, squares, monke
     assert not cells_folder(tmp_path / "out", "Squares", setting_of()).exists()
 
 
+@pytest.mark.usefixtures("cells_here")
 def test_results_of_another_setting_are_never_mixed_in(tmp_path, squares, monkeypatch):
     run_experiment(squares, setting_of(2), tmp_path / "out")
     for other in (setting_of(3), setting_of(2, epochs=7), setting_of(2, seed=1)):
@@ -129,6 +145,7 @@ def test_results_of_another_setting_are_never_mixed_in(tmp_path, squares, monkey
     assert sorted([*before, 2, 3]) == measured_seeds(tmp_path)
 
 
+@pytest.mark.usefixtures("cells_here")
 def test_damaged_files_are_refused(tmp_path, squares):
     run_experiment(squares, setting_of(), tmp_path / "out")
     whole = result_path(tmp_path / "out", "Squares", setting_of())
@@ -158,6 +175,7 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path, squares):
     ]
 
 
+@pytest.mark.usefixtures("cells_here")
 def test_the_page_says_what_was_measured_and_the_claims_first(tmp_path, squares):
     result = run_experiment(squares, setting_of(), tmp_path / "out")
     assert [sheet.title for sheet in sheets_of(result)] == ["What the papers say, and what is seen here", "Squares"]
@@ -211,6 +229,7 @@ def test_every_experiment_has_cells_for_both_mini_spaces_with_different_keys():
             assert json.loads(json.dumps([dataclasses.asdict(cell) for cell in cells]))
 
 
+@pytest.mark.usefixtures("cells_here")
 def test_a_report_shows_the_claims_of_finished_experiments(tmp_path, squares, run_cli):
     run_experiment(squares, setting_of(), tmp_path / "done")
     scores = tmp_path / "mine.csv"
@@ -239,6 +258,7 @@ def test_a_file_that_no_experiment_wrote_is_refused_by_a_report(tmp_path, conten
         read_sheets(tmp_path, get_space("resnet-mini"))
 
 
+@pytest.mark.usefixtures("cells_here")
 def test_a_missing_package_for_figures_is_said_before_anything_is_measured(tmp_path, squares, run_cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -1,5 +1,6 @@
 """The leaderboard: every entry is valid, every number follows from its scores, and what is reported stays apart."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -194,14 +195,21 @@ def test_the_figure_of_the_readme_is_there():
 # -- entries of others ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def made_folder(tmp_path_factory):
     """A folder with one entry of two seeds."""
+    folder = tmp_path_factory.mktemp("made")
     rng = np.random.default_rng(0)
     rankings = [scores_of(rng.normal(size=16384), seed) for seed in (4, 5)]
     made = make_entry(rankings, method="mine", paper="me", url="https://example.org", code=None, notes=None)
-    write_entry(made, tmp_path / "entries")
-    return tmp_path / "entries"
+    write_entry(made, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made_folder, tmp_path):
+    """A copy of that folder, to be changed."""
+    return shutil.copytree(made_folder, tmp_path / "entries")
 
 
 def test_an_entry_has_the_scores_that_went_in(folder):
@@ -462,9 +470,15 @@ def test_a_fit_to_no_entry_is_not_entered(method, message, folder, run_cli):
     assert (code, output, errors.count("\n")) == (2, "", 1) and re.search(message, errors)
 
 
+@pytest.fixture(scope="module")
+def made_board(made_folder, small_table_path):
+    return make_board(read_entries(made_folder), "resnet-mini", Table.read(small_table_path), num_replicates=10)
+
+
 @pytest.fixture
-def board(folder, small_table_path):
-    return make_board(read_entries(folder), "resnet-mini", Table.read(small_table_path), num_replicates=10)
+def board(made_board):
+    """A copy of a board, to be changed."""
+    return copy.deepcopy(made_board)
 
 
 def test_all_formats_show_the_same_numbers(board, tmp_path):

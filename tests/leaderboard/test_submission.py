@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_leaderboard import few_draws  # noqa: F401 - a fixture for each test here too
 
 import channel_bench as cb
 from harness.judge.comparison import compare
@@ -20,16 +21,23 @@ pytestmark = pytest.mark.xdist_group("leaderboard")
 SPACE = cb.get_space("resnet-mini")
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def made_folder(tmp_path_factory):
     """Two entries, one better than the other."""
+    folder = tmp_path_factory.mktemp("made")
     truth = cb.load("resnet-mini").accuracies()
     rng = np.random.default_rng(0)
     for name, noise in (("good", 0.5), ("bad", 5.0)):
         values = truth + noise * truth.std() * rng.normal(size=16384)
         scores = [make_scores(name, SPACE, np.arange(16384), values, {"seed": 0})]
-        write_entry(make_entry(scores, method=name, paper=None, url=None, code=None, notes=None), tmp_path / "board")
-    return tmp_path / "board"
+        write_entry(make_entry(scores, method=name, paper=None, url=None, code=None, notes=None), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made_folder, tmp_path):
+    """A copy of that folder, to be changed."""
+    return shutil.copytree(made_folder, tmp_path / "board")
 
 
 def test_the_entries_of_the_package_are_in_order():

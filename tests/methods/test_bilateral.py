@@ -84,19 +84,19 @@ def looks_uniform(counts):
 
 
 def test_uniform_runs_one_left_sub_network_and_favours_the_first_groups(monkeypatch, task):
-    net, calls = simulate(monkeypatch, get_method("uniform"), task, 1200)
+    net, calls = simulate(monkeypatch, get_method("uniform"), task, 600)
     assert all(len(step) == 1 and step[0][1] == "left" for step in calls)
     subnets = [subnet for step in calls for subnet in step]
     assert all(looks_uniform(counts) for counts in width_counts(subnets))
     # The digits of two slots are independent.
     assert looks_uniform(np.bincount([4 * arch[2] + arch[5] - 5 for arch, _ in subnets], minlength=16))
     trained = group_counts(net, subnets)
-    assert (trained[:, 0] == 1200).all()
-    assert trained.mean(0) / 300 == pytest.approx([4, 3, 2, 1], abs=0.15)
+    assert (trained[:, 0] == 600).all()
+    assert trained.mean(0) / 150 == pytest.approx([4, 3, 2, 1], abs=0.15)
 
 
 def test_fair_runs_every_width_once_per_step_so_groups_exactly_four_to_one(monkeypatch, task):
-    net, calls = simulate(monkeypatch, get_method("fair"), task, 400)
+    net, calls = simulate(monkeypatch, get_method("fair"), task, 200)
     for step in calls:
         assert (width_counts(step) == 1).all()
         assert (group_counts(net, step) == [4, 3, 2, 1]).all()
@@ -139,7 +139,7 @@ FREQUENCIES = {
 
 @pytest.mark.parametrize("complement", list(COUNTS))
 def test_a_pair_of_steps_of_bcnet_trains_groups_and_widths_as_its_complement_says(monkeypatch, task, complement):
-    net, calls = simulate(monkeypatch, get_method("bcnet", complement=complement), task, 800)
+    net, calls = simulate(monkeypatch, get_method("bcnet", complement=complement), task, 400)
     seen = set()
     for one, other in zip(calls[::2], calls[1::2], strict=True):
         (arch, _), (complementary, _) = one[0], other[0]
@@ -151,8 +151,8 @@ def test_a_pair_of_steps_of_bcnet_trains_groups_and_widths_as_its_complement_say
     assert seen == {1, 2, 3, 4}
     firsts = [step[0] for step in calls[::2]]
     assert all(looks_uniform(counts) for counts in width_counts(firsts))
-    shares = width_counts([step[0] for step in calls]).sum(0) / (7 * 800)
-    assert shares == pytest.approx(FREQUENCIES[complement], abs=0.04)
+    shares = width_counts([step[0] for step in calls]).sum(0) / (7 * 400)
+    assert shares == pytest.approx(FREQUENCIES[complement], abs=0.05)
 
 
 def test_the_even_complement_trains_all_groups_of_a_slot_equally_often(monkeypatch, task):
@@ -184,7 +184,7 @@ def test_the_loss_of_bcnet_is_half_of_either_path(monkeypatch, task):
 
 
 def test_without_a_complement_every_batch_of_bcnet_has_a_new_width(monkeypatch, task):
-    _, calls = simulate(monkeypatch, get_method("bcnet", complement="none"), task, 800)
+    _, calls = simulate(monkeypatch, get_method("bcnet", complement="none"), task, 400)
     assert all([path for _, path in step] == ["left", "right"] and step[0][0] == step[1][0] for step in calls)
     archs = [step[0][0] for step in calls]
     assert all(looks_uniform(counts) for counts in width_counts([step[0] for step in calls]))
@@ -232,7 +232,7 @@ def test_four_groups_are_not_trained_equally_often_by_widths_above_a_base(monkey
 
 
 def test_a_pair_of_steps_of_bcnet_v2_trains_each_of_five_groups_once(monkeypatch, task):
-    net, calls = simulate(monkeypatch, get_method("bcnet_v2"), task, 800)
+    net, calls = simulate(monkeypatch, get_method("bcnet_v2"), task, 400)
     assert net.num_groups == 5
     for (left,), (right,) in zip(calls[::2], calls[1::2], strict=True):
         assert (left[1], right[1]) == ("left", "right")
@@ -243,14 +243,14 @@ def test_a_pair_of_steps_of_bcnet_v2_trains_each_of_five_groups_once(monkeypatch
 
 
 def test_with_four_groups_bcnet_v2_trains_the_group_where_its_paths_meet_twice(monkeypatch, task):
-    net, calls = simulate(monkeypatch, get_method("bcnet_v2", groups="paper"), task, 800)
+    net, calls = simulate(monkeypatch, get_method("bcnet_v2", groups="paper"), task, 400)
     assert net.num_groups == 4
     total = np.zeros((7, 4), int)
     for (left,), (right,) in zip(calls[::2], calls[1::2], strict=True):
         counts = group_counts(net, [left, right])
         assert (counts == 1 + (np.arange(1, 5) == np.array(left[0])[:, None])).all()
         total += counts
-    assert all(looks_uniform(counts) for counts in total - 400)
+    assert all(looks_uniform(counts) for counts in total - 200)
 
 
 BASE_COUNTS = {

@@ -405,15 +405,13 @@ def test_the_images_of_the_distribution_never_train_the_weights(name, digits):
     assert np.abs(moved[0] - moved[1]).max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["tas", "htas", "mask_gumbel"])
-def test_the_loss_of_the_mixture_falls(name, digits):
+def test_the_loss_of_the_mixture_falls(digits):
     notes = []
     task = task_of(digits, epochs=8, num_images=600, on_epoch=lambda epoch, epochs, note: notes.append(note))
-    evaluator = get_method(name).fit(task)
+    get_method("tas").fit(task)
     losses = [float(note.removeprefix("loss ")) for note in notes]
     chance = np.log(10)
     assert np.mean(losses[-3:]) < min(np.mean(losses[:2]), chance) - 0.1
-    assert np.isfinite(evaluator.score(np.array([[2] * 7], np.int8))).all()
 
 
 def test_an_interrupted_search_ends_in_the_same_distribution(digits, tmp_path, monkeypatch):

@@ -145,6 +145,7 @@ def said_in(errors):
 
 
 @linux_only
+@pytest.mark.processes
 def test_a_ranking_whose_ray_worker_is_killed_goes_on_from_its_checkpoint(place):
     pytest.importorskip("ray", reason="Ray is not installed")
     command = place.start("Waits", "--engine", "ray", "--jobs", "1", "-o", "scores/Waits-seed0.parquet")

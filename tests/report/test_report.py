@@ -351,13 +351,13 @@ def test_without_matplotlib_it_is_said_and_nothing_is_written(report, tmp_path, 
 # -- the command ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def files(tmp_path, rankings):
-    paths = []
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, rankings):
+    folder, paths = tmp_path_factory.mktemp("files"), []
     for number, scores in enumerate(rankings[:2]):
-        paths.append(tmp_path / f"good-{number}.parquet")
+        paths.append(folder / f"good-{number}.parquet")
         write_scores(scores, paths[-1])
-    plain = tmp_path / "plain.csv"
+    plain = folder / "plain.csv"
     plain.write_text("arch,score\n" + "".join(f"{SPACE.text(i)},{i % 97}\n" for i in range(16384)))
     return [*paths, f"other name={plain}"]
 

@@ -11,7 +11,6 @@ from channel_bench.errors import ArgumentError, CorruptFileError, MethodError
 from channel_bench.training.archive import SUPERNET, read_archive, write_archive
 from harness.methods import get_method
 from harness.ranking.request import RankRequest, TaskOptions, prepare_task
-from harness.ranking.run import rank_request
 from harness.scores import read_scores
 from harness.supernet import load_supernet
 from harness.supernet.weights import save_supernet
@@ -24,12 +23,14 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("bcnet", "tas")]
 
 
 @pytest.mark.parametrize("method", ["uniform", *SLOW])
-def test_scores_from_reloaded_weights_are_those_of_the_ranking(method, tmp_path, digits):
-    request = RankRequest.of(method, OPTIONS, tmp_path / "s.parquet")
-    request = RankRequest(**{**vars(request), "save": tmp_path / "w.pt", "log": tmp_path / "c.csv"})
-    assert RankRequest.from_json(request.to_json()) == request
-    scores = rank_request(request, prepare_task(OPTIONS))
+def test_the_command_saves_weights_that_score_as_they_were_ranked(method, tmp_path, run_cli, digits):
+    arguments = [method, "--space", "resnet-mini", "--epochs", "1", "--num-val", "20", "--device", "cpu"]
+    arguments += ["--no-truth", "-o", tmp_path / "s.parquet", "--save", tmp_path / "w.pt", "--log", tmp_path / "c.csv"]
+    code, _, errors = run_cli("channel-harness", "rank", *arguments)
+    assert code == 0, errors
+    scores = read_scores(tmp_path / "s.parquet", SPACE)
     saved = load_supernet(tmp_path / "w.pt")
+    assert saved.facts["seed"] == scores.facts["seed"] == 0
     assert (saved.method, saved.facts["seed"], saved.supernet.space) == (method, 0, SPACE)
     evaluator = saved.evaluator(saved.task(digits))
     chosen = SPACE.archs()[:1024]  # a chunk of the ranking, because what is scored together decides the rounding
@@ -40,6 +41,12 @@ def test_scores_from_reloaded_weights_are_those_of_the_ranking(method, tmp_path,
     assert row["epoch"] == "1" and [float(row["train_loss"])] == saved.supernet.epoch_losses
     if method == "uniform":
         assert len(evaluator.training_losses()[1]) > 0
+
+
+def test_a_request_goes_to_another_process_and_comes_back(tmp_path):
+    request = RankRequest.of("uniform", OPTIONS, tmp_path / "s.parquet")
+    request = RankRequest(**{**vars(request), "save": tmp_path / "w.pt", "log": tmp_path / "c.csv"})
+    assert RankRequest.from_json(request.to_json()) == request
 
 
 def test_files_of_others_are_refused_in_one_line(tmp_path, digits):
@@ -60,13 +67,3 @@ def test_files_of_others_are_refused_in_one_line(tmp_path, digits):
         load_supernet(path)
     with pytest.raises(MethodError, match="without an attribute supernet"):
         save_supernet(path, "mine", object(), {})
-
-
-def test_the_command_saves_a_file_for_each_seed(tmp_path, run_cli):
-    arguments = ["uniform", "--space", "resnet-mini", "--epochs", "1", "--num-val", "20", "--device", "cpu"]
-    arguments += ["--no-truth", "-o", tmp_path / "s.parquet", "--save", tmp_path / "w.pt", "--log", tmp_path / "c.csv"]
-    code, _, errors = run_cli("channel-harness", "rank", *arguments)
-    assert code == 0, errors
-    saved = load_supernet(tmp_path / "w.pt")
-    assert saved.facts["seed"] == read_scores(tmp_path / "s.parquet", SPACE).facts["seed"] == 0
-    assert (tmp_path / "c.csv").read_text().startswith("epoch,train_loss\n1,")

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,9 +36,12 @@ def copies(published_dir, tmp_path):
 
 
 @pytest.fixture
-def installed(copies, tmp_path):
+def installed(published, tmp_path):
+    """A copy of the tables that the session imported, to be changed."""
     folder = tmp_path / "installed"
-    install(source=copies, data_dir=folder)
+    folder.mkdir()
+    for space in PUBLISHED_FILES:
+        shutil.copy(table_path(space, published), folder)
     return folder
 
 
