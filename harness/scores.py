@@ -114,7 +114,8 @@ def write_scores(scores: Scores, path: Path) -> None:
     """
     if path.suffix != ".parquet":
         raise ArgumentError(f"score file {str(path)!r} must end in .parquet")
-    texts = [scores.space.text(int(index)) for index in scores.indices]
+    every = scores.space.texts()
+    texts = [every[index] for index in scores.indices.tolist()]
     facts = {"method": scores.method, **space_facts(scores.space), **scores.facts}
     write_atomic((path, parquet_of({"arch": texts, "score": scores.values, **scores.columns}, facts)))
 

@@ -134,7 +134,11 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Keep groups on one worker: pytest-xdist 3.8 appends a group to a name that pytest 9.2 reads from elsewhere."""
+    """Begin with what takes long, and keep groups on one worker.
+
+    For the latter pytest-xdist 3.8 appends a group to a name that pytest 9.2 reads from elsewhere.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if "_nodeid" in vars(item):  # a slot in the versions that do read it
             item._id = type(item._id).parse(item._nodeid)

@@ -51,6 +51,7 @@ def test_the_files_that_the_text_names_are_there():
     assert named and all((ROOT / name).exists() for name in named)
 
 
+@pytest.mark.long
 def test_the_tour_runs_and_shows_what_its_text_says(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PYTHONWARNINGS", "default")

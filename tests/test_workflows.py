@@ -75,7 +75,8 @@ def test_the_test_command_is_that_of_the_readme():
 def test_the_lint_job_runs_what_decides_in_ci():
     run = {step["run"] for step in WORKFLOWS["tests"]["jobs"]["lint"]["steps"] if "run" in step}
     decides = (ROOT / ".ci" / "run").read_text()
-    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "mkdocs build --strict"):
+    site = 'python -m pytest -n 0 -m slow tests/test_docs.py -k "site or reference"'
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", site):
         assert command in run and f".venv/bin/{command}" in decides
 
 

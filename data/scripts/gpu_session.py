@@ -14,7 +14,7 @@ OUT/session.json is rewritten whole after every row: card, driver, versions, row
 stage its stores and score files are packed into OUT/STAGE.tar.xz. So OUT holds at most 8 files of at most 16 MiB, which
 is all that must be brought home; to go on elsewhere, take all of OUT along, not session.json alone. Unfinished
 trainings are in the folder --work; without it, on another machine, they begin anew, and what OUT holds does not. Images
-of a folder are decoded once and kept in WORK/data, where $CHANNEL_BENCH_DATA does not name another place.
+of a folder are decoded once and kept in WORK/images, where $CHANNEL_BENCH_DATA does not name another place.
 
 A call ends after --call-minutes at the latest, and says so: exit code 3. Exit code 0: all stages are through, 1: all
 are through and some failed or left rows out.
@@ -339,7 +339,7 @@ def main() -> None:
         work = arguments.work or arguments.out.with_name(arguments.out.name + "-work")
         data, device = ("digits", "cpu") if arguments.smoke else (arguments.data, arguments.device)
         if Path(data).is_dir():  # each process would decode its images anew where nothing says where to keep them
-            os.environ.setdefault("CHANNEL_BENCH_DATA", str(work.resolve() / "data"))
+            os.environ.setdefault("CHANNEL_BENCH_DATA", str(work.resolve() / "images"))
         session = Session(arguments.out, work, arguments.minutes, arguments.call_minutes, arguments.resume)
         session.state["command"] = sys.argv[1:]
         stages = make_stages(data, arguments.published, device, arguments.smoke)

@@ -265,7 +265,8 @@ def make_entry(
     seeds = _checked_seeds(rankings)
     space, indices = rankings[0].space, rankings[0].indices
     columns = [f"seed{seed}" for seed in seeds] if len(rankings) > 1 else ["score"]
-    texts = [space.text(int(index)) for index in indices]
+    every = space.texts()
+    texts = [every[index] for index in indices.tolist()]
     values = {column: each.values for column, each in zip(columns, rankings, strict=True)}
     data = parquet_of({"arch": texts, **values}, space_facts(space) if is_own(space) else None)
     slug = _slug(method)

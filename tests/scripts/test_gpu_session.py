@@ -265,7 +265,8 @@ def test_the_stages_of_a_session_are_those_that_there_are(module):
         assert len(set(archs)) == 5 and all(arch in get_space(name) for arch in archs)
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.processes
 def test_the_whole_session_runs_on_a_cpu(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, SCRIPT, "--minutes", "9", "--out", tmp_path / "out", "--smoke"]

@@ -41,7 +41,7 @@ def installed(published, tmp_path):
     folder = tmp_path / "installed"
     folder.mkdir()
     for space in PUBLISHED_FILES:
-        shutil.copy(table_path(space, published), folder)
+        shutil.copy(table_path(cb.get_space(space), published), folder)
     return folder
 
 

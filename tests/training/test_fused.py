@@ -13,6 +13,7 @@ from channel_bench.training.fused import norm_add_relu, plain_norm_add_relu
 PROGRAM = Path(__file__).parent / "fused_cases.py"
 
 
+@pytest.mark.long
 @needs_triton
 def test_kernels_agree_with_float64():
     found = run_interpreted(PROGRAM)

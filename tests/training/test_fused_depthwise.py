@@ -15,6 +15,7 @@ from channel_bench.training.models.precision import DepthwiseConv2d
 PROGRAM = Path(__file__).parent / "fused_depthwise_cases.py"
 
 
+@pytest.mark.long
 @needs_triton
 def test_kernels_agree_with_float64():
     found = run_interpreted(PROGRAM)
