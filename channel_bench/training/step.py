@@ -146,6 +146,7 @@ class Trainer:
             the device is a GPU with the memory for it (`has_room_to_crop_ahead`).
         cast_together: Whether a step in bf16 casts all weights in one call, which changes no result; None for where the
             device is a GPU.
+        layout: How images, and the weights of a single network, lie in memory; None for what `layout_of` chooses.
 
     Attributes:
         model: The network as it is now, on the loader's device.
@@ -165,6 +166,7 @@ class Trainer:
         stream: torch.cuda.Stream | None = None,
         crop_ahead: bool | None = None,
         cast_together: bool | None = None,
+        layout: torch.memory_format | None = None,
     ) -> None:
         """Put everything that a step reads or changes on the device; capture the graphs."""
         self._loader, self._recipe = loader, loader.recipe
@@ -180,8 +182,9 @@ class Trainer:
         self._num_nets = num_nets
         mean, std = loader.statistics
         self._statistics = (mean, std) if num_nets is None else (mean[None], std[None])
+        self._image_layout = layout_of(loader) if layout is None else layout
         # A stack lays its images out itself.
-        self._layout = layout_of(loader) if num_nets is None else torch.contiguous_format
+        self._layout = self._image_layout if num_nets is None else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self._layout) if num_nets is None else model.to(device)
 
         def zeros(*size: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -387,7 +390,7 @@ class Trainer:
 
         Where steps are graphs, evaluating as many images becomes one here, before anything is in a hurry.
         """
-        prepared = normalise(images, *self._loader.statistics, memory_format=layout_of(self._loader))
+        prepared = normalise(images, *self._loader.statistics, memory_format=self._image_layout)
         if self._recorder is not None:
             self._evaluator.record(prepared, self._recorder)
         return prepared

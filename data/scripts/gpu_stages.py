@@ -232,6 +232,7 @@ def _ways(bench: Any, work: Work, on_gpu: bool) -> list[Any]:
         bench.Way("single tf32", precision="tf32"),
         bench.Way("single fp32"),
         bench.Way("plain loop", usual=True),
+        bench.Way("single fp32 channels first", channels_first=True),
         bench.Way("single bf16 --no-graph", precision="bf16", graph=False),
         bench.Way("packed bf16", precision="bf16", processes=4),
         bench.Way("packed tf32", precision="tf32", processes=2),

@@ -71,6 +71,8 @@ class Way:
     stack: int = 1
     threads: int = 1
     native: bool = False
+    channels_first: bool = False
+    """Against the layout that the package chooses; on a GPU, for the choice."""
 
     @property
     def runs(self) -> int:
@@ -125,7 +127,9 @@ class Ours:
         model = build_model(space, arch, weights[0]) if alone else StackedModel(space, [arch] * way.stack, weights)
         self.loader = TrainLoader(data.train_images, data.train_labels, self.recipe)
         with arithmetic(way.precision):
-            self.trainer = Trainer(model, self.loader, num_nets=None if alone else way.stack, graph=way.graph)
+            layout = torch.contiguous_format if way.channels_first else None
+            num_nets = None if alone else way.stack
+            self.trainer = Trainer(model, self.loader, num_nets=num_nets, graph=way.graph, layout=layout)
             self.test_images = self.trainer.prepare(data.test_images)  # a replay keeps the arithmetic of its capture
 
     def train(self) -> None:
