@@ -25,6 +25,11 @@ def _shared(*parts: str) -> Path:
     return path
 
 
+def skip_unless_required(what, reason):
+    """Skip a test for lack of something; where continuous integration requires it, the test has lost its way to it."""
+    (pytest.fail if os.environ.get("CHANNEL_BENCH_REQUIRE") == what else pytest.skip)(reason)
+
+
 class Isolated(dict):
     """A copy of what a registry knows, for a test that registers names which no other test may see.
 
@@ -110,9 +115,7 @@ def browser(tmp_path_factory):
     from browser import CHROMIUM, Browser
 
     if CHROMIUM is None:
-        reason = "no chromium, chromium-browser or google-chrome here to draw the page"
-        # Where continuous integration has a browser, a test that was skipped for lack of one has lost its way to it.
-        (pytest.fail if os.environ.get("CHANNEL_BENCH_REQUIRE") == "browser" else pytest.skip)(reason)
+        skip_unless_required("browser", "no chromium, chromium-browser or google-chrome here to draw the page")
     running = Browser(tmp_path_factory.mktemp("profile"))
     yield running
     running.close()
@@ -134,7 +137,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Begin with what takes long, and keep groups on one worker.
+    """Begin with what takes long, after the groups, and keep these on one worker.
 
     For the latter pytest-xdist 3.8 appends a group to a name that pytest 9.2 reads from elsewhere.
     """

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import Isolated, start_cli
+from conftest import Isolated, skip_unless_required, start_cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -395,7 +395,7 @@ class Requests(HTMLParser):
 def site(tmp_path_factory):
     """The site, built strictly: a broken link or reference fails."""
     if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("mkdocstrings") is None:
-        pytest.skip("the site needs pip install 'channel-bench[docs]'")
+        skip_unless_required("site", "the site needs pip install 'channel-bench[docs]'")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}

@@ -119,7 +119,7 @@ class Workers:
     num_workers: int | None = None
     """Worker processes, 1..32767; None for `runs_per_gpu` on each GPU, or one per CPU core where there is no GPU."""
     runs_per_gpu: int | None = 1
-    """Runs at once on each GPU, 1..64: slots of one process, or processes where networks are stacked or a number of
+    """Runs at once on each GPU, 1..32: slots of one process, or processes where networks are stacked or a number of
     workers is given. None for as many as `packing.runs_per_gpu` finds room for (local only)."""
     stack: int | None = None
     """Networks that a worker trains together as one program (models/stacked.py), 1..32767; None for `default_stack`.

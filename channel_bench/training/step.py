@@ -146,7 +146,8 @@ class Trainer:
             the device is a GPU with the memory for it (`has_room_to_crop_ahead`).
         cast_together: Whether a step in bf16 casts all weights in one call, which changes no result; None for where the
             device is a GPU.
-        layout: How images, and the weights of a single network, lie in memory; None for what `layout_of` chooses.
+        layout: How images and weights of a network lie in memory, of a stack only test images; None for what
+            `layout_of` chooses.
 
     Attributes:
         model: The network as it is now, on the loader's device.

@@ -14,7 +14,7 @@ OUT/session.json is rewritten whole after every row: card, driver, versions, row
 stage its stores and score files are packed into OUT/STAGE.tar.xz. So OUT holds at most 8 files of at most 16 MiB, which
 is all that must be brought home; to go on elsewhere, take all of OUT along, not session.json alone. Unfinished
 trainings are in the folder --work; without it, on another machine, they begin anew, and what OUT holds does not. Images
-of a folder are decoded once and kept in WORK/images, where $CHANNEL_BENCH_DATA does not name another place.
+of a folder are decoded once and kept in the data folder, or in WORK/images where a machine has none.
 
 A call ends after --call-minutes at the latest, and says so: exit code 3. Exit code 0: all stages are through, 1: all
 are through and some failed or left rows out.
@@ -39,8 +39,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError
+from channel_bench.errors import ArgumentError, ChannelBenchError, CorruptFileError, MissingPackageError
 from channel_bench.support.durable import write_atomic
+from channel_bench.support.folders import default_data_dir
 
 MAX_PACK_BYTES = 16 * 2**20
 ROW = "ROW "
@@ -131,9 +132,7 @@ class Session:
     def pack(self, stage: Stage) -> None:
         """Pack what a stage leaves; more than may be brought home stays where it is, and is noted."""
         files = sorted({path for pattern in stage.packs for path in self.work.glob(pattern) if path.is_file()})
-        files = [
-            path for path in files if not any(part.endswith(".partial") or part in TO_LEASE for part in path.parts)
-        ]
+        files = [path for path in files if not any(map(_is_of_work_at_hand, path.relative_to(self.work).parts))]
         if not files:
             return
         buffer = io.BytesIO()
@@ -214,9 +213,12 @@ def _run_stage(session: Session, stage: Stage, show: Callable[[str], None]) -> b
     log = session.work / f"{stage.name}.log"
     code: int | None = RESTART
     while code == RESTART:
-        code = _run_once(session, stage, allowed_s - (time.monotonic() - started), log, show)
+        left_s = allowed_s - (time.monotonic() - started)
+        code = _run_once(session, stage, left_s, log, show) if left_s > 0 else None
     seconds = round(before + time.monotonic() - started, 1)
     session.note(stage.name, seconds=seconds)
+    if any("error" in row for row in session.state["rows"] if row["stage"] == stage.name):
+        session.note(stage.name, log=_end_of(log))  # processes of the stage may have said more than a row could
     session.pack(stage)
     return _conclude(session, stage, code, seconds, log, show)
 
@@ -246,7 +248,7 @@ def _conclude(
     if code == 0:
         session.note(stage.name, status="done")
     elif code not in (None, CONTINUE):
-        tail = log.read_bytes()[-2000:].decode(errors="replace")
+        tail = _end_of(log)
         session.note(stage.name, status="failed", reason=f"exit code {code}", log=tail)
         show(f"{stage.name}: failed with exit code {code}: {tail[-300:]}")
     elif session.left_s() - GRACE_S > stage.least_s and seconds + stage.least_s < 2 * stage.estimate_s:
@@ -255,6 +257,14 @@ def _conclude(
         session.note(stage.name, status="timed out", reason=f"{seconds:.0f} s were not enough for all rows")
         show(f"{stage.name}: its time is up; its rows so far are kept")
     return True
+
+
+def _is_of_work_at_hand(name: str) -> bool:
+    return name.endswith(".partial") or name in TO_LEASE
+
+
+def _end_of(log: Path) -> str:
+    return log.read_bytes()[-2000:].decode(errors="replace")
 
 
 @contextlib.contextmanager
@@ -317,6 +327,14 @@ def make_stages(data: str, published: Path | None, device: str, smoke: bool) -> 
     ]
 
 
+def keep_images(work: Path) -> None:
+    """Where this machine has no place for decoded images, make one, or each process would decode them anew."""
+    try:
+        default_data_dir()
+    except MissingPackageError:
+        os.environ["CHANNEL_BENCH_DATA"] = str(work.resolve() / "images")
+
+
 def main() -> None:
     """Run a session, or what is left of one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -338,8 +356,7 @@ def main() -> None:
                 )
         work = arguments.work or arguments.out.with_name(arguments.out.name + "-work")
         data, device = ("digits", "cpu") if arguments.smoke else (arguments.data, arguments.device)
-        if Path(data).is_dir():  # each process would decode its images anew where nothing says where to keep them
-            os.environ.setdefault("CHANNEL_BENCH_DATA", str(work.resolve() / "images"))
+        keep_images(work)
         session = Session(arguments.out, work, arguments.minutes, arguments.call_minutes, arguments.resume)
         session.state["command"] = sys.argv[1:]
         stages = make_stages(data, arguments.published, device, arguments.smoke)

@@ -37,7 +37,14 @@ QUICK = ("az_nas", "swap")
 """Proxies share all but what they measure: these are checked by default, the others where time is no matter."""
 SPACES = ("resnet-mini", "mobilenet-mini")
 CHECKED = {(name, SPACES[place % 2]) for place, name in enumerate([*BUILT_IN, *QUICK])}
-"""Methods share what they do with a space: each is checked in one by default."""
+"""By default each is checked in one space; supernets in the other among the tests of processes, proxies where time is
+no matter."""
+
+
+def marks_of(name, space):
+    if (name, space) in CHECKED:
+        return ()
+    return pytest.mark.processes if name in BUILT_IN else pytest.mark.slow
 
 
 def failed(findings):
@@ -53,16 +60,15 @@ def named(findings):
 
 @pytest.mark.parametrize(
     ("name", "space"),
-    [
-        pytest.param(*pair, marks=() if pair in CHECKED else pytest.mark.slow)
-        for pair in itertools.product([*BUILT_IN, *PROXIES], SPACES)
-    ],
+    [pytest.param(*pair, marks=marks_of(*pair)) for pair in itertools.product([*BUILT_IN, *PROXIES], SPACES)],
 )
 def test_every_method_fulfils_the_contract(name, space):
     options = {"samples": 30} if name in PROXIES else {}
     findings = check_method(name, space, options=options, device="cpu")
     assert [finding for finding in findings if finding.failed] == []
     assert {finding.check for finding in findings if finding.outcome == "skipped"} <= {"columns", "facts"}
+    if name in BUILT_IN:  # they draw weights and widths
+        assert named(findings)["seed"].found.endswith("others")
 
 
 class Good:

@@ -203,8 +203,8 @@ def test_groups_are_demsars():
 
 @pytest.fixture(scope="module")
 def replays(table):
-    """Replays of 20 and of 60 trainings."""
-    return Replay(table, 20.0), Replay(table, 60.0)
+    """Replays of 30 trainings, more than a first generation of evolution, and of 60."""
+    return Replay(table, 30.0), Replay(table, 60.0)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,5 +1,6 @@
 """The session on a GPU: cut off anywhere it goes on, and nothing in it hangs; here on a CPU, with stages of a line."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import SCRIPTS, load_script
 
 SCRIPT = SCRIPTS / "gpu_session.py"
@@ -105,13 +107,57 @@ def test_a_stage_that_a_card_poisoned_goes_on_in_a_new_process(make, run):
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
-@pytest.mark.parametrize(("error", "code"), [("CUDA error: an illegal memory access", 4), ("out of range", None)])
+def test_a_stage_that_is_poisoned_again_and_again_ends_with_its_time(make, run):
+    started = time.monotonic()
+    code, state, _ = run([make("poisoned", "a", "sys.exit(4)", estimate=1)])
+    assert code == 1 and time.monotonic() - started < 30 and state["stages"]["poisoned"]["status"] == "timed out"
+
+
+def test_of_tests_that_hang_the_last_words_are_kept_and_the_next_ones_run(tmp_path, capfd, monkeypatch):
+    stages = load_script(SCRIPTS / "gpu_stages.py")
+    work = stages.Work("digits", tmp_path, "cpu", None, False, frozenset(), time.monotonic() + 600)
+    limits = []
+
+    def hangs(words, timeout):
+        limits.append(timeout)
+        raise subprocess.TimeoutExpired(words, timeout, b"x" * 5000 + b" test_of_graphs")
+
+    monkeypatch.setattr(stages, "child", hangs)
+    stages.tests(work)
+    rows = [json.loads(line.removeprefix("ROW ")) for line in capfd.readouterr().out.splitlines()]
+    assert [row["key"] for row in rows] == list(stages.GPU_TESTS) and set(limits) == {stages.TEST_S}
+    assert all(row["error"].endswith("test_of_graphs") for row in rows)
+    # Where it was the end of the stage that came, they have another try.
+    with pytest.raises(SystemExit) as ended:
+        stages.tests(dataclasses.replace(work, deadline=time.monotonic() + 90))
+    assert ended.value.code == stages.CONTINUE and capfd.readouterr().out == ""
+
+
+def test_a_machine_without_a_place_for_decoded_images_gets_one(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHANNEL_BENCH_DATA", "mine")
+    module.keep_images(tmp_path)
+    assert os.environ["CHANNEL_BENCH_DATA"] == "mine"
+    monkeypatch.delenv("CHANNEL_BENCH_DATA")
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    module.keep_images(tmp_path)
+    assert os.environ.pop("CHANNEL_BENCH_DATA") == str(tmp_path.resolve() / "images")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access"), 4),
+        (ValueError("out of range"), None),
+        (torch.OutOfMemoryError("CUDA out of memory"), None),
+        (ModuleNotFoundError("No module named 'triton'"), None),
+    ],
+)
 def test_only_what_poisons_a_process_ends_it(error, code, tmp_path, capfd):
     stages = load_script(SCRIPTS / "gpu_stages.py")
     work = stages.Work("digits", tmp_path, "cpu", None, False, frozenset(), time.monotonic() + 60)
 
     def fail():
-        raise RuntimeError(error)
+        raise error
 
     if code is None:
         work.row("a", 1, fail)
@@ -120,7 +166,7 @@ def test_only_what_poisons_a_process_ends_it(error, code, tmp_path, capfd):
             work.row("a", 1, fail)
         assert ended.value.code == code == stages.RESTART
     (line,) = capfd.readouterr().out.splitlines()
-    assert json.loads(line.removeprefix("ROW "))["error"] == f"RuntimeError: {error}"
+    assert json.loads(line.removeprefix("ROW "))["error"] == f"{type(error).__name__}: {error}"
 
 
 def test_a_crew_that_failed_is_ended_and_replaced():
@@ -270,7 +316,7 @@ def test_the_stages_of_a_session_are_those_that_there_are(module):
 def test_the_whole_session_runs_on_a_cpu(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, SCRIPT, "--minutes", "9", "--out", tmp_path / "out", "--smoke"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     state = json.loads((tmp_path / "out" / "session.json").read_bytes())
     assert done.returncode == 0, done.stderr[-2000:]
     assert [row for row in state["rows"] if "error" in row] == []

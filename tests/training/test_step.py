@@ -565,7 +565,8 @@ def test_on_a_gpu_casting_all_weights_together_changes_no_result(gpu_digits, spa
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_cutting_out_crops_ahead_changes_no_result(gpu_digits):
+def test_on_a_gpu_cutting_out_crops_ahead_changes_no_result(gpu_digits, monkeypatch):
+    monkeypatch.setattr(step, "CROPPED_TOGETHER", 512)
     recipe = get_recipe("mini", epochs=2)
     with arithmetic():
         ahead, each = (run(make_trainer(gpu_digits, recipe, crop_ahead=value), 2) for value in (True, False))
