@@ -290,8 +290,8 @@ class _Lines:
 
     def __init__(self, description: str, total: int, done: int) -> None:
         self._description, self._total, self._done = description, total, done
-        self._begun = self._said = time.monotonic()
-        self._num_now = 0
+        self._begun = self._said = self._last = time.monotonic()
+        self._num_now = self._num_last = 0
         self._note = ""
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -310,11 +310,12 @@ class _Lines:
             now = time.monotonic()
             self._done += steps
             self._note = note
-            if found:
-                self._begun = now
             # What an earlier command did comes at once; counted as work it would promise too high a rate.
+            if found:
+                self._begun = self._begun if self._num_now else now
             elif now - self._begun > 1:
                 self._num_now += steps
+                self._last, self._num_last = now, steps
             if self._num_now > 0:
                 self._say_when_due(now)
 
@@ -328,9 +329,11 @@ class _Lines:
             return
         self._said = now
         if self._num_now > 0:
-            rate = self._num_now / (now - self._begun)
-            left = duration(max(self._total - self._done, 0) / rate)
-            pace = f"{rate * 3600:,.0f} per hour, {left} left"
+            # What is at work does not slow the rate before it is late, as if it took as long as the steps before it.
+            on_time = self._num_now / (self._last - self._begun)
+            rate = min(on_time, (self._num_now + self._num_last) / (now - self._begun))
+            left = max((self._total - self._done) / rate - (now - self._last), 0)
+            pace = f"{rate * 3600:,.0f} per hour, {duration(left)} left"
         else:
             pace = f"the first is at work since {duration(now - self._begun)}"
         behind = f"; {self._note}" if self._note else ""

@@ -49,6 +49,23 @@ def test_without_a_terminal_progress_is_a_line_a_minute(capsys, monkeypatch):
     ]
 
 
+def test_the_time_left_falls_while_a_long_step_is_at_work_and_grows_once_it_is_late(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal, "LINE_EVERY_S", 1e-3)  # the clock's; a line is due whenever it comes
+    lines = terminal._Lines("training", 5, 0)
+    now[0] = 600.0
+    lines.advance(1, "")
+    for now[0] in (840.0, 1200.0, 1500.0):
+        lines._say_when_due(now[0])
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 1 of 5, 6 per hour, 40 min left",
+        "training: 1 of 5, 6 per hour, 36 min left",
+        "training: 1 of 5, 6 per hour, 30 min left",
+        "training: 1 of 5, 5 per hour, 35 min left",  # two in 25 minutes at best, and 4 to go since 15
+    ]
+
+
 def test_without_a_terminal_a_line_comes_also_while_the_first_step_lasts(capsys, monkeypatch):
     monkeypatch.setattr(terminal, "LINE_EVERY_S", 0.02)
     with terminal.progress("building", 3) as advance:
