@@ -92,7 +92,7 @@ def make_app(name: str, help_text: str) -> typer.Typer:
 
 @functools.cache
 def command_of(app: typer.Typer) -> Any:
-    """The command line of an application: made once, because reading the types of its options takes 20 ms."""
+    """The command line of an application; made once, however often a process runs it."""
     return typer.main.get_command(app)
 
 

@@ -149,6 +149,7 @@ def measure(space: Space, device: torch.device, arguments: argparse.Namespace) -
         ratios = {
             "bf16 NCHW against fp32 NCHW": ratio(times, "fp32 NCHW", "bf16 NCHW"),
             "bf16 NHWC against fp32 NCHW": ratio(times, "fp32 NCHW", "bf16 NHWC"),
+            "bf16 NHWC against fp32 NHWC": ratio(times, "fp32 NHWC", "bf16 NHWC"),
             "NHWC against NCHW in fp32": ratio(times, "fp32 NCHW", "fp32 NHWC"),
             "NHWC against NCHW in bf16": ratio(times, "bf16 NCHW", "bf16 NHWC"),
         }

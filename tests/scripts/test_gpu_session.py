@@ -16,6 +16,8 @@ import pytest
 import torch
 from conftest import SCRIPTS, load_script
 
+from channel_bench.errors import BuildError
+
 SCRIPT = SCRIPTS / "gpu_session.py"
 # Prints rows a, b, c, ... unless they are done; what it does before each is the first argument's.
 STAGE = """
@@ -191,6 +193,23 @@ def test_a_crew_that_failed_is_ended_and_replaced():
             pass
         assert (started, stopped) == ([1, 2, 1], [2])
     assert len(stopped) == 3
+
+
+def test_a_build_that_fails_costs_no_other_space(tmp_path, monkeypatch, capfd):
+    stages = load_script(SCRIPTS / "gpu_stages.py")
+    work = stages.Work("digits", tmp_path, "cpu", None, True, frozenset(), time.monotonic() + 60)
+
+    def fails(plan, folder, workers, on_outcome):
+        raise BuildError(f"{plan.space.name} failed")
+
+    monkeypatch.setattr("channel_bench.builder.build.build", fails)
+    stages.validation(work)
+    rows = [json.loads(line.removeprefix("ROW ")) for line in capfd.readouterr().out.splitlines()]
+    errors = [(row["key"], row["error"]) for row in rows]
+    names = ["mobilenet-mini fp32", "resnet-mini fp32", "resnet-mini bf16"]
+    assert errors == [(name, f"{name.split()[0]} failed") for name in names]
+    stages.validation(dataclasses.replace(work, done=frozenset(names)))  # and is not tried again
+    assert capfd.readouterr().out == ""
 
 
 def test_every_test_that_needs_a_gpu_is_in_a_file_of_the_session():

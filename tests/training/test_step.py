@@ -634,6 +634,6 @@ def test_on_a_gpu_the_host_waits_for_nothing_inside_an_epoch(gpu_digits):
         images = trainer.prepare(gpu_digits.test_images)
         plan = trainer._loader.plan(torch.Generator("cuda").manual_seed(0))
         torch.cuda.synchronize()
-        with no_waiting_for_the_gpu():
-            trainer.epoch(0, [plan])
-            trainer.evaluate(images, gpu_digits.test_labels)
+        with no_waiting_for_the_gpu():  # PyTorch raises an error where the host would
+            found = *trainer.epoch(0, [plan]), *trainer.evaluate(images, gpu_digits.test_labels)
+        assert all(value.isfinite() for value in found) and found[1] > 10  # chance, percent
